@@ -1,0 +1,92 @@
+//! Every bound of the system that is not a setting, with its relation to the others asserted at compile time.
+
+/// Bytes of plaintext in one frame, the unit of sealing, verification and range reads.
+pub const FRAME_BYTES: u64 = 32 * 1024;
+/// Bytes that AES-256-GCM adds to each frame (NIST SP 800-38D, 128-bit tag).
+pub const FRAME_TAG_BYTES: u64 = 16;
+/// Smallest plaintext chunk size a class may set.
+pub const CHUNK_BYTES_MIN: u64 = 1024 * 1024;
+/// Plaintext chunk size of a class that sets none.
+pub const CHUNK_BYTES_DEFAULT: u64 = 4 * 1024 * 1024;
+/// Greatest plaintext chunk size a class may set.
+pub const CHUNK_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Most pieces a chunk may be cut into at one vendor.
+pub const PIECES_MAX: u32 = 16;
+/// Most copies a class may ask for.
+pub const COPIES_MAX: u32 = 16;
+/// Rows that one command may change. Keeps every Raft entry and every apply step short.
+pub const ROWS_PER_COMMAND: usize = 4096;
+/// Chunks in one slice or in one finalize; a longer body is committed in several slices.
+pub const CHUNKS_PER_SLICE: usize = 64;
+/// Copies in one batch of erase orders, erase acknowledgements or close lists.
+pub const COPIES_PER_BATCH: usize = 512;
+/// Chunk rows looked at by one step of a release drain.
+pub const CHUNKS_PER_DRAIN: usize = 128;
+/// Extents that one command adds to a manifest under construction; also the extents of one manifest page.
+pub const EXTENTS_PER_PAGE: usize = 256;
+/// Extents of one object version: the parts of a multipart upload, each with room for spans of copied parts.
+pub const EXTENTS_PER_VERSION: usize = 10_000;
+/// Parts of a multipart upload (Amazon S3 user guide, "Multipart upload limits").
+pub const PARTS_PER_UPLOAD: u32 = 10_000;
+/// Least bytes of a part that is not the last (same source).
+pub const PART_BYTES_MIN: u64 = 5 * 1024 * 1024;
+/// Most bytes of one part or one PUT (same source).
+pub const PART_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
+/// Most bytes of one object (5 TiB).
+pub const OBJECT_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024 * 1024;
+/// Most bytes of an object key (S3 user guide, "Naming objects").
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Most bytes of user metadata, names and values together.
+pub const USER_METADATA_BYTES_MAX: usize = 2048;
+/// Hard cap on an inlined payload; the replicated setting may only be lower.
+pub const INLINE_BYTES_MAX: u64 = 64 * 1024;
+/// Inlined payloads up to this are taken unless the setting says otherwise.
+pub const INLINE_BYTES_DEFAULT: u64 = 4 * 1024;
+/// Encoded bytes of one command: the log refuses longer ones.
+pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
+/// Vendors named in one provisional FAT.
+pub const VENDORS_PER_LEASE: usize = 64;
+/// Devices of one vendor.
+pub const DEVICES_PER_VENDOR: usize = 256;
+/// Stored outcomes of one session; a session with more unacknowledged commands must wait.
+pub const SESSION_WINDOW: u64 = 16_384;
+/// Keys in one page of a listing.
+pub const LIST_PAGE_KEYS_MAX: usize = 1000;
+/// Rows a listing may look at before it answers with what it has and a place to go on.
+pub const LIST_SCAN_ROWS_MAX: usize = 10_000;
+/// Chunks in one page of `locate`.
+pub const LOCATE_PAGE_CHUNKS: usize = 64;
+/// Buckets one user may own.
+pub const BUCKETS_PER_USER: u64 = 10_000;
+/// Bytes of one segment file of a device.
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Segments per device that accounting leaves out: the one being written and the one being compacted.
+pub const SEGMENTS_IN_HAND: u64 = 2;
+/// Bytes a segment record may take beside its payload and checksums (header, alignment head).
+pub const RECORD_HEADER_BYTES: u64 = 128;
+/// Bytes of the CRC32C that stands beside each frame in a record.
+pub const FRAME_CRC_BYTES: u64 = 4;
+/// Records of at least this many bytes are aligned to [`BLOCK_BYTES`] and given back by hole punching.
+pub const ALIGNED_RECORD_BYTES: u64 = 64 * 1024;
+/// Block of a file system as far as alignment and hole punching go.
+pub const BLOCK_BYTES: u64 = 4096;
+/// How long a session lives without a sign of life, in ms of cluster time.
+pub const SESSION_MS: u64 = 30_000;
+/// How long outcomes and ended sessions are kept, in ms of cluster time.
+pub const OUTCOME_KEPT_MS: u64 = 3_600_000;
+/// Default life of a provisional FAT, in ms of cluster time.
+pub const LEASE_MS: u64 = 60_000;
+/// How long a completed or aborted upload is remembered, in ms of cluster time.
+pub const COMPLETED_UPLOAD_KEPT_MS: u64 = 24 * 3_600_000;
+/// How long a GET may hold back an erase, in ms of cluster time.
+pub const READER_MS: u64 = 3_600_000;
+
+const _: () = assert!(CHUNK_BYTES_MIN.is_multiple_of(FRAME_BYTES));
+const _: () = assert!(CHUNK_BYTES_MAX.is_multiple_of(FRAME_BYTES));
+const _: () = assert!(INLINE_BYTES_DEFAULT <= INLINE_BYTES_MAX);
+const _: () = assert!(CHUNK_BYTES_MAX * 2 <= SEGMENT_BYTES, "a whole chunk must fit a segment");
+const _: () = assert!(INLINE_BYTES_MAX * 2 < COMMAND_BYTES_MAX as u64);
+const _: () = assert!(CHUNKS_PER_SLICE * (COPIES_MAX as usize * 2 + 2) <= ROWS_PER_COMMAND);
+const _: () = assert!(EXTENTS_PER_PAGE * 4 <= ROWS_PER_COMMAND);
+const _: () = assert!(CHUNKS_PER_DRAIN * (COPIES_MAX as usize + 2) <= ROWS_PER_COMMAND);
+const _: () = assert!(LEASE_MS > SESSION_MS, "a live session can always renew its leases");

@@ -1,0 +1,60 @@
+//! How many bytes things take: plaintext to stored, and `room`, the one rule for the room of a chunk.
+
+use crate::limits::{
+    ALIGNED_RECORD_BYTES, BLOCK_BYTES, FRAME_BYTES, FRAME_CRC_BYTES, FRAME_TAG_BYTES, RECORD_HEADER_BYTES,
+};
+
+/// Frames of `plaintext_bytes` of a chunk. An empty chunk has none.
+#[must_use]
+pub fn frames(plaintext_bytes: u64) -> u64 {
+    plaintext_bytes.div_ceil(FRAME_BYTES)
+}
+
+/// Bytes of a chunk as it travels and is stored: its frames, each with its tag.
+#[must_use]
+pub fn stored_bytes(plaintext_bytes: u64) -> u64 {
+    plaintext_bytes + frames(plaintext_bytes) * FRAME_TAG_BYTES
+}
+
+/// Room, in bytes of device space, that a chunk of `plaintext_bytes` takes at one vendor when cut into
+/// `pieces`: every piece is a record with a header, a checksum per frame and, if large, alignment to blocks.
+/// Gateway, metad and agents all use this rule. It is an upper bound: records never take more.
+///
+/// The pieces really cut may be fewer frames than asked (a chunk of one frame is one piece); callers pass
+/// the number from the receipt when they settle and the class's number when they reserve.
+#[must_use]
+pub fn room(plaintext_bytes: u64, pieces: u32) -> u64 {
+    let pieces = u64::from(pieces.max(1)).min(frames(plaintext_bytes).max(1));
+    let payload = stored_bytes(plaintext_bytes) + frames(plaintext_bytes) * FRAME_CRC_BYTES;
+    let bytes = payload + pieces * RECORD_HEADER_BYTES;
+    if bytes < ALIGNED_RECORD_BYTES {
+        bytes
+    } else {
+        // Each piece may be padded at its head (first block kept when its hole is punched) and at its tail.
+        bytes + pieces * 2 * BLOCK_BYTES
+    }
+}
+
+/// Greatest room that a copy of a chunk of at most `plaintext_bytes` may take with `pieces` pieces.
+#[must_use]
+pub fn room_bound(plaintext_bytes: u64, pieces: u32) -> u64 {
+    room(plaintext_bytes, pieces.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{frames, room, stored_bytes};
+    use crate::limits::{CHUNK_BYTES_DEFAULT, FRAME_BYTES};
+
+    #[test]
+    fn room_covers_the_stored_bytes_and_grows_with_length_and_pieces() {
+        let mut last = 0;
+        for len in [0, 1, 4096, FRAME_BYTES - 1, FRAME_BYTES, FRAME_BYTES + 1, CHUNK_BYTES_DEFAULT] {
+            assert!(room(len, 1) >= stored_bytes(len));
+            assert!(room(len, 1) >= last);
+            assert!(room(len, 4) >= room(len, 1));
+            last = room(len, 1);
+        }
+        assert_eq!(frames(FRAME_BYTES + 1), 2);
+    }
+}

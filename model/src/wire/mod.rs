@@ -1,0 +1,4 @@
+//! Messages between services, as plain values.
+
+pub mod agent;
+pub mod chunk;
