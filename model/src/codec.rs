@@ -60,14 +60,22 @@ pub fn encode<T: Versioned>(value: &T) -> Bytes {
 pub fn decode<T: Versioned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let (&found, rest) = bytes.split_first().ok_or(DecodeError::Empty(T::NAME))?;
     if found != T::VERSION {
-        return Err(DecodeError::Version { name: T::NAME, found, known: T::VERSION });
+        return Err(DecodeError::Version {
+            name: T::NAME,
+            found,
+            known: T::VERSION,
+        });
     }
     match postcard::take_from_bytes::<T>(rest) {
         Ok((value, [])) => Ok(value),
-        Ok((_, tail)) => {
-            Err(DecodeError::Layout { name: T::NAME, reason: format!("{} bytes are left over", tail.len()) })
-        }
-        Err(error) => Err(DecodeError::Layout { name: T::NAME, reason: error.to_string() }),
+        Ok((_, tail)) => Err(DecodeError::Layout {
+            name: T::NAME,
+            reason: format!("{} bytes are left over", tail.len()),
+        }),
+        Err(error) => Err(DecodeError::Layout {
+            name: T::NAME,
+            reason: error.to_string(),
+        }),
     }
 }
 

@@ -161,7 +161,11 @@ impl CopyId {
 
 impl fmt::Display for CopyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "copy-{}-{}@{}", self.chunk.lease.0, self.chunk.counter, self.lease.0)
+        write!(
+            f,
+            "copy-{}-{}@{}",
+            self.chunk.lease.0, self.chunk.counter, self.lease.0
+        )
     }
 }
 

@@ -3,8 +3,13 @@
 
 pub mod cluster_time;
 pub mod codec;
+pub mod command;
+pub mod fat;
 pub mod ids;
 pub mod limits;
+pub mod namespace;
+pub mod rejection;
+pub mod step;
 pub mod store;
 pub mod units;
 pub mod wire;

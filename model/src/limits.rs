@@ -84,9 +84,15 @@ pub const READER_MS: u64 = 3_600_000;
 const _: () = assert!(CHUNK_BYTES_MIN.is_multiple_of(FRAME_BYTES));
 const _: () = assert!(CHUNK_BYTES_MAX.is_multiple_of(FRAME_BYTES));
 const _: () = assert!(INLINE_BYTES_DEFAULT <= INLINE_BYTES_MAX);
-const _: () = assert!(CHUNK_BYTES_MAX * 2 <= SEGMENT_BYTES, "a whole chunk must fit a segment");
+const _: () = assert!(
+    CHUNK_BYTES_MAX * 2 <= SEGMENT_BYTES,
+    "a whole chunk must fit a segment"
+);
 const _: () = assert!(INLINE_BYTES_MAX * 2 < COMMAND_BYTES_MAX as u64);
 const _: () = assert!(CHUNKS_PER_SLICE * (COPIES_MAX as usize * 2 + 2) <= ROWS_PER_COMMAND);
 const _: () = assert!(EXTENTS_PER_PAGE * 4 <= ROWS_PER_COMMAND);
 const _: () = assert!(CHUNKS_PER_DRAIN * (COPIES_MAX as usize + 2) <= ROWS_PER_COMMAND);
-const _: () = assert!(LEASE_MS > SESSION_MS, "a live session can always renew its leases");
+const _: () = assert!(
+    LEASE_MS > SESSION_MS,
+    "a live session can always renew its leases"
+);

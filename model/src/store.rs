@@ -155,7 +155,10 @@ impl KeyRange {
     /// All keys.
     #[must_use]
     pub fn all() -> Self {
-        Self { start: Bound::Unbounded, end: Bound::Unbounded }
+        Self {
+            start: Bound::Unbounded,
+            end: Bound::Unbounded,
+        }
     }
 
     /// All keys that start with `prefix`.
@@ -287,7 +290,9 @@ impl Read for Memory {
         direction: Direction,
         visit: &mut Visit<'_>,
     ) -> Result<(), StoreError> {
-        let Some(rows) = self.rows.get(&column).filter(|_| !range.is_empty()) else { return Ok(()) };
+        let Some(rows) = self.rows.get(&column).filter(|_| !range.is_empty()) else {
+            return Ok(());
+        };
         let mut found = rows.range::<Bytes, _>((range.start.as_ref(), range.end.as_ref()));
         loop {
             let next = match direction {
@@ -312,12 +317,18 @@ pub struct Overlay<R> {
 impl<R: Read> Overlay<R> {
     /// No changes yet over `below`.
     pub fn new(below: R) -> Self {
-        Self { below, changed: Rows::new() }
+        Self {
+            below,
+            changed: Rows::new(),
+        }
     }
 
     /// Adds one change.
     pub fn change(&mut self, change: Change) {
-        self.changed.entry(change.column).or_default().insert(change.key, change.value);
+        self.changed
+            .entry(change.column)
+            .or_default()
+            .insert(change.key, change.value);
     }
 
     /// Adds changes in order.
@@ -335,7 +346,8 @@ impl<R: Read> Overlay<R> {
     /// All changes, each row once, in the order of columns and keys.
     pub fn into_changes(self) -> Vec<Change> {
         let rows = |(column, rows): (Column, BTreeMap<Bytes, Option<Bytes>>)| {
-            rows.into_iter().map(move |(key, value)| Change { column, key, value })
+            rows.into_iter()
+                .map(move |(key, value)| Change { column, key, value })
         };
         self.changed.into_iter().flat_map(rows).collect()
     }

@@ -49,7 +49,15 @@ mod tests {
     #[test]
     fn room_covers_the_stored_bytes_and_grows_with_length_and_pieces() {
         let mut last = 0;
-        for len in [0, 1, 4096, FRAME_BYTES - 1, FRAME_BYTES, FRAME_BYTES + 1, CHUNK_BYTES_DEFAULT] {
+        for len in [
+            0,
+            1,
+            4096,
+            FRAME_BYTES - 1,
+            FRAME_BYTES,
+            FRAME_BYTES + 1,
+            CHUNK_BYTES_DEFAULT,
+        ] {
             assert!(room(len, 1) >= stored_bytes(len));
             assert!(room(len, 1) >= last);
             assert!(room(len, 4) >= room(len, 1));

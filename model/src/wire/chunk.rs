@@ -17,7 +17,7 @@ pub struct PublicKey(pub [u8; 32]);
 pub struct Signature(pub Bytes);
 
 /// What a grant allows its session to do at its vendor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GrantAction {
     /// Store copies under `lease`, at most `bytes` of room in all.
     Write {
@@ -25,6 +25,8 @@ pub enum GrantAction {
         lease: LeaseId,
         /// Cap on the room of all copies stored under this lease at this vendor, in bytes.
         bytes: u64,
+        /// The devices whose room is locked: pieces go to devices of this class only.
+        device_class: String,
     },
     /// Read any copy.
     Read,
@@ -231,4 +233,12 @@ pub struct ReadRequest {
     pub request_id: u64,
 }
 
-crate::codec::versioned!(GrantBody, Grant, ChunkHeader, ReceiptList, SignedReceipts, ChunkRefusal, ReadRequest);
+crate::codec::versioned!(
+    GrantBody,
+    Grant,
+    ChunkHeader,
+    ReceiptList,
+    SignedReceipts,
+    ChunkRefusal,
+    ReadRequest
+);

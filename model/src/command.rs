@@ -1,0 +1,540 @@
+//! Everything that can change the replicated state, and every answer. A command is one Raft entry: its
+//! `codec` bytes are made once, at proposal, and are at most `limits::COMMAND_BYTES_MAX`.
+//!
+//! Random parts of ids, wall-clock times and choices (which vendors' room to lock) enter here; `decide`
+//! only checks and applies them.
+
+use crate::cluster_time::{ClusterTime, WallTime};
+use crate::codec::versioned;
+use crate::fat::rows::{ChunkRow, ClassRow, InlineRow, VendorState};
+use crate::ids::{
+    BlobId, BucketId, ClusterId, CopyId, KekId, LeaseId, ManifestId, SessionId, UploadId, UserId, VendorId,
+    VersionId,
+};
+use crate::namespace::rows::{
+    Checksum, ChecksumAlgorithm, ChecksumKind, Etag, Metadata, UserPolicy, WrappedKey,
+};
+use crate::rejection::Rejection;
+use crate::wire::agent::{DamagedCopy, DeviceReport, RegisterRequest};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// One replicated command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// First command of a cluster. Refused when there is a cluster already.
+    Initialise {
+        /// Its name for ever.
+        cluster: ClusterId,
+        /// The classes it starts with; `STANDARD` among them.
+        classes: Vec<ClassRow>,
+        /// Inline settings (`used_bytes` 0).
+        inline: InlineRow,
+    },
+    /// Advances cluster time to the greater of itself and `to`, and does what falls due then: bounded work,
+    /// `limits::ROWS_PER_COMMAND`.
+    Tick {
+        /// New cluster time.
+        to: ClusterTime,
+    },
+    /// Registers the check value of a KEK; answers the stored value, which the gateway compares.
+    CheckKek {
+        /// The KEK.
+        kek: KekId,
+        /// What the gateway computed.
+        value: Bytes,
+    },
+    /// Changes cap and budget of inlining; `used_bytes` is ignored.
+    SetInline(InlineRow),
+    /// Registers a vendor, or the same one again by its public key.
+    RegisterVendor(RegisterRequest),
+    /// A vendor's devices changed enough to matter.
+    UpdateDevices {
+        /// The vendor.
+        vendor: VendorId,
+        /// All its devices now.
+        devices: Vec<DeviceReport>,
+    },
+    /// A vendor turned stale, dead or healthy.
+    SetVendorState {
+        /// The vendor.
+        vendor: VendorId,
+        /// Its new state.
+        state: VendorState,
+    },
+    /// Makes or changes a class; `settings_version` is ignored and minted.
+    SetClass(ClassRow),
+    /// Opens a session.
+    OpenSession {
+        /// Name of the gateway, for people.
+        gateway: String,
+    },
+    /// Sign of life of a session; forgets outcomes below `acknowledged_below`.
+    RenewSession {
+        /// The session.
+        session: SessionId,
+        /// All outcomes below are known to the gateway.
+        acknowledged_below: u64,
+        /// See `SessionRow::observed_index`.
+        observed_index: u64,
+    },
+    /// Ends a session: its commands are refused from now on. Idempotent.
+    EndSession {
+        /// The session.
+        session: SessionId,
+    },
+    /// One bounded step of abandoning an ended session's building blobs, manifests and leases. Answers
+    /// `Reply::Progress`.
+    AbandonStep {
+        /// The session.
+        session: SessionId,
+    },
+    /// Asks a lease's session (by a flag it sees when it renews) to give back what it has not granted.
+    RecallLease {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// Sets a lease to closing, by the leader: its deadline passed or its session ended. Idempotent.
+    ExpireLease {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// A vendor confirmed the close of a lease: the room it did not settle is free.
+    ConfirmClose {
+        /// The lease.
+        lease: LeaseId,
+        /// The vendor.
+        vendor: VendorId,
+    },
+    /// One bounded step of draining the release queue: turns copies into erase orders, pages of extents
+    /// into released blobs. Answers `Reply::Progress`.
+    DrainReleases,
+    /// A vendor has erased copies, durably.
+    AcknowledgeErased {
+        /// The vendor.
+        vendor: VendorId,
+        /// (release index, copy) of each order; orders that are not there are passed over.
+        copies: Vec<(u64, CopyId)>,
+    },
+    /// Copies turned out damaged or lost.
+    ReportDamaged {
+        /// Where.
+        vendor: VendorId,
+        /// Which.
+        copies: Vec<DamagedCopy>,
+    },
+    /// A command of a session, decided at most once.
+    InSession {
+        /// The session.
+        session: SessionId,
+        /// Names the command within its session. A repeated sequence answers the stored outcome.
+        sequence: u64,
+        /// The command.
+        command: SessionCommand,
+    },
+    /// What became of (session, sequence)? Answers the stored outcome, or records it abandoned so that it
+    /// can never be decided, and answers `Reply::Abandoned`.
+    Resolve {
+        /// The session; may have ended.
+        session: SessionId,
+        /// The sequence.
+        sequence: u64,
+    },
+}
+
+/// Commands of gateways, each decided at most once under its sequence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionCommand {
+    /// Locks room: a provisional FAT. The rows were chosen by the leader.
+    Allocate {
+        /// Class it is for.
+        class: String,
+        /// (vendor, device class, bytes).
+        rows: Vec<(VendorId, String, u64)>,
+        /// Life in ms of cluster time.
+        duration_ms: u64,
+    },
+    /// Moves a lease's deadline.
+    RenewLease {
+        /// The lease.
+        lease: LeaseId,
+        /// Life in ms of cluster time from now.
+        duration_ms: u64,
+    },
+    /// Gives back room for which nothing was ever sent: free at once.
+    ShrinkLease {
+        /// The lease.
+        lease: LeaseId,
+        /// (vendor, bytes).
+        rows: Vec<(VendorId, u64)>,
+    },
+    /// Returns a lease: closing from now on.
+    ReturnLease {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// Commits the next chunks of a long body: settles their room, owned by a building blob.
+    Slice(SliceCommand),
+    /// Gives up a building blob: its chunks are released.
+    AbandonBlob {
+        /// The blob.
+        blob: BlobId,
+    },
+    /// Makes an object visible, or replaces it.
+    FinalizeObject(FinalizeObject),
+    /// Makes an uploaded part, or replaces it.
+    FinalizePart(FinalizePart),
+    /// Makes a bucket.
+    CreateBucket {
+        /// Who.
+        actor: Actor,
+        /// Its name.
+        name: String,
+        /// Region named.
+        region: String,
+        /// When.
+        now: WallTime,
+    },
+    /// Deletes an empty bucket.
+    DeleteBucket {
+        /// Who.
+        actor: Actor,
+        /// The bucket as decided under.
+        bucket: BucketRef,
+    },
+    /// Deletes an object's current version. Deleting what is not there succeeds unless conditions say
+    /// otherwise.
+    DeleteObject {
+        /// Who.
+        actor: Actor,
+        /// The bucket as decided under.
+        bucket: BucketRef,
+        /// The key.
+        key: String,
+        /// Conditions.
+        conditions: Conditions,
+    },
+    /// Begins a multipart upload.
+    CreateUpload {
+        /// Who.
+        actor: Actor,
+        /// The bucket as decided under.
+        bucket: BucketRef,
+        /// The key.
+        key: String,
+        /// Random part of the upload's name.
+        random: u64,
+        /// Name of its class.
+        class: String,
+        /// Headers and metadata of the object to be.
+        metadata: Metadata,
+        /// Checksum of the object to be.
+        checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+        /// When.
+        now: WallTime,
+    },
+    /// Adds the next listed parts to the manifest that a complete is building.
+    CompleteSlice(CompleteSlice),
+    /// Turns a finished manifest into an object version.
+    CompleteUpload(CompleteUpload),
+    /// Aborts an upload. Answers `Rejection::NoSuchUpload` for one that is completed.
+    AbortUpload {
+        /// Who.
+        actor: Actor,
+        /// The bucket as decided under.
+        bucket: BucketRef,
+        /// The key.
+        key: String,
+        /// The upload.
+        upload: UploadRef,
+    },
+    /// Makes a user with its first access key.
+    CreateUser {
+        /// Name, unique.
+        name: String,
+        /// What it may do.
+        policy: UserPolicy,
+        /// Access key, unique.
+        access_key: String,
+        /// Its secret, sealed.
+        sealed_secret: WrappedKey,
+    },
+    /// Deletes an access key.
+    DeleteAccessKey {
+        /// The key.
+        access_key: String,
+    },
+}
+
+/// A user and the version of its settings under which a gateway decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// Who.
+    pub user: UserId,
+    /// Version of the user's settings; 0 for the root user.
+    pub settings_version: u64,
+}
+
+/// A bucket and the version of its settings under which a gateway decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketRef {
+    /// Which.
+    pub bucket: BucketId,
+    /// Version of its settings.
+    pub settings_version: u64,
+}
+
+/// An upload as named on the wire: its id and its random part, both of which must match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadRef {
+    /// Which.
+    pub upload: UploadId,
+    /// Its random part.
+    pub random: u64,
+}
+
+/// An entity-tag condition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EtagMatch {
+    /// `*`: any existing object.
+    Any,
+    /// One of these, without quotes. Text, because clients may send what no object can have.
+    OneOf(Vec<String>),
+}
+
+/// S3 preconditions on the current version, checked where the write is decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conditions {
+    /// The object must exist and match.
+    pub if_match: Option<EtagMatch>,
+    /// The object must not exist, or not match.
+    pub if_none_match: Option<EtagMatch>,
+}
+
+/// The bytes of a finalize.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// No bytes.
+    Empty,
+    /// Sealed frames kept in the FAT.
+    Inline {
+        /// The blob.
+        blob: BlobId,
+        /// Plaintext bytes.
+        plaintext_bytes: u64,
+        /// The frames with their tags.
+        sealed: Bytes,
+        /// Its key.
+        key: WrappedKey,
+    },
+    /// Chunks at vendors: the last slice; earlier ones are committed under the same blob already.
+    Chunks {
+        /// The blob.
+        blob: BlobId,
+        /// Plaintext bytes of the whole blob.
+        plaintext_bytes: u64,
+        /// Plaintext bytes of each chunk but the last.
+        chunk_bytes: u64,
+        /// Index of the first chunk below; 0 if nothing was sliced before.
+        first: u32,
+        /// The rest of the chunks, at most `limits::CHUNKS_PER_SLICE`.
+        chunks: Vec<ChunkRow>,
+        /// Its key.
+        key: WrappedKey,
+        /// Class under whose rule it was placed, with the version of the rule.
+        class: (String, u64),
+    },
+}
+
+/// See [`SessionCommand::Slice`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SliceCommand {
+    /// The building blob; its first slice makes it.
+    pub blob: BlobId,
+    /// Index of the first chunk below: the number committed so far.
+    pub first: u32,
+    /// Plaintext bytes of each chunk but the last of the blob.
+    pub chunk_bytes: u64,
+    /// At most `limits::CHUNKS_PER_SLICE`.
+    pub chunks: Vec<ChunkRow>,
+    /// Class under whose rule they were placed, with the version of the rule.
+    pub class: (String, u64),
+}
+
+/// See [`SessionCommand::FinalizeObject`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinalizeObject {
+    /// Who.
+    pub actor: Actor,
+    /// The bucket as decided under.
+    pub bucket: BucketRef,
+    /// The key.
+    pub key: String,
+    /// Conditions.
+    pub conditions: Conditions,
+    /// Random part of the version's id.
+    pub random: u64,
+    /// Last-Modified.
+    pub now: WallTime,
+    /// Entity tag.
+    pub etag: Etag,
+    /// Checksum.
+    pub checksum: Option<Checksum>,
+    /// Name of the class asked for.
+    pub class: String,
+    /// Headers and metadata.
+    pub metadata: Metadata,
+    /// The bytes.
+    pub body: Body,
+}
+
+/// See [`SessionCommand::FinalizePart`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinalizePart {
+    /// Who.
+    pub actor: Actor,
+    /// The bucket as decided under.
+    pub bucket: BucketRef,
+    /// The key.
+    pub key: String,
+    /// The upload.
+    pub upload: UploadRef,
+    /// 1 to `limits::PARTS_PER_UPLOAD`.
+    pub number: u32,
+    /// Last-Modified.
+    pub now: WallTime,
+    /// MD5 of the part.
+    pub etag: Etag,
+    /// Checksum.
+    pub checksum: Option<Checksum>,
+    /// The bytes; never `Inline`, so that parts can be referenced for good.
+    pub body: Body,
+}
+
+/// One part as a complete lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedPart {
+    /// Its number; rising.
+    pub number: u32,
+    /// Its MD5.
+    pub etag: Etag,
+    /// Its checksum, where the client gave one.
+    pub checksum: Option<Bytes>,
+}
+
+/// See [`SessionCommand::CompleteSlice`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompleteSlice {
+    /// Who.
+    pub actor: Actor,
+    /// The bucket as decided under.
+    pub bucket: BucketRef,
+    /// The key.
+    pub key: String,
+    /// The upload.
+    pub upload: UploadRef,
+    /// The manifest under construction; `None` begins one (and drops one left by an earlier complete).
+    pub manifest: Option<ManifestId>,
+    /// The next parts, at most `limits::EXTENTS_PER_PAGE`.
+    pub parts: Vec<ListedPart>,
+    /// No further parts follow: the last part may be short, all others must not.
+    pub last: bool,
+}
+
+/// See [`SessionCommand::CompleteUpload`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompleteUpload {
+    /// Who.
+    pub actor: Actor,
+    /// The bucket as decided under.
+    pub bucket: BucketRef,
+    /// The key.
+    pub key: String,
+    /// The upload.
+    pub upload: UploadRef,
+    /// The finished manifest.
+    pub manifest: ManifestId,
+    /// Conditions.
+    pub conditions: Conditions,
+    /// Random part of the version's id.
+    pub random: u64,
+    /// Last-Modified.
+    pub now: WallTime,
+    /// Entity tag of the whole, made by the gateway from the listed parts.
+    pub etag: Etag,
+    /// Checksum of the whole, made by the gateway from the parts' checksums.
+    pub checksum: Option<Checksum>,
+    /// Plaintext bytes the client says the object has (`x-amz-mp-object-size`).
+    pub expected_bytes: Option<u64>,
+}
+
+/// The answer to a command. A refusal is an answer like any other: replicated, stored, never an error of
+/// the replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Done; there is nothing to say.
+    Done,
+    /// Refused, and nothing was changed.
+    Refused(Rejection),
+    /// `Resolve`: the sequence was never decided and never will be.
+    Abandoned,
+    /// A bounded step was done.
+    Progress {
+        /// Whether there is more to do.
+        more: bool,
+    },
+    /// `CheckKek`: the stored check value.
+    KekValue(Bytes),
+    /// `RegisterVendor`.
+    Vendor(VendorId),
+    /// `OpenSession`.
+    Session(SessionId),
+    /// `Allocate`.
+    Lease {
+        /// The lease.
+        lease: LeaseId,
+        /// Its deadline.
+        deadline: ClusterTime,
+    },
+    /// `RenewLease`: the new deadline.
+    Deadline(ClusterTime),
+    /// `CreateBucket`.
+    Bucket(BucketId),
+    /// `CreateUser`.
+    User(UserId),
+    /// `FinalizeObject`, `CompleteUpload`.
+    Stored {
+        /// The new version.
+        version: VersionId,
+        /// Its entity tag (of a repeated complete: as stored first).
+        etag: Etag,
+        /// Its checksum.
+        checksum: Option<Checksum>,
+    },
+    /// `DeleteObject`.
+    Deleted {
+        /// Whether there was something to delete.
+        existed: bool,
+    },
+    /// `CreateUpload`.
+    Upload(UploadRef),
+    /// `CompleteSlice`: the manifest, and the parts' (etag, checksum, bytes) in order, from which the
+    /// gateway makes those of the whole.
+    Manifest {
+        /// The manifest under construction.
+        manifest: ManifestId,
+        /// Per part of this slice.
+        parts: Vec<(Etag, Option<Checksum>, u64)>,
+    },
+    /// `CompleteSlice` of an upload that is completed already: answer the client the same again.
+    AlreadyCompleted {
+        /// The version it became.
+        version: VersionId,
+        /// Its entity tag.
+        etag: Etag,
+        /// Its checksum.
+        checksum: Option<Checksum>,
+    },
+}
+
+versioned!(Command, Reply);

@@ -1,0 +1,137 @@
+//! Row keys of the namespace's columns. Object keys are escaped where something follows them, so that byte
+//! order stays the order of keys.
+
+use crate::ids::{BucketId, ManifestId, UploadId, UserId, VersionId};
+use bytes::Bytes;
+
+fn join(parts: &[&[u8]]) -> Bytes {
+    Bytes::from(parts.concat())
+}
+
+/// `Column::Buckets`: `i` then the id.
+#[must_use]
+pub fn bucket(bucket: BucketId) -> Bytes {
+    join(&[b"i", &bucket.0.to_be_bytes()])
+}
+
+/// `Column::Buckets`: `n` then the name; the value is the id, 8 bytes.
+#[must_use]
+pub fn bucket_by_name(name: &str) -> Bytes {
+    join(&[b"n", name.as_bytes()])
+}
+
+/// `Column::Buckets`: `u` then the id: usage.
+#[must_use]
+pub fn bucket_usage(bucket: BucketId) -> Bytes {
+    join(&[b"u", &bucket.0.to_be_bytes()])
+}
+
+/// `Column::Live`: bucket, then the key's bytes.
+#[must_use]
+pub fn live(bucket: BucketId, key: &str) -> Bytes {
+    join(&[&bucket.0.to_be_bytes(), key.as_bytes()])
+}
+
+/// `key` with 0x00 written as 0x00 0xFF and 0x00 0x01 at its end: whatever follows, order is that of keys.
+fn escaped(key: &str, into: &mut Vec<u8>) {
+    for &byte in key.as_bytes() {
+        into.push(byte);
+        if byte == 0 {
+            into.push(u8::MAX);
+        }
+    }
+    into.extend_from_slice(&[0, 1]);
+}
+
+/// `Column::Versions`: prefix of all versions of a key.
+#[must_use]
+pub fn versions(bucket: BucketId, key: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8 + key.len() + 2 + 16);
+    bytes.extend_from_slice(&bucket.0.to_be_bytes());
+    escaped(key, &mut bytes);
+    bytes
+}
+
+/// `Column::Versions`: bucket, escaped key, then the version with its order inverted: newest first.
+#[must_use]
+pub fn version(bucket: BucketId, key: &str, version: VersionId) -> Bytes {
+    let mut bytes = versions(bucket, key);
+    bytes.extend_from_slice(&(!version.order).to_be_bytes());
+    bytes.extend_from_slice(&version.random.to_be_bytes());
+    Bytes::from(bytes)
+}
+
+/// `Column::Manifests`: `m` then the id.
+#[must_use]
+pub fn manifest(manifest: ManifestId) -> Bytes {
+    join(&[b"m", &manifest.0.to_be_bytes()])
+}
+
+/// `Column::Manifests`: `p`, manifest, first plaintext offset of the page.
+#[must_use]
+pub fn manifest_page(manifest: ManifestId, offset: u64) -> Bytes {
+    join(&[b"p", &manifest.0.to_be_bytes(), &offset.to_be_bytes()])
+}
+
+/// `Column::Manifests`: prefix of a manifest's pages.
+#[must_use]
+pub fn manifest_pages(manifest: ManifestId) -> Bytes {
+    join(&[b"p", &manifest.0.to_be_bytes()])
+}
+
+/// `Column::Uploads`: `u` then the id.
+#[must_use]
+pub fn upload(upload: UploadId) -> Bytes {
+    join(&[b"u", &upload.0.to_be_bytes()])
+}
+
+/// `Column::Uploads`: `b`, bucket, escaped key, upload: uploads of a bucket in key order; empty value.
+#[must_use]
+pub fn upload_in_bucket(bucket: BucketId, key: &str, upload: UploadId) -> Bytes {
+    let mut bytes = vec![b'b'];
+    bytes.extend_from_slice(&versions(bucket, key));
+    bytes.extend_from_slice(&upload.0.to_be_bytes());
+    Bytes::from(bytes)
+}
+
+/// `Column::Uploads`: prefix of [`upload_in_bucket`] for all uploads of a bucket.
+#[must_use]
+pub fn uploads_in_bucket(bucket: BucketId) -> Bytes {
+    join(&[b"b", &bucket.0.to_be_bytes()])
+}
+
+/// `Column::Uploads`: `d`, then the cluster time of completion and the upload: what to forget; empty value.
+#[must_use]
+pub fn completed_upload(at: crate::cluster_time::ClusterTime, upload: UploadId) -> Bytes {
+    join(&[b"d", &at.0.to_be_bytes(), &upload.0.to_be_bytes()])
+}
+
+/// `Column::Uploads`: `p`, upload, part number.
+#[must_use]
+pub fn part(upload: UploadId, number: u32) -> Bytes {
+    join(&[b"p", &upload.0.to_be_bytes(), &number.to_be_bytes()])
+}
+
+/// `Column::Uploads`: prefix of an upload's parts.
+#[must_use]
+pub fn parts(upload: UploadId) -> Bytes {
+    join(&[b"p", &upload.0.to_be_bytes()])
+}
+
+/// `Column::Users`: `i` then the id.
+#[must_use]
+pub fn user(user: UserId) -> Bytes {
+    join(&[b"i", &user.0.to_be_bytes()])
+}
+
+/// `Column::Users`: `n` then the name; the value is the id, 8 bytes.
+#[must_use]
+pub fn user_by_name(name: &str) -> Bytes {
+    join(&[b"n", name.as_bytes()])
+}
+
+/// `Column::Users`: `k` then the access key.
+#[must_use]
+pub fn access_key(access_key: &str) -> Bytes {
+    join(&[b"k", access_key.as_bytes()])
+}

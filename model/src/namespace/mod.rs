@@ -1,0 +1,4 @@
+//! The namespace: buckets, versions, manifests, blobs, uploads, users.
+
+pub mod keys;
+pub mod rows;

@@ -1,0 +1,358 @@
+//! Rows of the namespace: buckets, live rows, versions, manifests, blobs, uploads, users.
+//! Keys are described in [`super::keys`].
+
+use crate::cluster_time::{ClusterTime, WallTime};
+use crate::codec::versioned;
+use crate::ids::{BlobId, BucketId, KekId, ManifestId, SessionId, UploadId, UserId, VersionId};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The user who holds the gateways' root keys; has no row.
+pub const ROOT_USER: UserId = UserId(0);
+
+/// Whether a bucket keeps old versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Versioning {
+    /// Never switched on: one version per key, named `null`.
+    #[default]
+    Off,
+}
+
+/// A bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketRow {
+    /// Its id; a bucket made again has another one.
+    pub bucket: BucketId,
+    /// Its name.
+    pub name: String,
+    /// Who made it.
+    pub creator: UserId,
+    /// When.
+    pub created: WallTime,
+    /// Region named at its creation.
+    pub region: String,
+    /// Whether it keeps old versions.
+    pub versioning: Versioning,
+    /// Raised by each change of its settings.
+    pub settings_version: u64,
+}
+
+/// Exact usage of a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketUsageRow {
+    /// Live objects.
+    pub objects: u64,
+    /// Their plaintext bytes.
+    pub bytes: u64,
+    /// Open uploads.
+    pub uploads: u64,
+}
+
+/// An entity tag, without quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Etag {
+    /// MD5 of the body.
+    Md5([u8; 16]),
+    /// MD5 of the parts' MD5s, and the number of parts.
+    Multipart([u8; 16], u32),
+}
+
+impl fmt::Display for Etag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Md5(md5) | Self::Multipart(md5, _)) = self;
+        for byte in md5 {
+            write!(f, "{byte:02x}")?;
+        }
+        match self {
+            Self::Md5(_) => Ok(()),
+            Self::Multipart(_, parts) => write!(f, "-{parts}"),
+        }
+    }
+}
+
+/// Checksum algorithms of S3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ChecksumAlgorithm {
+    /// CRC-32 (ISO-HDLC), 4 bytes big-endian.
+    Crc32,
+    /// CRC-32C (iSCSI), 4 bytes big-endian.
+    Crc32c,
+    /// CRC-64/NVME, 8 bytes big-endian.
+    Crc64Nvme,
+    /// SHA-1, 20 bytes.
+    Sha1,
+    /// SHA-256, 32 bytes.
+    Sha256,
+}
+
+/// What a multipart object's checksum covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChecksumKind {
+    /// The object's bytes.
+    FullObject,
+    /// The parts' checksums.
+    Composite,
+}
+
+/// A stored checksum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checksum {
+    /// Which.
+    pub algorithm: ChecksumAlgorithm,
+    /// Of what.
+    pub kind: ChecksumKind,
+    /// The value, big-endian, as long as the algorithm says.
+    pub value: Bytes,
+    /// Parts, for a composite one; 0 otherwise.
+    pub parts: u32,
+}
+
+/// A blob's data key, wrapped by a key-encryption key that only gateways hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrappedKey {
+    /// Which KEK wrapped it.
+    pub kek: KekId,
+    /// The wrapped key, in the gateway's format.
+    pub bytes: Bytes,
+}
+
+/// Where a blob's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BlobStorage {
+    /// In `Column::Inline`.
+    Inline,
+    /// In this many chunk rows.
+    Chunks(u32),
+}
+
+/// (blob, offset, length, wrapped key): a span of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// The blob.
+    pub blob: BlobId,
+    /// First plaintext byte in the blob.
+    pub offset: u64,
+    /// Plaintext bytes.
+    pub bytes: u64,
+    /// Plaintext bytes of the whole blob.
+    pub blob_bytes: u64,
+    /// Plaintext bytes of each of the blob's chunks but the last.
+    pub chunk_bytes: u64,
+    /// Where its bytes are.
+    pub storage: BlobStorage,
+    /// Its key.
+    pub key: WrappedKey,
+}
+
+/// What a version consists of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// No bytes at all.
+    Empty,
+    /// One extent; the version owns the blob, which has no row of its own.
+    Single(Extent),
+    /// The extents of a manifest.
+    Manifest(ManifestId),
+}
+
+/// Headers and user metadata, as S3 returns them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// System headers by lower-case name (content-type, cache-control, …).
+    pub headers: Vec<(String, String)>,
+    /// `x-amz-meta-` names without the prefix, and values.
+    pub user: Vec<(String, String)>,
+}
+
+/// One version of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRow {
+    /// Its id.
+    pub version: VersionId,
+    /// Who stored it.
+    pub creator: UserId,
+    /// Plaintext bytes.
+    pub bytes: u64,
+    /// Entity tag.
+    pub etag: Etag,
+    /// Last-Modified.
+    pub modified: WallTime,
+    /// Name of its class.
+    pub class: String,
+    /// Headers and metadata.
+    pub metadata: Metadata,
+    /// Checksum, if one was given or made.
+    pub checksum: Option<Checksum>,
+    /// Its bytes.
+    pub content: Content,
+}
+
+/// What LIST returns of a key, and where its version is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveRow {
+    /// The current version.
+    pub version: VersionId,
+    /// Plaintext bytes.
+    pub bytes: u64,
+    /// Entity tag.
+    pub etag: Etag,
+    /// Last-Modified.
+    pub modified: WallTime,
+    /// Name of its class.
+    pub class: String,
+    /// Its checksum's algorithm and kind.
+    pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    /// Who stored it.
+    pub creator: UserId,
+}
+
+/// Whose a blob with a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BlobOwner {
+    /// Being uploaded by this session; abandoned with it.
+    Building(SessionId),
+    /// Referenced by parts and manifest extents.
+    Shared,
+}
+
+/// A blob that has a row: being built, or referenced by parts and extents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobRow {
+    /// Whose it is.
+    pub owner: BlobOwner,
+    /// References to it; 0 while building, and terminal otherwise.
+    pub references: u32,
+    /// Where its bytes are: `Chunks(n)` with n rows committed so far.
+    pub storage: BlobStorage,
+    /// Plaintext bytes committed so far.
+    pub bytes: u64,
+}
+
+/// An immutable list of extents; its pages are rows of up to `limits::EXTENTS_PER_PAGE`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestRow {
+    /// References to it; 0 while under construction.
+    pub references: u32,
+    /// Extents so far.
+    pub extents: u32,
+    /// Plaintext bytes so far.
+    pub bytes: u64,
+    /// While under construction: the upload it is made for, and the upload's `generation` then.
+    pub building: Option<(UploadId, u64)>,
+}
+
+/// One page of a manifest; its key names the manifest and the page's first plaintext offset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestPage {
+    /// The extents, in order.
+    pub extents: Vec<Extent>,
+}
+
+/// Where an upload stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UploadState {
+    /// Takes parts.
+    Open,
+    /// A complete is building `manifest`; parts are still taken, and make it start again.
+    Completing {
+        /// The manifest under construction.
+        manifest: ManifestId,
+    },
+    /// Completed: a repeated complete of the same parts answers the same.
+    Completed {
+        /// The version it became.
+        version: VersionId,
+        /// Its entity tag.
+        etag: Etag,
+        /// Its checksum.
+        checksum: Option<Checksum>,
+        /// When, in cluster time; forgotten after `limits::COMPLETED_UPLOAD_KEPT_MS`.
+        at: ClusterTime,
+    },
+}
+
+/// A multipart upload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadRow {
+    /// Its id.
+    pub upload: UploadId,
+    /// Random part of its name on the wire, so that it cannot be guessed.
+    pub random: u64,
+    /// The bucket.
+    pub bucket: BucketId,
+    /// The key.
+    pub key: String,
+    /// Who began it.
+    pub creator: UserId,
+    /// When.
+    pub initiated: WallTime,
+    /// Name of its class.
+    pub class: String,
+    /// Headers and metadata of the object to be.
+    pub metadata: Metadata,
+    /// Checksum named at its creation.
+    pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    /// Raised by each part.
+    pub generation: u64,
+    /// Where it stands.
+    pub state: UploadState,
+}
+
+/// One part; its key names upload and part number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRow {
+    /// Its bytes. Its blob has a row, and this part a reference to it. Zero-length parts have none.
+    pub extent: Option<Extent>,
+    /// MD5 of its bytes.
+    pub etag: Etag,
+    /// Last-Modified.
+    pub modified: WallTime,
+    /// Its checksum.
+    pub checksum: Option<Checksum>,
+}
+
+/// What a user may do. Policies as documents come later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UserPolicy {
+    /// Everything in S3.
+    ReadWrite,
+    /// Reads and listings in S3.
+    ReadOnly,
+}
+
+/// A person or program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRow {
+    /// Its id.
+    pub user: UserId,
+    /// Its name, unique.
+    pub name: String,
+    /// What it may do.
+    pub policy: UserPolicy,
+    /// Raised by each change of the user or its keys.
+    pub settings_version: u64,
+}
+
+/// An access key; its key is the access key itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessKeyRow {
+    /// Whose it is.
+    pub user: UserId,
+    /// The secret, sealed by the gateway under the KEK and bound to the access key.
+    pub sealed_secret: WrappedKey,
+}
+
+versioned!(
+    BucketRow,
+    BucketUsageRow,
+    VersionRow,
+    LiveRow,
+    BlobRow,
+    ManifestRow,
+    ManifestPage,
+    UploadRow,
+    PartRow,
+    UserRow,
+    AccessKeyRow,
+);

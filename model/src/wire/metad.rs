@@ -1,0 +1,443 @@
+//! What gateways ask the metadata service and get: sessions, provisional FATs, commands, reads. Each pair of
+//! structs is one call.
+
+use crate::cluster_time::ClusterTime;
+use crate::codec::versioned;
+use crate::command::{Reply, SessionCommand, UploadRef};
+use crate::fat::rows::{ChunkRow, ClassRow, InlineRow, LeaseRow, LeaseVendorRow, RoomRow, VendorRow};
+use crate::ids::{BucketId, ClusterId, Epoch, KekId, LeaseId, ManifestId, SessionId, UserId, VendorId};
+use crate::namespace::rows::{
+    AccessKeyRow, BucketRow, BucketUsageRow, Extent, LiveRow, PartRow, UploadRow, UserRow, VersionRow,
+};
+use crate::wire::agent::DamagedCopy;
+use crate::wire::chunk::{Grant, PublicKey};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Opens a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSessionRequest {
+    /// Name of the gateway, for people.
+    pub gateway: String,
+    /// The KEK it holds.
+    pub kek: KekId,
+    /// Check value of the KEK: a gateway whose value differs from the replicated one is refused.
+    pub kek_value: Bytes,
+}
+
+/// A new session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSessionReply {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The session.
+    pub session: SessionId,
+    /// The replicated check value of the KEK: must equal what was sent.
+    pub kek_value: Bytes,
+}
+
+/// Sign of life of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewSessionRequest {
+    /// The session.
+    pub session: SessionId,
+    /// All outcomes below are known to the gateway.
+    pub acknowledged_below: u64,
+    /// See `SessionRow::observed_index`.
+    pub observed_index: u64,
+}
+
+/// A vendor as gateways need to know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VendorInfo {
+    /// Its row.
+    pub row: VendorRow,
+    /// A read grant for the asking session.
+    pub read_grant: Grant,
+}
+
+/// What a gateway must know to go on: everything is small and replaced as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewSessionReply {
+    /// Cluster time now.
+    pub cluster_time: ClusterTime,
+    /// Log index as of which this was read.
+    pub index: u64,
+    /// Open leases of the session (those the gateway does not know are to be returned), with their rows.
+    pub leases: Vec<LeaseRow>,
+    /// All vendors.
+    pub vendors: Vec<VendorInfo>,
+    /// All classes.
+    pub classes: Vec<ClassRow>,
+    /// Inlining.
+    pub inline: InlineRow,
+}
+
+/// Asks for room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocateRequest {
+    /// The session.
+    pub session: SessionId,
+    /// Sequence of the command.
+    pub sequence: u64,
+    /// Name of the class.
+    pub class: String,
+    /// Room wanted per vendor, in bytes: the leader gives less when there is less, but never less than
+    /// `least_bytes` per vendor.
+    pub bytes: u64,
+    /// Room without which the lease is of no use, in bytes per vendor.
+    pub least_bytes: u64,
+    /// Vendors not to be named (they just failed this gateway).
+    pub avoid: Vec<VendorId>,
+}
+
+/// One row of a provisional FAT.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvisionalRow {
+    /// The vendor.
+    pub vendor: VendorId,
+    /// The device class whose room is locked.
+    pub device_class: String,
+    /// Locked, in bytes.
+    pub bytes: u64,
+    /// Write grant for the session, this vendor and this lease.
+    pub grant: Grant,
+}
+
+/// A provisional FAT.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvisionalFat {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Name of its class.
+    pub class: String,
+    /// Deadline in cluster time.
+    pub deadline: ClusterTime,
+    /// Its rows: at least as many vendors (in as many zones) as the class wants copies.
+    pub rows: Vec<ProvisionalRow>,
+}
+
+/// A command of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmitRequest {
+    /// The session.
+    pub session: SessionId,
+    /// Its sequence.
+    pub sequence: u64,
+    /// The command.
+    pub command: SessionCommand,
+}
+
+/// Its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmitReply {
+    /// Log index at which it was decided (of a stored outcome: at which it was asked again).
+    pub index: u64,
+    /// The answer.
+    pub reply: Reply,
+}
+
+/// Asks what became of a sequence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolveRequest {
+    /// The session.
+    pub session: SessionId,
+    /// The sequence.
+    pub sequence: u64,
+}
+
+/// A question about the replicated state, answered linearizably.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Query {
+    /// A user by access key. Answers `Answer::AccessKey`.
+    AccessKey(String),
+    /// A bucket by name. Answers `Answer::Bucket`.
+    Bucket(String),
+    /// Buckets by name, those after `after`, at most `limit`. Answers `Answer::Buckets`.
+    Buckets {
+        /// Only names that start with this.
+        prefix: String,
+        /// Names after this one.
+        after: Option<String>,
+        /// Most to answer.
+        limit: usize,
+    },
+    /// The current version of a key, with the first page of where its bytes in `range` are. Answers
+    /// `Answer::Object`.
+    Object {
+        /// The bucket.
+        bucket: BucketId,
+        /// The key.
+        key: String,
+        /// First plaintext byte wanted and number of bytes; `None` = no bytes (HEAD). The range is cut to
+        /// the object.
+        range: Option<(ByteRange, PageSize)>,
+    },
+    /// Further locations of a version's bytes. Answers `Answer::Located`.
+    Locate {
+        /// What to look in.
+        source: LocateSource,
+        /// First plaintext byte (of the object, or of the blob's extent).
+        offset: u64,
+        /// Number of bytes.
+        bytes: u64,
+    },
+    /// Keys of a bucket. Answers `Answer::List`.
+    List(ListRequest),
+    /// An upload. Answers `Answer::Upload`.
+    Upload {
+        /// The bucket.
+        bucket: BucketId,
+        /// The key.
+        key: String,
+        /// The upload.
+        upload: UploadRef,
+    },
+    /// Parts of an upload in order, those after `after`. Answers `Answer::Parts`.
+    Parts {
+        /// The upload.
+        upload: UploadRef,
+        /// Part numbers after this one.
+        after: u32,
+        /// Most to answer.
+        limit: usize,
+    },
+    /// All users (without secrets). Answers `Answer::Users`.
+    Users,
+    /// All access keys, with their users. Answers `Answer::AccessKeys`.
+    AccessKeys,
+    /// Open and closing leases with their rows. Answers `Answer::Leases`.
+    Leases,
+    /// All vendors with their room by device class. Answers `Answer::Vendors`.
+    Vendors,
+    /// All classes. Answers `Answer::Classes`.
+    Classes,
+    /// Usage of a bucket. Answers `Answer::Usage`.
+    Usage(BucketId),
+    /// The FAT of one user's objects: versions it created, by bucket and key after `after`, at most
+    /// `limit` rows looked at. Answers `Answer::UserObjects`.
+    UserObjects {
+        /// Whose.
+        user: UserId,
+        /// (bucket name, key) to go on after.
+        after: Option<(String, String)>,
+        /// Most rows to look at.
+        limit: usize,
+    },
+}
+
+/// Which plaintext bytes of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ByteRange {
+    /// From this byte on, this many at most.
+    From {
+        /// First byte.
+        first: u64,
+        /// Number of bytes at most.
+        bytes: u64,
+    },
+    /// The last so many bytes.
+    Last(u64),
+}
+
+/// Most chunks of a page, at most `limits::LOCATE_PAGE_CHUNKS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageSize(pub u32);
+
+/// What later pages of `Query::Locate` go by; valid while a session holds back erases.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LocateSource {
+    /// A single extent; offsets count from the extent's start.
+    Extent(Extent),
+    /// A manifest; offsets count from the object's start.
+    Manifest(ManifestId),
+}
+
+/// A span of an object and where its bytes are now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocatedSpan {
+    /// First plaintext byte in the object (in the extent for `LocateSource::Extent`).
+    pub offset: u64,
+    /// Plaintext bytes of the span.
+    pub bytes: u64,
+    /// The extent it lies in.
+    pub extent: Extent,
+    /// The bytes themselves, or the chunk.
+    pub place: SpanPlace,
+}
+
+/// Where a span's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SpanPlace {
+    /// The sealed frames of the whole blob.
+    Inline(Bytes),
+    /// In one chunk.
+    Chunk {
+        /// Index of the chunk in its blob.
+        index: u32,
+        /// First plaintext byte of the span within the chunk.
+        offset: u64,
+        /// The chunk and its copies.
+        row: ChunkRow,
+    },
+}
+
+/// Asks for keys of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListRequest {
+    /// The bucket.
+    pub bucket: BucketId,
+    /// Only keys that start with this.
+    pub prefix: String,
+    /// Keys that share the part up to this after the prefix are folded into a common prefix. Empty = none.
+    pub delimiter: String,
+    /// Only keys greater than this; if it is (or lies under) a common prefix that was answered already,
+    /// that prefix is not answered again.
+    pub after: Option<String>,
+    /// Most keys and common prefixes together, 0 to `limits::LIST_PAGE_KEYS_MAX`.
+    pub limit: usize,
+}
+
+/// Keys of a bucket, in UTF-8 byte order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListReply {
+    /// Keys with their live rows.
+    pub objects: Vec<(String, LiveRow)>,
+    /// Common prefixes.
+    pub common_prefixes: Vec<String>,
+    /// Where to go on (as `after`), if the page is full or the scan bound was reached.
+    pub next: Option<String>,
+}
+
+/// Answers to queries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// The key's row and its user.
+    AccessKey(Option<(AccessKeyRow, UserRow)>),
+    /// The bucket.
+    Bucket(Option<BucketRow>),
+    /// Buckets, and whether there are more.
+    Buckets(Vec<BucketRow>, bool),
+    /// The version, with the spans of the first page.
+    Object(Option<Box<ObjectAnswer>>),
+    /// Spans in order, without gaps from the offset asked; fewer bytes than asked means: ask again from
+    /// there. Empty: the source is gone.
+    Located(Vec<LocatedSpan>),
+    /// Keys.
+    List(ListReply),
+    /// The upload.
+    Upload(Option<UploadRow>),
+    /// (number, part), and whether there are more.
+    Parts(Vec<(u32, PartRow)>, bool),
+    /// Users.
+    Users(Vec<UserRow>),
+    /// (access key, its user).
+    AccessKeys(Vec<(String, UserId)>),
+    /// Leases with their rows.
+    Leases(Vec<(LeaseRow, Vec<(VendorId, LeaseVendorRow)>)>),
+    /// Vendors with their rooms by device class.
+    Vendors(Vec<(VendorRow, Vec<(String, RoomRow)>)>),
+    /// Classes.
+    Classes(Vec<ClassRow>),
+    /// Usage.
+    Usage(BucketUsageRow),
+    /// (bucket name, key, version) of a user's objects, and where to go on.
+    UserObjects(Vec<(String, String, VersionRow)>, Option<(String, String)>),
+}
+
+/// A version and where the wanted bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectAnswer {
+    /// The version.
+    pub version: VersionRow,
+    /// Spans of the wanted range, without gaps; maybe fewer bytes than wanted.
+    pub spans: Vec<LocatedSpan>,
+}
+
+/// A query answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryReply {
+    /// Log index as of which it was read.
+    pub index: u64,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// Copies that a gateway found damaged or missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportDamagedRequest {
+    /// The session.
+    pub session: SessionId,
+    /// Where.
+    pub vendor: VendorId,
+    /// Which.
+    pub copies: Vec<DamagedCopy>,
+}
+
+/// State of the metadata service, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReply {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// This node.
+    pub node: u64,
+    /// The leader it knows.
+    pub leader: Option<u64>,
+    /// Raft term.
+    pub term: u64,
+    /// Last applied log index.
+    pub applied_index: u64,
+    /// Cluster time.
+    pub cluster_time: ClusterTime,
+    /// Live sessions.
+    pub sessions: u64,
+    /// Open and closing leases.
+    pub leases: u64,
+    /// Erase orders not acknowledged, at most 10,000 counted.
+    pub erase_backlog: u64,
+    /// Releases not drained, at most 10,000 counted.
+    pub release_backlog: u64,
+    /// Keys whose grants are good.
+    pub issuers: Vec<PublicKey>,
+}
+
+/// Why a call to the metadata service failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum MetadError {
+    /// Surely not done: no leader, not ready, or refused before it was proposed. May be tried again.
+    #[error("the metadata service is not available: {0}")]
+    Unavailable(String),
+    /// Surely not done: too much is in flight.
+    #[error("the metadata service is overloaded")]
+    Overloaded,
+    /// Maybe done: ask by `Resolve`.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(String),
+    /// Surely not done, and trying again will not help.
+    #[error("refused: {0}")]
+    Refused(#[from] crate::rejection::Rejection),
+    /// The cluster has no room for this, after leases were recalled.
+    #[error("no room: {0}")]
+    NoRoom(String),
+}
+
+versioned!(
+    OpenSessionRequest,
+    OpenSessionReply,
+    RenewSessionRequest,
+    RenewSessionReply,
+    AllocateRequest,
+    ProvisionalFat,
+    SubmitRequest,
+    SubmitReply,
+    ResolveRequest,
+    Query,
+    QueryReply,
+    ReportDamagedRequest,
+    StatusReply,
+    MetadError,
+);
