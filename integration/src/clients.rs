@@ -1,0 +1,134 @@
+//! The tools that people use against S3, run as they run them: the AWS CLI, Python with boto3, rclone.
+//! A tool that is missing skips its test loudly, and fails it where `CI=true`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context as _, ensure};
+
+use crate::cluster::Standalone;
+
+/// The environment variable that names a directory of tools to look into before `PATH`.
+pub const TOOLS_VARIABLE: &str = "ULLAGE_TEST_TOOLS";
+
+/// Whether something that a test needs may be missing.
+#[must_use]
+pub fn must_have_all() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true")
+}
+
+/// Says that a test is skipped, and why.
+///
+/// # Panics
+/// Where `CI=true`: there nothing may be skipped.
+pub fn skip(test: &str, reason: &str) {
+    assert!(
+        !must_have_all(),
+        "{test} cannot run: {reason}; under CI=true nothing is skipped"
+    );
+    // Past the harness's capture, so that a passing run shows it too.
+    let line = format!("\nSKIPPED {test}: {reason}\n");
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+}
+
+/// Finds a program in `ULLAGE_TEST_TOOLS`, then in `PATH`.
+#[must_use]
+pub fn find(program: &str) -> Option<PathBuf> {
+    let tools = std::env::var_os(TOOLS_VARIABLE).unwrap_or_default();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories = std::env::split_paths(&tools).chain(std::env::split_paths(&path));
+    directories.find_map(|directory| {
+        let candidate = directory.join(program);
+        (!directory.as_os_str().is_empty() && candidate.is_file()).then_some(candidate)
+    })
+}
+
+/// A tool ready to be run against one standalone.
+pub struct Client {
+    program: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Client {
+    /// The tool if it is there; otherwise the test is skipped.
+    ///
+    /// # Errors
+    /// If the credentials of the standalone cannot be read.
+    ///
+    /// # Panics
+    /// If it is missing where `CI=true`.
+    pub fn of(test: &str, program: &str, standalone: &Standalone) -> anyhow::Result<Option<Self>> {
+        let Some(found) = find(program) else {
+            skip(
+                test,
+                &format!("{program} is not installed (`make test-tools` installs it)"),
+            );
+            return Ok(None);
+        };
+        let credentials = standalone.credentials()?;
+        let endpoint = format!("http://{}", standalone.s3_address());
+        let environment = [
+            ("AWS_ACCESS_KEY_ID", credentials.access_key.as_str()),
+            ("AWS_SECRET_ACCESS_KEY", credentials.secret_key.as_str()),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL", endpoint.as_str()),
+            ("AWS_CONFIG_FILE", "/dev/null"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("AWS_PAGER", ""),
+            ("RCLONE_CONFIG", "/dev/null"),
+            ("RCLONE_CONFIG_ULLAGE_TYPE", "s3"),
+            ("RCLONE_CONFIG_ULLAGE_PROVIDER", "Other"),
+            ("RCLONE_CONFIG_ULLAGE_ENV_AUTH", "true"),
+            ("RCLONE_CONFIG_ULLAGE_REGION", "us-east-1"),
+            ("RCLONE_CONFIG_ULLAGE_ENDPOINT", endpoint.as_str()),
+        ];
+        let environment = environment
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec();
+        Ok(Some(Self {
+            program: found,
+            environment,
+        }))
+    }
+
+    /// Runs it in a directory, whatever its exit code.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn output(&self, directory: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).current_dir(directory);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+            .output()
+            .with_context(|| format!("start {}", self.program.display()))
+    }
+
+    /// Runs it in a directory; returns what it printed.
+    ///
+    /// # Errors
+    /// If it fails; what it printed is part of the error.
+    pub fn run(&self, directory: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.output(directory, arguments)?;
+        let (printed, complaint) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        let program = self.program.display();
+        ensure!(
+            output.status.success(),
+            "{program} {arguments:?}: {}\n{printed}\n{complaint}",
+            output.status
+        );
+        Ok(printed.into_owned())
+    }
+}
+
+/// The root of this repository's sources, which tests store as a real directory tree.
+#[must_use]
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")))
+}

@@ -1,0 +1,32 @@
+//! Whole-cluster tests of Ullage and the tools that they share.
+//!
+//! The tests in `tests/` start the real binary as a child process and talk to it as its users do:
+//! S3 over TCP, `ullage admin`, files on disk. Nothing here reaches into the services' code.
+//!
+//! - [`cluster`] starts, kills and restarts `ullage standalone`;
+//! - [`http1`], [`sign`] and [`s3`] are the client side, made by hand so that a test can send what no
+//!   library would (half a body, a bad signature, a key named `..`) and so that the load generator is cheap;
+//! - [`content`] makes bodies whose every byte can be checked without keeping them;
+//! - [`traffic`], [`history`] and [`validate`] are seeded load, what was acknowledged, and the check of it;
+//! - [`faults`] breaks disks and processes, [`process`] and [`syscalls`] look at them from outside;
+//! - [`clients`] runs the tools that people use: aws, boto3, rclone;
+//! - [`admin_json`] is the one place that knows the shape of `ullage admin --json`;
+//! - [`load`] is the benchmark.
+//!
+//! No other crate depends on this one.
+
+pub mod admin_json;
+pub mod clients;
+pub mod cluster;
+pub mod content;
+pub mod faults;
+pub mod history;
+pub mod http1;
+pub mod load;
+pub mod process;
+pub mod s3;
+pub mod seed;
+pub mod sign;
+pub mod syscalls;
+pub mod traffic;
+pub mod validate;
