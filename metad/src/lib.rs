@@ -1,0 +1,12 @@
+//! The metadata service: the File Allocation Table and the namespace behind Raft on RocksDB.
+//!
+//! `store` alone names RocksDB, `raft` alone names openraft. Everything else proposes commands
+//! ([`propose`]), reads states ([`reads`]) and knows neither.
+
+pub mod error;
+pub mod propose;
+pub mod raft;
+pub mod reads;
+pub mod store;
+
+pub use error::Error;

@@ -1,0 +1,67 @@
+//! A digest of everything that apply ever wrote: a chain over the changes of each entry. Replicas with the
+//! same digest at the same index hold the same state.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use ullage_model::store::Change;
+
+/// Entries between two digests that are kept for comparison.
+pub const DIGEST_EVERY_ENTRIES: u64 = 4096;
+/// Digests that are kept.
+const KEPT: usize = 32;
+
+/// BLAKE3 over the chain.
+pub type Digest = [u8; 32];
+
+/// The digest after an entry: of the digest before it, its index and its changes.
+pub(super) fn extend(before: &Digest, index: u64, changes: &[Change]) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(before);
+    hasher.update(&index.to_le_bytes());
+    let mut sized = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    for Change { column, key, value } in changes {
+        sized(column.name().as_bytes());
+        sized(key);
+        match value {
+            Some(value) => {
+                sized(&[1]);
+                sized(value);
+            }
+            None => sized(&[0]),
+        }
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// The last digests at indexes that are multiples of [`DIGEST_EVERY_ENTRIES`].
+#[derive(Debug, Default)]
+pub struct DigestPoints {
+    points: Mutex<VecDeque<(u64, Digest)>>,
+}
+
+impl DigestPoints {
+    pub(super) fn note(&self, index: u64, digest: &Digest) {
+        if !index.is_multiple_of(DIGEST_EVERY_ENTRIES) {
+            return;
+        }
+        let mut points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
+        points.push_back((index, *digest));
+        if points.len() > KEPT {
+            points.pop_front();
+        }
+    }
+
+    /// The kept (index, digest) pairs, oldest first.
+    #[must_use]
+    pub fn all(&self) -> Vec<(u64, Digest)> {
+        self.points
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .copied()
+            .collect()
+    }
+}

@@ -1,0 +1,293 @@
+//! The data directory: whose it is, which format it has, and that only one process uses it.
+//!
+//! ```text
+//! DATA/ullage-metad     marker: text, format level, cluster, group and node id
+//! DATA/lock             held while a process uses the directory
+//! DATA/raft-log/        log database
+//! DATA/state/           state database and its snapshots (see `states`)
+//! ```
+
+use super::files::{make_directory, sync_directory, write_beside};
+use crate::error::Error;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// The format level this release writes. Directories of a higher one are refused.
+pub const FORMAT_LEVEL: u32 = 1;
+
+const MARKER: &str = "ullage-metad";
+const FIRST_LINE: &str = "Ullage metadata directory";
+
+/// Who a data directory belongs to. Minted with it, never changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: u128,
+    /// The replication group within the cluster.
+    pub group: u64,
+    /// This node: random, and gone for good with the directory.
+    pub node: u64,
+}
+
+impl Identity {
+    fn to_text(self) -> String {
+        let Self { cluster, group, node } = self;
+        format!(
+            "{FIRST_LINE}\nformat {FORMAT_LEVEL}\ncluster {cluster:032x}\ngroup {group}\nnode {node:016x}\n"
+        )
+    }
+}
+
+/// An open data directory. The lock is held until it is dropped.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    identity: Identity,
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Opens `path`, or makes it if there is none yet.
+    ///
+    /// `cluster` is the cluster this node is in; without one (a standalone node's first start) a new id is
+    /// minted. `random` fills a buffer with random bytes for minted ids.
+    ///
+    /// # Errors
+    /// When the directory is another cluster's or group's, of a newer format, damaged, in use, or cannot be
+    /// read. A refused directory has not been written to.
+    pub fn open(
+        path: &Path,
+        cluster: Option<u128>,
+        group: u64,
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Self, Error> {
+        if let Some(found) = read_marker(path)? {
+            check(path, found, cluster, group)?;
+        }
+        make_directory(path)?;
+        let lock = lock(path)?;
+        let identity = match read_marker(path)? {
+            Some(found) => check(path, found, cluster, group)?,
+            None => mint(path, cluster, group, random)?,
+        };
+        Ok(Self {
+            path: path.to_path_buf(),
+            identity,
+            _lock: lock,
+        })
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the log database lies.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        self.path.join("raft-log")
+    }
+
+    /// Where the state and its snapshots lie.
+    #[must_use]
+    pub fn state_path(&self) -> PathBuf {
+        self.path.join("state")
+    }
+}
+
+fn lock(path: &Path) -> Result<File, Error> {
+    let name = path.join("lock");
+    let file = File::options()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(&name);
+    let file = file.map_err(Error::io("open", &name))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse {
+            path: path.to_path_buf(),
+        }),
+        Err(TryLockError::Error(source)) => Err(Error::io("lock", &name)(source)),
+    }
+}
+
+fn mint(
+    path: &Path,
+    cluster: Option<u128>,
+    group: u64,
+    random: &mut dyn FnMut(&mut [u8]),
+) -> Result<Identity, Error> {
+    for database in ["raft-log", "state"] {
+        if path.join(database).exists() {
+            return Err(Error::damaged(
+                path,
+                format!("it has a {database} but no file {MARKER}"),
+            ));
+        }
+    }
+    let (mut for_cluster, mut for_node) = ([0; 16], [0; 8]);
+    random(&mut for_cluster);
+    random(&mut for_node);
+    let cluster = cluster.unwrap_or_else(|| u128::from_be_bytes(for_cluster));
+    let identity = Identity {
+        cluster,
+        group,
+        node: u64::from_be_bytes(for_node),
+    };
+    let marker = path.join(MARKER);
+    let beside = write_beside(&marker, identity.to_text().as_bytes())?;
+    fs::rename(&beside, &marker).map_err(Error::io("rename", &beside))?;
+    sync_directory(path)?;
+    Ok(identity)
+}
+
+fn check(path: &Path, found: Identity, cluster: Option<u128>, group: u64) -> Result<Identity, Error> {
+    if let Some(expected) = cluster
+        && found.cluster != expected
+    {
+        let (found, expected) = (format!("{:032x}", found.cluster), format!("{expected:032x}"));
+        return Err(Error::OtherCluster {
+            path: path.to_path_buf(),
+            found,
+            expected,
+        });
+    }
+    if found.group != group {
+        return Err(Error::OtherGroup {
+            path: path.to_path_buf(),
+            found: found.group,
+            expected: group,
+        });
+    }
+    Ok(found)
+}
+
+fn read_marker(path: &Path) -> Result<Option<Identity>, Error> {
+    let marker = path.join(MARKER);
+    let text = match fs::read_to_string(&marker) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("read", &marker)(error)),
+    };
+    let mut lines = text.lines();
+    if lines.next() != Some(FIRST_LINE) {
+        return Err(Error::damaged(&marker, "it is not a marker of this program"));
+    }
+    let mut field = |name: &str| {
+        let line = lines
+            .next()
+            .and_then(|line| line.strip_prefix(name))
+            .map(str::trim);
+        line.ok_or_else(|| Error::damaged(&marker, format!("it names no {name}")))
+    };
+    let number = |text: &str, radix, name: &str| {
+        u128::from_str_radix(text, radix).map_err(|_| Error::damaged(&marker, format!("bad {name} {text:?}")))
+    };
+    let narrow =
+        |value: u128| u64::try_from(value).map_err(|_| Error::damaged(&marker, "a number is too long"));
+    let level = u32::try_from(number(field("format ")?, 10, "format")?).unwrap_or(u32::MAX);
+    if level > FORMAT_LEVEL {
+        return Err(Error::NewerFormat {
+            path: path.to_path_buf(),
+            found: level,
+            known: FORMAT_LEVEL,
+        });
+    }
+    let cluster = number(field("cluster ")?, 16, "cluster")?;
+    let group = narrow(number(field("group ")?, 10, "group")?)?;
+    let node = narrow(number(field("node ")?, 16, "node")?)?;
+    Ok(Some(Identity { cluster, group, node }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path, cluster: Option<u128>) -> Result<DataDirectory, Error> {
+        DataDirectory::open(path, cluster, 0, &mut |bytes| bytes.fill(7))
+    }
+
+    fn listing(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut files: Vec<_> = fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (path.clone(), fs::read(&path).unwrap_or_default()))
+            .collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn keeps_its_identity() {
+        let home = tempfile::tempdir().unwrap();
+        let first = open(home.path(), Some(5)).unwrap().identity();
+        assert_eq!(open(home.path(), None).unwrap().identity(), first);
+        assert_eq!(first.cluster, 5);
+    }
+
+    #[test]
+    fn refuses_another_cluster_and_writes_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        drop(open(home.path(), Some(5)).unwrap());
+        fs::remove_file(home.path().join("lock")).unwrap();
+        let before = listing(home.path());
+        assert!(matches!(
+            open(home.path(), Some(6)),
+            Err(Error::OtherCluster { .. })
+        ));
+        let group = DataDirectory::open(home.path(), Some(5), 1, &mut |_| ());
+        assert!(matches!(group, Err(Error::OtherGroup { .. })));
+        assert_eq!(listing(home.path()), before);
+    }
+
+    #[test]
+    fn refuses_a_newer_format_and_writes_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(
+            home.path().join(MARKER),
+            format!("{FIRST_LINE}\nformat 2\nwhatever comes then\n"),
+        )
+        .unwrap();
+        let before = listing(home.path());
+        assert!(matches!(
+            open(home.path(), None),
+            Err(Error::NewerFormat { found: 2, .. })
+        ));
+        assert_eq!(listing(home.path()), before);
+    }
+
+    #[test]
+    fn refuses_a_second_user() {
+        let home = tempfile::tempdir().unwrap();
+        let first = open(home.path(), None).unwrap();
+        assert!(matches!(open(home.path(), None), Err(Error::InUse { .. })));
+        drop(first);
+        open(home.path(), None).unwrap();
+    }
+
+    #[test]
+    fn refuses_databases_without_a_marker_and_broken_markers() {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join("state")).unwrap();
+        assert!(matches!(open(home.path(), None), Err(Error::Damaged { .. })));
+        for text in [
+            "",
+            "something else\n",
+            "Ullage metadata directory\nformat 1\ncluster xyz\n",
+        ] {
+            fs::write(home.path().join(MARKER), text).unwrap();
+            assert!(
+                matches!(open(home.path(), None), Err(Error::Damaged { .. })),
+                "{text:?}"
+            );
+        }
+    }
+}

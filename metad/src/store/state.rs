@@ -1,0 +1,323 @@
+//! The state database: one column family per column of the replicated state and one for Raft's own rows,
+//! written without a write-ahead file and flushed together. Reads come from the database as it is or from a
+//! snapshot of it; both are `model`'s `Read`.
+
+use super::options::{self, Budget, RAFT_COLUMN, SCAN_FLUSH_TRIGGER};
+use super::steps::{Step, Steps};
+use crate::error::Error;
+use bytes::Bytes;
+use rocksdb::{
+    ColumnFamily, DB, DBAccess, DBRawIteratorWithThreadMode, FlushOptions, ReadOptions, Snapshot, WriteBatch,
+    WriteOptions, checkpoint::Checkpoint,
+};
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::OnceLock;
+use ullage_model::store::{Change, Column, Direction, KeyRange, Read, StoreError, Visit};
+
+/// Most bytes a forward scan reads ahead.
+const READAHEAD_BYTES: usize = 256 * 1024;
+
+/// The state database.
+pub struct StateDatabase {
+    db: DB,
+    steps: Steps,
+    failed: OnceLock<String>,
+}
+
+impl std::fmt::Debug for StateDatabase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StateDatabase")
+            .field("path", &self.db.path())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one applied batch writes.
+#[derive(Debug, Default)]
+pub struct StateWrite {
+    /// Rows of the replicated state, each once.
+    pub changes: Vec<Change>,
+    /// Raft's own rows, by name.
+    pub raft: Vec<(&'static str, Bytes)>,
+}
+
+fn failed(action: &'static str, reason: impl ToString) -> Error {
+    Error::Database {
+        database: "state",
+        action,
+        reason: reason.to_string(),
+    }
+}
+
+impl StateDatabase {
+    /// Opens or makes the database in `path`.
+    ///
+    /// # Errors
+    /// When RocksDB cannot open it.
+    pub(super) fn open(path: &Path, budget: &Budget, steps: Steps) -> Result<Self, Error> {
+        let columns = options::state_columns(budget);
+        let db = DB::open_cf_descriptors(&options::state(budget), path, columns)
+            .map_err(|error| failed("open", error))?;
+        let database = Self {
+            db,
+            steps,
+            failed: OnceLock::new(),
+        };
+        for column in Column::ALL {
+            let family = database.family(column.name())?;
+            let set = database.db.set_options_cf(family, &[SCAN_FLUSH_TRIGGER]);
+            set.map_err(|error| failed("configure", error))?;
+        }
+        Ok(database)
+    }
+
+    /// Reads Raft's rows out of a checkpoint without writing to it.
+    pub(super) fn peek(
+        path: &Path,
+        budget: &Budget,
+        names: &[&'static str],
+    ) -> Result<Vec<Option<Bytes>>, Error> {
+        let columns = options::state_columns(budget);
+        let db = DB::open_cf_descriptors_read_only(&options::state(budget), path, columns, false)
+            .map_err(|error| failed("read a checkpoint of", error))?;
+        let family = db
+            .cf_handle(RAFT_COLUMN)
+            .ok_or_else(|| failed("read a checkpoint of", "no raft rows"))?;
+        let get = |name: &&'static str| {
+            db.get_cf(family, name)
+                .map(|row| row.map(Bytes::from))
+                .map_err(|error| failed("read", error))
+        };
+        names.iter().map(get).collect()
+    }
+
+    /// Writes one batch, all of it or nothing, without a write-ahead file.
+    ///
+    /// # Errors
+    /// When it fails; the state is poisoned then.
+    pub fn write(&self, write: &StateWrite) -> Result<(), Error> {
+        if let Some(reason) = self.failed.get() {
+            return Err(Error::Poisoned {
+                database: "state",
+                reason: reason.clone(),
+            });
+        }
+        let done = self.try_write(write);
+        if let Err(error) = &done {
+            self.failed.get_or_init(|| error.to_string());
+        }
+        done
+    }
+
+    fn try_write(&self, write: &StateWrite) -> Result<(), Error> {
+        let mut batch = WriteBatch::default();
+        for Change { column, key, value } in &write.changes {
+            let family = self.family(column.name())?;
+            match value {
+                Some(value) => batch.put_cf(family, key, value),
+                None => batch.delete_cf(family, key),
+            }
+        }
+        let raft = self.family(RAFT_COLUMN)?;
+        for (name, value) in &write.raft {
+            batch.put_cf(raft, name, value);
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.steps
+            .at(Step::StateWrite)
+            .map_err(|error| failed("write", error))?;
+        self.db
+            .write_opt(batch, &options)
+            .map_err(|error| failed("write", error))
+    }
+
+    /// One of Raft's own rows.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn raft_row(&self, name: &'static str) -> Result<Option<Bytes>, Error> {
+        let found = self
+            .db
+            .get_cf(self.family(RAFT_COLUMN)?, name)
+            .map_err(|error| failed("read", error))?;
+        Ok(found.map(Bytes::from))
+    }
+
+    /// Brings everything written so far to disk, all columns together. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn flush(&self) -> Result<(), Error> {
+        let mut families = vec![self.family(RAFT_COLUMN)?];
+        for column in Column::ALL {
+            families.push(self.family(column.name())?);
+        }
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db
+            .flush_cfs_opt(&families, &options)
+            .map_err(|error| failed("flush", error))
+    }
+
+    /// Makes a checkpoint in `path`, which must not exist: flushes, then links.
+    pub(super) fn checkpoint(&self, path: &Path) -> Result<(), Error> {
+        let checkpoint = Checkpoint::new(&self.db).map_err(|error| failed("checkpoint", error))?;
+        checkpoint
+            .create_checkpoint(path)
+            .map_err(|error| failed("checkpoint", error))
+    }
+
+    /// The state at this instant, however it changes afterwards. Holds back space while it lives.
+    #[must_use]
+    pub fn snapshot(&self) -> StateSnapshot<'_> {
+        StateSnapshot {
+            database: self,
+            snapshot: self.db.snapshot(),
+        }
+    }
+
+    fn family(&self, name: &str) -> Result<&ColumnFamily, Error> {
+        self.db
+            .cf_handle(name)
+            .ok_or_else(|| failed("use", format!("it has no column {name}")))
+    }
+
+    fn read_family(&self, column: Column) -> Result<&ColumnFamily, StoreError> {
+        self.db
+            .cf_handle(column.name())
+            .ok_or_else(|| unreadable(column, "there is no such column"))
+    }
+}
+
+/// A consistent view of the state. Reads of several rows that must agree come from one of these.
+pub struct StateSnapshot<'a> {
+    database: &'a StateDatabase,
+    snapshot: Snapshot<'a>,
+}
+
+impl std::fmt::Debug for StateSnapshot<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StateSnapshot")
+            .field("sequence", &self.snapshot.sequence_number())
+            .finish()
+    }
+}
+
+impl StateSnapshot<'_> {
+    /// One of Raft's own rows as of the snapshot.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn raft_row(&self, name: &'static str) -> Result<Option<Bytes>, Error> {
+        let family = self.database.family(RAFT_COLUMN)?;
+        let found = self
+            .snapshot
+            .get_cf(family, name)
+            .map_err(|error| failed("read", error))?;
+        Ok(found.map(Bytes::from))
+    }
+}
+
+fn unreadable(column: Column, reason: impl ToString) -> StoreError {
+    StoreError::Failed {
+        column: column.name(),
+        reason: reason.to_string(),
+    }
+}
+
+impl Read for StateDatabase {
+    fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let found = self.db.get_cf(self.read_family(column)?, key);
+        Ok(found.map_err(|error| unreadable(column, error))?.map(Bytes::from))
+    }
+
+    fn scan(
+        &self,
+        column: Column,
+        range: &KeyRange,
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let rows = self
+            .db
+            .raw_iterator_cf_opt(self.read_family(column)?, bounded(range, direction));
+        scan(column, rows, range, direction, visit)
+    }
+}
+
+impl Read for StateSnapshot<'_> {
+    fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let found = self.snapshot.get_cf(self.database.read_family(column)?, key);
+        Ok(found.map_err(|error| unreadable(column, error))?.map(Bytes::from))
+    }
+
+    fn scan(
+        &self,
+        column: Column,
+        range: &KeyRange,
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let family = self.database.read_family(column)?;
+        let rows = self
+            .snapshot
+            .raw_iterator_cf_opt(family, bounded(range, direction));
+        scan(column, rows, range, direction, visit)
+    }
+}
+
+/// Read options whose bounds hold exactly the keys of `range`. The key that follows a key in byte order is
+/// that key with a zero byte behind it.
+fn bounded(range: &KeyRange, direction: Direction) -> ReadOptions {
+    let behind = |key: &Bytes| [key.as_ref(), &[0]].concat();
+    let mut options = ReadOptions::default();
+    match &range.start {
+        Bound::Included(key) => options.set_iterate_lower_bound(key.as_ref()),
+        Bound::Excluded(key) => options.set_iterate_lower_bound(behind(key)),
+        Bound::Unbounded => (),
+    }
+    match &range.end {
+        Bound::Included(key) => options.set_iterate_upper_bound(behind(key)),
+        Bound::Excluded(key) => options.set_iterate_upper_bound(key.as_ref()),
+        Bound::Unbounded => (),
+    }
+    if direction == Direction::Forward {
+        // Grows with the scan up to RocksDB's limit and stops at the upper bound.
+        options.set_auto_readahead_size(true);
+    } else {
+        options.set_readahead_size(READAHEAD_BYTES);
+    }
+    options
+}
+
+fn scan<D: DBAccess>(
+    column: Column,
+    mut rows: DBRawIteratorWithThreadMode<'_, D>,
+    range: &KeyRange,
+    direction: Direction,
+    visit: &mut Visit<'_>,
+) -> Result<(), StoreError> {
+    debug_assert!(!range.is_empty(), "an empty range has no bounds");
+    match direction {
+        Direction::Forward => rows.seek_to_first(),
+        Direction::Backward => rows.seek_to_last(),
+    }
+    while let Some((key, value)) = rows.item() {
+        if visit(key, value).is_break() {
+            return Ok(());
+        }
+        match direction {
+            Direction::Forward => rows.next(),
+            Direction::Backward => rows.prev(),
+        }
+    }
+    rows.status().map_err(|error| unreadable(column, error))
+}
