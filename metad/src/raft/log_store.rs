@@ -43,6 +43,8 @@ struct PurgeMark {
 struct Ends {
     vote: Option<Vote>,
     purged: Option<PurgeMark>,
+    /// Index of the first entry, if there is one. A group's log starts at 0, but openraft does not promise it.
+    first: Option<u64>,
     last: Option<LogId>,
     /// Length of the log up to and including the last entry, in bytes since its first.
     length: u64,
@@ -85,7 +87,8 @@ impl Ends {
     }
 
     fn first_index(&self) -> u64 {
-        self.purged.map_or(0, |mark| mark.log_id.index + 1)
+        let behind_purged = self.purged.map_or(0, |mark| mark.log_id.index + 1);
+        self.first.map_or(behind_purged, |first| first.max(behind_purged))
     }
 
     /// The part of `range` that the log contains.
@@ -168,9 +171,13 @@ impl LogStore {
                 purged.map_or(0, |mark| mark.length),
             ),
         };
+        let first = log
+            .first()?
+            .filter(|_| last.map(|last| last.index) > purged_index);
         let ends = Ends {
             vote,
             purged,
+            first,
             last,
             length,
             recent: VecDeque::new(),
@@ -441,6 +448,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let mut ends = self.ends();
             ends.length = length;
             for (entry, encoded) in entries.into_iter().zip(&encoded) {
+                ends.first.get_or_insert(entry.index());
                 ends.last = Some(entry.log_id());
                 ends.remember(entry, encoded.len());
             }
@@ -452,7 +460,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
         let first = last_log_id.map_or(0, |last| last.index + 1);
-        let purged = self.ends().purged;
+        let purged = {
+            let ends = self.ends();
+            if ends.last.is_none_or(|last| last.index < first) {
+                return Ok(());
+            }
+            ends.purged
+        };
         let (last, length) = match (last_log_id, purged) {
             (Some(last), Some(mark)) if last.index <= mark.log_id.index => (Some(mark.log_id), mark.length),
             (None, Some(mark)) => (Some(mark.log_id), mark.length),
@@ -468,6 +482,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         {
             let mut ends = self.ends();
             ends.forget_from(first);
+            ends.first = ends.first.filter(|existing| *existing < first);
             (ends.last, ends.length) = (last, length);
         }
         self.count_bytes();
@@ -489,6 +504,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let mut ends = self.ends();
             ends.forget_up_to(log_id.index);
             ends.purged = Some(mark);
+            let remains = ends.last > Some(log_id);
+            ends.first = remains.then_some(log_id.index + 1);
             ends.last = ends.last.max(Some(log_id));
         }
         self.count_bytes();

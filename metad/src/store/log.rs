@@ -186,6 +186,19 @@ impl LogDatabase {
         self.mark(PURGED)
     }
 
+    /// Index of the first entry.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn first(&self) -> Result<Option<u64>, Error> {
+        let mut entries = self.db.iterator(IteratorMode::Start);
+        let Some(entry) = entries.next() else {
+            return Ok(None);
+        };
+        let (key, _) = entry.map_err(|error| failed("read", error))?;
+        index(&key).map(Some)
+    }
+
     /// The last entry.
     ///
     /// # Errors

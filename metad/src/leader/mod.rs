@@ -1,0 +1,6 @@
+//! Leader-only work: observe, then propose. Each duty looks at the applied state and proposes bounded
+//! commands; `decide` alone settles what becomes of them.
+
+pub mod allocate;
+pub mod duties;
+pub mod soft_state;
