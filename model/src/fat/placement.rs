@@ -1,0 +1,1 @@
+//! What a class asks of the vendors that keep its copies.
