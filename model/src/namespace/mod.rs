@@ -1,4 +1,15 @@
 //! The namespace: buckets, versions, manifests, blobs, uploads, users.
 
+pub mod blob;
+pub mod bucket;
+pub mod complete;
+pub mod delete;
+pub mod finalize;
+pub mod invariants;
 pub mod keys;
+pub mod list;
+pub mod query;
+pub mod release;
 pub mod rows;
+pub mod upload;
+pub mod user;
