@@ -10,26 +10,12 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 use rustix::ioctl;
 
-use crate::process::visit_files;
-
 /// The unit in which a file is searched for bytes that are not zero.
 const BLOCK_BYTES: usize = 4096;
 /// `EXT4_IOC_SHUTDOWN`, `_IOR('X', 125, __u32)` in the kernel's fs/ext4/ext4.h.
 const EXT4_IOC_SHUTDOWN: ioctl::Opcode = ioctl::opcode::read::<u32>(b'X', 125);
 /// `EXT4_GOING_FLAGS_NOLOGFLUSH`: stop without flushing the journal, as a power cut does.
 const NO_LOG_FLUSH: u32 = 2;
-
-/// Every segment file of every vendor below a data directory.
-#[must_use]
-pub fn segment_files(data: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    visit_files(data, &mut |path| {
-        if path.extension().is_some_and(|extension| extension == "seg") {
-            found.push(path.to_owned());
-        }
-    });
-    found
-}
 
 /// The blocks of a file that hold anything but zeros, as offsets; the last block may be short.
 ///
@@ -221,7 +207,7 @@ mod tests {
         let changed: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at] != after[*at]).collect();
         assert_eq!(changed, [usize::try_from(offset).expect("offset")]);
         assert_eq!(offset / BLOCK_BYTES as u64, 2);
-        assert_eq!(segment_files(directory.path()), [path]);
+        assert_eq!(crate::layout::segment_files(directory.path()), [path]);
     }
 
     #[test]

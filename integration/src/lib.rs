@@ -10,7 +10,9 @@
 //! - [`traffic`], [`history`] and [`validate`] are seeded load, what was acknowledged, and the check of it;
 //! - [`faults`] breaks disks and processes, [`process`] and [`syscalls`] look at them from outside;
 //! - [`clients`] runs the tools that people use: aws, boto3, rclone;
-//! - [`admin_json`] is the one place that knows the shape of `ullage admin --json`;
+//! - [`admin_json`] is the one place that knows the shape of `ullage admin --json`, [`layout`] the one that
+//!   knows the data directory, [`metrics`] reads `/metrics`;
+//! - [`settle`] waits for what upkeep does by itself, [`seed`] is where a test's randomness starts;
 //! - [`load`] is the benchmark.
 //!
 //! No other crate depends on this one.
@@ -22,10 +24,13 @@ pub mod content;
 pub mod faults;
 pub mod history;
 pub mod http1;
+pub mod layout;
 pub mod load;
+pub mod metrics;
 pub mod process;
 pub mod s3;
 pub mod seed;
+pub mod settle;
 pub mod sign;
 pub mod syscalls;
 pub mod traffic;

@@ -30,9 +30,19 @@ pub struct Request<'a> {
     pub query: &'a [(&'a str, &'a str)],
     /// Further headers, lower-case names; all are signed.
     pub headers: &'a [(&'a str, &'a str)],
+    /// The value of `x-amz-content-sha256`; `UNSIGNED-PAYLOAD` if empty.
+    pub payload_hash: &'a str,
 }
 
 impl<'a> Request<'a> {
+    fn payload_hash(&self) -> &'a str {
+        if self.payload_hash.is_empty() {
+            UNSIGNED_PAYLOAD
+        } else {
+            self.payload_hash
+        }
+    }
+
     /// A request for an object.
     #[must_use]
     pub fn object(method: &'a str, bucket: &'a str, key: &'a str) -> Self {
@@ -200,7 +210,7 @@ impl S3 {
             query: &query,
             host: &self.host,
             headers: request.headers,
-            payload_hash: UNSIGNED_PAYLOAD,
+            payload_hash: request.payload_hash(),
         };
         let (stamp, authorization) = self.signer.sign(&to_sign, SystemTime::now());
         let mut head = unsigned_head(request, &path, &query, &self.host, length);
@@ -483,8 +493,9 @@ fn target(request: &Request<'_>) -> (String, String) {
 fn unsigned_head(request: &Request<'_>, path: &str, query: &str, host: &str, length: u64) -> String {
     let mark = if query.is_empty() { "" } else { "?" };
     let mut head = format!(
-        "{} {path}{mark}{query} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\nx-amz-content-sha256: {UNSIGNED_PAYLOAD}\r\n",
-        request.method
+        "{} {path}{mark}{query} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\nx-amz-content-sha256: {}\r\n",
+        request.method,
+        request.payload_hash()
     );
     for (name, value) in request.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
