@@ -4,11 +4,14 @@
 pub mod cluster_time;
 pub mod codec;
 pub mod command;
+pub mod decide;
 pub mod fat;
 pub mod ids;
+pub mod invariants;
 pub mod limits;
 pub mod namespace;
 pub mod rejection;
+pub mod session;
 pub mod step;
 pub mod store;
 pub mod units;

@@ -46,6 +46,28 @@ pub const INLINE_BYTES_DEFAULT: u64 = 4 * 1024;
 pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
 /// Vendors named in one provisional FAT.
 pub const VENDORS_PER_LEASE: usize = 64;
+/// Longest life of a provisional FAT that may be asked for, in ms of cluster time; it can be renewed.
+pub const LEASE_MS_MAX: u64 = 10 * LEASE_MS;
+/// Open and closing leases of one session.
+pub const LEASES_PER_SESSION: usize = 1024;
+/// Sessions that have rows, live and ended. Ended ones are kept for [`OUTCOME_KEPT_MS`].
+pub const SESSIONS_MAX: usize = 4096;
+/// Vendors that ever registered: their rows stay.
+pub const VENDORS_MAX: u64 = 4096;
+/// Classes.
+pub const CLASSES_MAX: usize = 64;
+/// Bytes of a name or another short text in a command: of vendors, gateways, classes, zones, addresses.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Bytes of a KEK's check value.
+pub const KEK_VALUE_BYTES_MAX: usize = 64;
+/// Capacity of one device, in bytes (16 PiB): sums over all devices of a vendor fit 64 bits with ease.
+pub const DEVICE_BYTES_MAX: u64 = 1 << 54;
+/// Rows of each kind that one tick turns, ends or forgets.
+pub const ROWS_PER_TICK: usize = 512;
+/// Outcomes that one renewal of a session forgets.
+pub const OUTCOMES_PER_RENEWAL: usize = 4000;
+/// Backlogs are counted up to this for status.
+pub const BACKLOG_COUNTED_MAX: u64 = 10_000;
 /// Devices of one vendor.
 pub const DEVICES_PER_VENDOR: usize = 256;
 /// Stored outcomes of one session; a session with more unacknowledged commands must wait.
@@ -92,6 +114,10 @@ const _: () = assert!(INLINE_BYTES_MAX * 2 < COMMAND_BYTES_MAX as u64);
 const _: () = assert!(CHUNKS_PER_SLICE * (COPIES_MAX as usize * 2 + 2) <= ROWS_PER_COMMAND);
 const _: () = assert!(EXTENTS_PER_PAGE * 4 <= ROWS_PER_COMMAND);
 const _: () = assert!(CHUNKS_PER_DRAIN * (COPIES_MAX as usize + 2) <= ROWS_PER_COMMAND);
+const _: () = assert!(OUTCOMES_PER_RENEWAL < ROWS_PER_COMMAND);
+const _: () = assert!(ROWS_PER_TICK * 5 <= ROWS_PER_COMMAND);
+const _: () = assert!((DEVICE_BYTES_MAX as u128) * (DEVICES_PER_VENDOR as u128) <= (u64::MAX as u128) / 2);
+const _: () = assert!(COPIES_PER_BATCH * 5 <= ROWS_PER_COMMAND);
 const _: () = assert!(
     LEASE_MS > SESSION_MS,
     "a live session can always renew its leases"

@@ -31,6 +31,7 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Step<'a, R> {
     rows: Overlay<&'a R>,
+    released: u32,
     /// Where and when.
     pub at: At,
 }
@@ -40,8 +41,22 @@ impl<'a, R: Read> Step<'a, R> {
     pub fn new(rows: &'a R, at: At) -> Self {
         Self {
             rows: Overlay::new(rows),
+            released: 0,
             at,
         }
+    }
+
+    /// Forgets every change made so far, as if the step had just begun.
+    pub fn discard(&mut self) {
+        self.rows.clear();
+        self.released = 0;
+    }
+
+    /// Numbers what this command releases, from 0.
+    pub fn next_release_number(&mut self) -> u32 {
+        let number = self.released;
+        self.released += 1;
+        number
     }
 
     /// Writes a row.

@@ -338,6 +338,11 @@ impl<R: Read> Overlay<R> {
         }
     }
 
+    /// Forgets all changes.
+    pub fn clear(&mut self) {
+        self.changed.clear();
+    }
+
     /// The store below.
     pub fn below(&self) -> &R {
         &self.below

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod placement;
 pub mod query;
 pub mod release;
+pub mod room;
 pub mod rows;
 pub mod settle;
 pub mod vendor;

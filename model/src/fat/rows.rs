@@ -154,6 +154,9 @@ pub struct SessionRow {
     pub renewed: ClusterTime,
     /// Sequences below this are finished and forgotten: a command that names one is refused.
     pub window_start: u64,
+    /// Outcomes below this have been deleted; at most `window_start`. Forgetting is bounded per command and
+    /// may lag behind the window.
+    pub forgotten_below: u64,
     /// No read of this session that began before this log index was applied is still going on.
     pub observed_index: u64,
 }
