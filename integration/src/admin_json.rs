@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer};
 use crate::cluster::{Standalone, binary};
 use crate::sign::Credentials;
 
+/// The placement class of objects that name none.
+pub const DEFAULT_CLASS: &str = "STANDARD";
+
 /// An identifier as the admin API prints it, a string or a number; opaque to the tests.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(pub String);

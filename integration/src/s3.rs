@@ -54,6 +54,15 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// ListBuckets.
+    #[must_use]
+    pub fn list_buckets() -> Self {
+        Self {
+            method: "GET",
+            ..Self::default()
+        }
+    }
+
     /// With query parameters.
     #[must_use]
     pub fn query(self, query: &'a [(&'a str, &'a str)]) -> Self {
