@@ -1,0 +1,213 @@
+//! Answers of the operations on objects.
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
+
+use super::super::checksum::{Checksum, ObjectChecksum};
+use super::super::conditions::ReadVerdict;
+use super::super::error::{Result, S3Error};
+use super::super::etag::ETag;
+use super::super::metadata::{ObjectHeaders, ResponseOverrides};
+use super::super::operation::ReadObject;
+use super::super::range::ByteRange;
+use super::super::time::UnixMs;
+use super::super::xml::XmlWriter;
+use super::Reply;
+
+/// Ullage always encrypts, and says so on every answer about an object.
+pub(super) const ENCRYPTION: (HeaderName, HeaderValue) = (
+    HeaderName::from_static("x-amz-server-side-encryption"),
+    HeaderValue::from_static("AES256"),
+);
+const CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
+const STORAGE_CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
+/// The class that S3 does not name in answers.
+const STANDARD: &str = "STANDARD";
+
+/// What the table knows of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its bytes.
+    pub bytes: u64,
+    /// Its ETag.
+    pub etag: ETag,
+    /// When it was stored.
+    pub last_modified: UnixMs,
+    /// System headers and user metadata.
+    pub headers: ObjectHeaders,
+    /// Its storage class.
+    pub storage_class: String,
+    /// Its checksum, if it has one.
+    pub checksum: Option<ObjectChecksum>,
+}
+
+/// How a read is to be answered: decided before any byte is fetched.
+#[derive(Clone, Debug)]
+pub enum ReadAnswer {
+    /// 200 or 206: stream these bytes after the head (GetObject), or send
+    /// the head alone (HeadObject). `None`: the object is empty.
+    Bytes(Reply, Option<ByteRange>),
+    /// 304, complete.
+    NotModified(Reply),
+}
+
+impl ObjectInfo {
+    /// Decides conditions and range, and makes the answer's head.
+    ///
+    /// # Errors
+    /// PreconditionFailed and InvalidRange.
+    pub fn answer(&self, request: &ReadObject) -> Result<ReadAnswer> {
+        match request.conditions.evaluate(&self.etag, self.last_modified) {
+            ReadVerdict::PreconditionFailed(condition) => return Err(S3Error::precondition(condition)),
+            ReadVerdict::NotModified => {
+                let mut reply = Reply::empty(StatusCode::NOT_MODIFIED);
+                self.write_validators(&mut reply);
+                // RFC 9110, section 15.4.5: what a 200 would have said to caches.
+                let mut all = HeaderMap::new();
+                self.headers.write_to(&mut all, &ResponseOverrides::default());
+                for name in [header::CACHE_CONTROL, header::EXPIRES] {
+                    if let Some(value) = all.remove(&name) {
+                        reply.headers.insert(name, value);
+                    }
+                }
+                return Ok(ReadAnswer::NotModified(reply));
+            }
+            ReadVerdict::Proceed => {}
+        }
+        let holds = request.conditions.range_holds(&self.etag, self.last_modified);
+        let part = request
+            .range
+            .filter(|_| holds)
+            .map(|range| range.resolve(self.bytes))
+            .transpose()?;
+        let whole = (self.bytes > 0).then_some(ByteRange {
+            start: 0,
+            length: self.bytes,
+        });
+        let range = part.or(whole);
+        let status = if part.is_some() {
+            StatusCode::PARTIAL_CONTENT
+        } else {
+            StatusCode::OK
+        };
+        let mut reply = Reply::empty(status);
+        self.write_validators(&mut reply);
+        self.headers.write_to(&mut reply.headers, &request.overrides);
+        reply
+            .headers
+            .insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        reply.headers.insert(
+            header::CONTENT_LENGTH,
+            range.map_or(0, |range| range.length).into(),
+        );
+        if let Some(part) = part {
+            reply.set(header::CONTENT_RANGE, &part.content_range(self.bytes));
+        }
+        reply.headers.insert(ENCRYPTION.0, ENCRYPTION.1);
+        if self.storage_class != STANDARD {
+            reply.set(STORAGE_CLASS, &self.storage_class);
+        }
+        // The checksum is of the whole object: with a part of it, clients
+        // that verify would find it wrong.
+        if request.checksum_mode && part.is_none() {
+            write_checksum(&mut reply, self.checksum.as_ref());
+        }
+        Ok(ReadAnswer::Bytes(reply, range))
+    }
+
+    fn write_validators(&self, reply: &mut Reply) {
+        reply.set(header::LAST_MODIFIED, &self.last_modified.http_date());
+        reply.set(header::ETAG, &self.etag.quoted());
+    }
+}
+
+fn write_checksum(reply: &mut Reply, checksum: Option<&ObjectChecksum>) {
+    if let Some(checksum) = checksum {
+        reply.set(
+            HeaderName::from_static(checksum.checksum.algorithm().header()),
+            &checksum.value(),
+        );
+        reply.set(CHECKSUM_TYPE, checksum.kind().as_str());
+    }
+}
+
+/// The answer of PutObject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredAnswer {
+    /// The object's ETag.
+    pub etag: ETag,
+    /// The object's checksum.
+    pub checksum: Option<Checksum>,
+}
+
+impl StoredAnswer {
+    /// As a reply.
+    pub fn into_reply(self) -> Reply {
+        let mut reply = Reply::empty(StatusCode::OK);
+        reply.set(header::ETAG, &self.etag.quoted());
+        reply.headers.insert(ENCRYPTION.0, ENCRYPTION.1);
+        write_checksum(&mut reply, self.checksum.map(ObjectChecksum::full).as_ref());
+        reply
+    }
+}
+
+/// The answer of UploadPart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenPart {
+    /// The part's ETag.
+    pub etag: ETag,
+    /// The part's checksum, if the client or the upload asked for one.
+    pub checksum: Option<Checksum>,
+}
+
+impl WrittenPart {
+    /// As a reply: like an object's, but a part's checksum has no type.
+    pub fn into_reply(self) -> Reply {
+        let mut reply = StoredAnswer {
+            etag: self.etag,
+            checksum: self.checksum,
+        }
+        .into_reply();
+        reply.headers.remove(CHECKSUM_TYPE);
+        reply
+    }
+}
+
+/// What became of one key of DeleteObjects.
+pub type DeleteOutcome = (String, Result<()>);
+
+/// The answer of DeleteObjects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteObjectsAnswer {
+    /// One outcome for each key, in the order asked.
+    pub outcomes: Vec<DeleteOutcome>,
+    /// Leave out what succeeded.
+    pub quiet: bool,
+}
+
+impl DeleteObjectsAnswer {
+    /// As a reply.
+    pub fn into_reply(self) -> Reply {
+        let mut xml = XmlWriter::with_capacity(256 + self.outcomes.len() * 128);
+        xml.root("DeleteResult");
+        for (key, outcome) in &self.outcomes {
+            match outcome {
+                Ok(()) if self.quiet => {}
+                Ok(()) => {
+                    xml.open("Deleted");
+                    xml.text("Key", key);
+                    xml.close("Deleted");
+                }
+                Err(error) => {
+                    xml.open("Error");
+                    xml.text("Key", key);
+                    xml.text("Code", error.code().as_str());
+                    xml.text("Message", error.message());
+                    xml.close("Error");
+                }
+            }
+        }
+        xml.close("DeleteResult");
+        Reply::xml(xml.finish())
+    }
+}

@@ -1,0 +1,442 @@
+//! The typed requests of the operations offered, and how they are read from
+//! a request's head. Reading needs an [`Authenticated`]: nobody gets an
+//! operation without a signature that held. Documents in bodies are read by
+//! [`super::request_xml`] once the body has been verified.
+
+use super::accepted;
+use super::body::{BodyPlan, BodyUse};
+use super::checksum::{ChecksumAlgorithm, ChecksumType, ObjectChecksum};
+use super::conditions::{self, ReadConditions, WriteCondition};
+use super::error::{ErrorCode, Result, S3Error};
+use super::head::{Head, Level};
+use super::limits;
+use super::listing::{ListBuckets, ListObjects, ListObjectsV2};
+use super::metadata::{ObjectHeaders, ResponseOverrides};
+use super::names::check_bucket_name;
+use super::range::RangeRequest;
+use super::route::{OperationName, Route};
+use super::sigv4::Authenticated;
+
+/// A request, understood.
+#[derive(Debug)]
+pub struct Request {
+    /// What to do.
+    pub operation: Operation,
+    /// `x-amz-expected-bucket-owner`: refuse with AccessDenied if the bucket
+    /// has another owner.
+    pub expected_bucket_owner: Option<String>,
+    /// What the head says of the body.
+    pub body: BodyPlan,
+    /// What the operation does with the body.
+    pub body_use: BodyUse,
+}
+
+/// An operation that is offered, with all it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Lists the caller's buckets.
+    ListBuckets(ListBuckets),
+    /// Makes a bucket; its body is [`super::request_xml::CreateBucketBody`].
+    CreateBucket(BucketRequest),
+    /// Whether a bucket exists and may be seen.
+    HeadBucket(BucketRequest),
+    /// Removes an empty bucket.
+    DeleteBucket(BucketRequest),
+    /// Where a bucket lives.
+    GetBucketLocation(BucketRequest),
+    /// Lists objects, first version of the operation.
+    ListObjects(ListObjects),
+    /// Lists objects, second version.
+    ListObjectsV2(ListObjectsV2),
+    /// Stores an object.
+    PutObject(PutObject),
+    /// Reads an object or a range of it.
+    GetObject(ReadObject),
+    /// As GetObject, without the bytes.
+    HeadObject(ReadObject),
+    /// Deletes an object.
+    DeleteObject(DeleteObject),
+    /// Deletes up to 1000 objects; its body is [`super::request_xml::DeleteObjectsBody`].
+    DeleteObjects(BucketRequest),
+    /// Starts a multipart upload.
+    CreateMultipartUpload(CreateMultipartUpload),
+    /// Stores a part.
+    UploadPart(UploadPart),
+    /// Makes an object of parts; its body is [`super::request_xml::CompleteBody`].
+    CompleteMultipartUpload(CompleteMultipartUpload),
+    /// Gives an upload up.
+    AbortMultipartUpload(UploadRequest),
+}
+
+/// Of a bucket, and no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketRequest {
+    /// The bucket.
+    pub bucket: String,
+}
+
+/// PutObject. Length and checksum are the [`BodyPlan`]'s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutObject {
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// System headers and user metadata.
+    pub headers: ObjectHeaders,
+    /// `x-amz-storage-class` as sent: a class of the FAT, or InvalidStorageClass.
+    pub storage_class: Option<String>,
+    /// To be decided together with the write.
+    pub condition: WriteCondition,
+}
+
+/// GetObject and HeadObject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadObject {
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// To be decided when ETag and time are known.
+    pub conditions: ReadConditions,
+    /// One range, or the whole object.
+    pub range: Option<RangeRequest>,
+    /// `response-…`
+    pub overrides: ResponseOverrides,
+    /// `x-amz-checksum-mode: ENABLED`
+    pub checksum_mode: bool,
+}
+
+/// DeleteObject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteObject {
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// To be decided together with the delete.
+    pub condition: WriteCondition,
+}
+
+/// CreateMultipartUpload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateMultipartUpload {
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// System headers and user metadata of the object to be.
+    pub headers: ObjectHeaders,
+    /// As in [`PutObject`].
+    pub storage_class: Option<String>,
+    /// The checksum that parts and object shall have, if one was asked for.
+    pub checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
+}
+
+/// Of one upload, and no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadRequest {
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// As CreateMultipartUpload gave it; opaque here.
+    pub upload_id: String,
+}
+
+/// UploadPart. Length and checksum are the [`BodyPlan`]'s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadPart {
+    /// The upload.
+    pub upload: UploadRequest,
+    /// 1 to 10,000.
+    pub part_number: u32,
+}
+
+/// CompleteMultipartUpload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompleteMultipartUpload {
+    /// The upload.
+    pub upload: UploadRequest,
+    /// To be decided together with the write.
+    pub condition: WriteCondition,
+    /// The object's checksum as the client knows it, to be compared.
+    pub checksum: Option<ObjectChecksum>,
+    /// The type the client expects, to be compared with the upload's.
+    pub checksum_type: Option<ChecksumType>,
+    /// `x-amz-mp-object-size`: the sum of all parts, to be compared.
+    pub object_bytes: Option<u64>,
+}
+
+impl Request {
+    /// Reads the operation that `route` found from the head.
+    ///
+    /// # Errors
+    /// NotImplemented for operations, headers and parameters that are not
+    /// offered; InvalidArgument and its kin for what cannot be read;
+    /// InvalidBucketName; the errors of [`BodyPlan::new`].
+    pub fn parse(head: &Head<'_>, route: &Route, authenticated: &Authenticated) -> Result<Self> {
+        let name = route.require_offered()?;
+        accepted::check(head, name)?;
+        if head.level() != Level::Service {
+            check_bucket_name(head.bucket().unwrap_or(""))?;
+        }
+        let body_use = body_use(name);
+        let body = BodyPlan::new(head, authenticated, body_use)?;
+        if name == OperationName::DeleteObjects && !body.has_integrity_check() {
+            return Err(S3Error::new(
+                ErrorCode::InvalidRequest,
+                "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
+            ));
+        }
+        Ok(Self {
+            operation: operation(head, name)?,
+            expected_bucket_owner: head.amz("x-amz-expected-bucket-owner")?.map(str::to_owned),
+            body,
+            body_use,
+        })
+    }
+}
+
+impl Operation {
+    /// Its name in the API reference: the label of metrics and log lines.
+    pub fn name(&self) -> OperationName {
+        match self {
+            Self::ListBuckets(_) => OperationName::ListBuckets,
+            Self::CreateBucket(_) => OperationName::CreateBucket,
+            Self::HeadBucket(_) => OperationName::HeadBucket,
+            Self::DeleteBucket(_) => OperationName::DeleteBucket,
+            Self::GetBucketLocation(_) => OperationName::GetBucketLocation,
+            Self::ListObjects(_) => OperationName::ListObjects,
+            Self::ListObjectsV2(_) => OperationName::ListObjectsV2,
+            Self::PutObject(_) => OperationName::PutObject,
+            Self::GetObject(_) => OperationName::GetObject,
+            Self::HeadObject(_) => OperationName::HeadObject,
+            Self::DeleteObject(_) => OperationName::DeleteObject,
+            Self::DeleteObjects(_) => OperationName::DeleteObjects,
+            Self::CreateMultipartUpload(_) => OperationName::CreateMultipartUpload,
+            Self::UploadPart(_) => OperationName::UploadPart,
+            Self::CompleteMultipartUpload(_) => OperationName::CompleteMultipartUpload,
+            Self::AbortMultipartUpload(_) => OperationName::AbortMultipartUpload,
+        }
+    }
+}
+
+fn body_use(name: OperationName) -> BodyUse {
+    match name {
+        OperationName::PutObject | OperationName::UploadPart => BodyUse::Object,
+        OperationName::CreateBucket => BodyUse::Document {
+            bytes_max: limits::CREATE_BUCKET_BODY_MAX,
+            checksummed: true,
+        },
+        OperationName::DeleteObjects => BodyUse::Document {
+            bytes_max: limits::DELETE_OBJECTS_BODY_MAX,
+            checksummed: true,
+        },
+        OperationName::CompleteMultipartUpload => BodyUse::Document {
+            bytes_max: limits::COMPLETE_BODY_MAX,
+            checksummed: false,
+        },
+        _ => BodyUse::None,
+    }
+}
+
+fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
+    let without_conditions = || conditions::refuse_all(head);
+    Ok(match name {
+        OperationName::ListBuckets => Operation::ListBuckets(ListBuckets::parse(head)?),
+        OperationName::CreateBucket => Operation::CreateBucket(bucket_request(head)?),
+        OperationName::HeadBucket => Operation::HeadBucket(bucket_request(head)?),
+        OperationName::DeleteBucket => Operation::DeleteBucket(bucket_request(head)?),
+        OperationName::GetBucketLocation => Operation::GetBucketLocation(bucket_request(head)?),
+        OperationName::DeleteObjects => Operation::DeleteObjects(bucket_request(head)?),
+        OperationName::ListObjects => Operation::ListObjects(ListObjects::parse(head)?),
+        OperationName::ListObjectsV2 => Operation::ListObjectsV2(ListObjectsV2::parse(head)?),
+        OperationName::PutObject => Operation::PutObject(PutObject {
+            bucket: bucket(head)?,
+            key: key(head)?,
+            headers: ObjectHeaders::parse(head)?,
+            storage_class: storage_class(head)?,
+            condition: WriteCondition::parse(head)?,
+        }),
+        OperationName::GetObject => Operation::GetObject(read_object(head)?),
+        OperationName::HeadObject => Operation::HeadObject(read_object(head)?),
+        OperationName::DeleteObject => Operation::DeleteObject(DeleteObject {
+            bucket: bucket(head)?,
+            key: key(head)?,
+            condition: WriteCondition::parse_delete(head)?,
+        }),
+        OperationName::CreateMultipartUpload => {
+            without_conditions()?;
+            Operation::CreateMultipartUpload(CreateMultipartUpload {
+                bucket: bucket(head)?,
+                key: key(head)?,
+                headers: ObjectHeaders::parse(head)?,
+                storage_class: storage_class(head)?,
+                checksum: upload_checksum(head)?,
+            })
+        }
+        OperationName::UploadPart => {
+            without_conditions()?;
+            Operation::UploadPart(UploadPart {
+                upload: upload_request(head)?,
+                part_number: parse_part_number(head.parameter("partNumber")?.unwrap_or(""))?,
+            })
+        }
+        OperationName::CompleteMultipartUpload => Operation::CompleteMultipartUpload(complete(head)?),
+        OperationName::AbortMultipartUpload => {
+            without_conditions()?;
+            Operation::AbortMultipartUpload(upload_request(head)?)
+        }
+        other => return Err(S3Error::operation_not_offered(other.as_str())),
+    })
+}
+
+/// The bucket of a request that has one.
+pub(super) fn bucket(head: &Head<'_>) -> Result<String> {
+    head.bucket()
+        .map(str::to_owned)
+        .ok_or_else(|| ErrorCode::InvalidBucketName.into())
+}
+
+fn key(head: &Head<'_>) -> Result<String> {
+    head.key()
+        .map(str::to_owned)
+        .ok_or_else(|| ErrorCode::InvalidURI.into())
+}
+
+fn bucket_request(head: &Head<'_>) -> Result<BucketRequest> {
+    conditions::refuse_all(head)?;
+    Ok(BucketRequest {
+        bucket: bucket(head)?,
+    })
+}
+
+fn upload_request(head: &Head<'_>) -> Result<UploadRequest> {
+    let upload_id = head.parameter("uploadId")?.unwrap_or("");
+    if upload_id.is_empty() || upload_id.len() > limits::UPLOAD_ID_BYTES_MAX {
+        return Err(ErrorCode::NoSuchUpload.into());
+    }
+    Ok(UploadRequest {
+        bucket: bucket(head)?,
+        key: key(head)?,
+        upload_id: upload_id.to_owned(),
+    })
+}
+
+fn read_object(head: &Head<'_>) -> Result<ReadObject> {
+    let checksum_mode = match head.amz("x-amz-checksum-mode")? {
+        None => false,
+        Some(mode) if mode.eq_ignore_ascii_case("ENABLED") => true,
+        Some(mode) => {
+            return Err(S3Error::argument(
+                "x-amz-checksum-mode",
+                mode,
+                "Only ENABLED is a checksum mode",
+            ));
+        }
+    };
+    Ok(ReadObject {
+        bucket: bucket(head)?,
+        key: key(head)?,
+        conditions: ReadConditions::parse(head)?,
+        range: head.header("range")?.and_then(RangeRequest::parse),
+        overrides: ResponseOverrides::parse(head)?,
+        checksum_mode,
+    })
+}
+
+fn complete(head: &Head<'_>) -> Result<CompleteMultipartUpload> {
+    let mut checksum = None;
+    for algorithm in ChecksumAlgorithm::ALL {
+        if let Some(text) = head.amz(algorithm.header())?
+            && checksum
+                .replace(ObjectChecksum::parse(algorithm, text)?)
+                .is_some()
+        {
+            return Err(S3Error::new(
+                ErrorCode::InvalidRequest,
+                "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
+            ));
+        }
+    }
+    let object_bytes = match head.amz("x-amz-mp-object-size")? {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| {
+            S3Error::argument("x-amz-mp-object-size", text, "The object size is not a number")
+        })?),
+    };
+    Ok(CompleteMultipartUpload {
+        upload: upload_request(head)?,
+        condition: WriteCondition::parse(head)?,
+        checksum,
+        checksum_type: head
+            .amz("x-amz-checksum-type")?
+            .map(ChecksumType::parse)
+            .transpose()?,
+        object_bytes,
+    })
+}
+
+fn upload_checksum(head: &Head<'_>) -> Result<Option<(ChecksumAlgorithm, ChecksumType)>> {
+    let algorithm = match head.amz("x-amz-checksum-algorithm")? {
+        Some(text) => Some(ChecksumAlgorithm::parse(text)?),
+        None => None,
+    };
+    let kind = head
+        .amz("x-amz-checksum-type")?
+        .map(ChecksumType::parse)
+        .transpose()?;
+    match (algorithm, kind) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(S3Error::new(
+            ErrorCode::InvalidRequest,
+            "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.",
+        )),
+        (Some(algorithm), kind) => {
+            let kind = kind.unwrap_or(algorithm.default_type());
+            if !algorithm.allows(kind) {
+                let message = format!(
+                    "The {} checksum type cannot be used with the {} checksum algorithm.",
+                    kind.as_str(),
+                    algorithm.as_str().to_ascii_lowercase()
+                );
+                return Err(S3Error::new(ErrorCode::InvalidRequest, message));
+            }
+            Ok(Some((algorithm, kind)))
+        }
+    }
+}
+
+fn storage_class(head: &Head<'_>) -> Result<Option<String>> {
+    match head.amz("x-amz-storage-class")? {
+        Some(class) if class.is_empty() || class.len() > limits::STORAGE_CLASS_BYTES_MAX => {
+            Err(S3Error::from(ErrorCode::InvalidStorageClass).with("StorageClassRequested", class))
+        }
+        class => Ok(class.map(str::to_owned)),
+    }
+}
+
+/// A part number: 1 to 10,000.
+///
+/// # Errors
+/// InvalidArgument with S3's message.
+pub fn parse_part_number(text: &str) -> Result<u32> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+    number
+        .filter(|number| (1..=limits::PARTS_MAX).contains(number))
+        .ok_or_else(|| {
+            S3Error::argument(
+                "partNumber",
+                text,
+                "Part number must be an integer between 1 and 10000, inclusive",
+            )
+        })
+}
+
+#[cfg(test)]
+#[path = "operation_tests.rs"]
+mod tests;
