@@ -2,9 +2,10 @@
 //! started, waited for, killed and started again.
 
 use std::fs::File;
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -374,6 +375,62 @@ pub fn command(
     }
     command.envs(options.environment.iter().map(|(name, value)| (name, value)));
     Ok(command)
+}
+
+/// Runs a command that must end by itself; one that does not is killed.
+///
+/// # Errors
+/// If it cannot be started or does not end in time.
+pub fn output_within(command: &mut Command, limit: Duration) -> anyhow::Result<Output> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let child = child
+        .as_mut()
+        .map_err(|error| anyhow::anyhow!("start {command:?}: {error}"))?;
+    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+    let drain = |pipe: Option<&mut dyn Read>| {
+        let mut bytes = Vec::new();
+        pipe.map_or(Ok(0), |pipe| pipe.read_to_end(&mut bytes))
+            .map(|_| bytes)
+    };
+    let deadline = Instant::now() + limit;
+    std::thread::scope(|scope| {
+        // Both pipes are emptied while it runs, so that it never waits for a reader.
+        let out = scope.spawn(move || drain(stdout.as_mut().map(|pipe| pipe as &mut dyn Read)));
+        let err = scope.spawn(move || drain(stderr.as_mut().map(|pipe| pipe as &mut dyn Read)));
+        let status = loop {
+            match child.try_wait().context("wait for a command")? {
+                Some(status) => break Some(status),
+                None if Instant::now() >= deadline => break None,
+                None => std::thread::sleep(POLL),
+            }
+        };
+        if status.is_none() {
+            child.kill().context("kill a command")?;
+            child.wait().context("wait for a command")?;
+        }
+        let joined = |thread: std::thread::ScopedJoinHandle<'_, std::io::Result<Vec<u8>>>| {
+            thread
+                .join()
+                .map_err(|_| anyhow::anyhow!("a reader panicked"))?
+                .context("read a command's output")
+        };
+        let (stdout, stderr) = (joined(out)?, joined(err)?);
+        let status = status.with_context(|| {
+            format!(
+                "{command:?} still ran after {limit:?}:\n{}",
+                String::from_utf8_lossy(&stderr)
+            )
+        })?;
+        Ok(Output {
+            status,
+            stdout,
+            stderr,
+        })
+    })
 }
 
 /// The `ullage` binary: `ULLAGE_BIN`, or the one built beside this test.
