@@ -52,4 +52,6 @@ pub use sigv4::{Authenticated, Credential, Realm, SigningKeys};
 pub use time::UnixMs;
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

@@ -174,6 +174,8 @@ routes! {
 
     HeadObject Head Object [] yes;
     GetObjectAcl Get Object ["acl"] no;
+    GetObjectAnnotation Get Object ["annotation", "annotation-name"] no;
+    ListObjectAnnotations Get Object ["annotation"] no;
     GetObjectAttributes Get Object ["attributes"] no;
     GetObjectLegalHold Get Object ["legal-hold"] no;
     GetObjectRetention Get Object ["retention"] no;
@@ -185,6 +187,7 @@ routes! {
     UploadPartCopy Put Object ["partNumber", "uploadId"] "x-amz-copy-source" no;
     UploadPart Put Object ["partNumber", "uploadId"] yes;
     PutObjectAcl Put Object ["acl"] no;
+    PutObjectAnnotation Put Object ["annotation"] no;
     UpdateObjectEncryption Put Object ["encryption"] no;
     PutObjectLegalHold Put Object ["legal-hold"] no;
     RenameObject Put Object ["renameObject"] no;
@@ -199,6 +202,7 @@ routes! {
     CompleteMultipartUpload Post Object ["uploadId"] yes;
 
     AbortMultipartUpload Delete Object ["uploadId"] yes;
+    DeleteObjectAnnotation Delete Object ["annotation"] no;
     DeleteObjectTagging Delete Object ["tagging"] no;
     DeleteObject Delete Object [] yes;
     PreflightObject Options Object [] no;

@@ -33,7 +33,8 @@ const API: &str = "AbortMultipartUpload CompleteMultipartUpload CopyObject Creat
     PutBucketWebsite PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration PutObjectRetention \
     PutObjectTagging PutPublicAccessBlock RenameObject RestoreObject SelectObjectContent \
     UpdateBucketMetadataInventoryTableConfiguration UpdateBucketMetadataJournalTableConfiguration \
-    UpdateObjectEncryption UploadPart UploadPartCopy WriteGetObjectResponse";
+    UpdateObjectEncryption UploadPart UploadPartCopy WriteGetObjectResponse \
+    DeleteObjectAnnotation GetObjectAnnotation ListObjectAnnotations PutObjectAnnotation";
 
 /// Requests of S3 that the list of actions does not name: browser forms and
 /// CORS preflight.
