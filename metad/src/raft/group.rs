@@ -24,8 +24,11 @@ use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+
+/// How long a shutdown waits for openraft's tasks to let go of the databases.
+const CLOSE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Settings of a group.
 #[derive(Clone, Debug)]
@@ -143,10 +146,23 @@ pub struct Group {
     server: WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>,
     rounds: Arc<Rounds>,
     metrics: Metrics,
-    keeper: JoinHandle<()>,
+    keeper: Background,
+    closed: Closed,
     // Last: the directory is unlocked when everything above is closed.
-    _data: DataDirectory,
+    data: DataDirectory,
 }
+
+/// A task that ends, after what it is doing, when `stop` is sent or dropped.
+struct Background {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+/// Held by whatever keeps a database open; sends nothing.
+pub(super) type OpenGuard = mpsc::Sender<std::convert::Infallible>;
+
+/// Yields `None` when all [`OpenGuard`]s are gone.
+type Closed = mpsc::Receiver<std::convert::Infallible>;
 
 impl std::fmt::Debug for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -181,7 +197,8 @@ impl Group {
         };
         let (log, states) = tokio::task::spawn_blocking(open).await.map_err(stopped)??;
         let states = Arc::new(states);
-        let log = LogStore::new(log, metrics.clone())?;
+        let (open, closed) = mpsc::channel(1);
+        let log = LogStore::new(log, metrics.clone())?.guarded(open.clone());
         let digests = Arc::new(DigestPoints::default());
         let machine = StateMachine::new(
             Arc::clone(&states),
@@ -189,6 +206,7 @@ impl Group {
             Arc::clone(&digests),
             metrics.clone(),
         )?;
+        let machine = machine.guarded(open);
         let raft = Raft::new(identity.node, raft_config, NoPeers, log.clone(), machine).await;
         let raft = raft.map_err(stopped)?;
         let retention = Retention {
@@ -201,16 +219,22 @@ impl Group {
             states: Arc::clone(&states),
             retention,
         };
+        let (stop, stopping) = oneshot::channel();
+        let keeper = Background {
+            stop,
+            task: tokio::spawn(keeper.run(stopping)),
+        };
         let group = Self {
             identity,
             server: raft.server_metrics(),
             rounds: Rounds::new(raft.clone(), metrics.clone()),
-            keeper: tokio::spawn(keeper.run()),
+            keeper,
             raft,
             states,
             digests,
             metrics,
-            _data: data,
+            closed,
+            data,
         };
         let ready = group.lead_alone(config).await;
         match ready {
@@ -335,19 +359,43 @@ impl Group {
         self.raft.trigger().snapshot().await.map_err(stopped)
     }
 
-    /// Stops the group: proposals under way get an unknown outcome, everything is closed. What was applied
-    /// is on disk when the last handle on the state goes.
+    /// Stops the group: proposals under way get an unknown outcome, the log is closed, and so is the state
+    /// unless somebody still holds a handle on it. What was applied is flushed, so the next start is quick.
     pub async fn shutdown(self) {
-        if let Err(error) = self.raft.shutdown().await {
+        let Self {
+            raft,
+            states,
+            rounds,
+            server,
+            keeper,
+            mut closed,
+            data,
+            ..
+        } = self;
+        if let Err(error) = raft.shutdown().await {
             tracing::error!(%error, "the Raft task did not end well");
         }
-        self.keeper.abort();
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.keeper.abort();
+        let Background { stop, task } = keeper;
+        drop(stop);
+        if let Err(error) = task.await {
+            tracing::error!(%error, "the task that condenses the log did not end well");
+        }
+        drop((raft, rounds, server));
+        let let_go = async {
+            closed.recv().await;
+            // A snapshot may still be on its way to disk.
+            while Arc::strong_count(&states) > 1 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        if tokio::time::timeout(CLOSE_WITHIN, let_go).await.is_err() {
+            tracing::error!("the databases are still in use after the group has stopped");
+        }
+        // Closing flushes, which may take a while.
+        let close = tokio::task::spawn_blocking(move || drop((states, data)));
+        if let Err(error) = close.await {
+            tracing::error!(%error, "closing the databases did not end well");
+        }
     }
 }
 

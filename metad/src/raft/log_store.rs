@@ -5,6 +5,7 @@
 //! openraft makes all writing calls from one task, one after another; readers are on other tasks.
 
 use super::flusher::Flusher;
+use super::group::OpenGuard;
 use super::metrics::Metrics;
 use super::types::{
     EncodedEntry, Entry, LogId, TypeConfig, Vote, decode, decode_entry, decode_header, encode, encode_entry,
@@ -130,6 +131,8 @@ struct Shared {
 #[derive(Clone)]
 pub struct LogStore {
     shared: Arc<Shared>,
+    // Behind `shared`: gone when the log is closed.
+    _guard: Option<OpenGuard>,
 }
 
 impl Debug for LogStore {
@@ -185,16 +188,26 @@ impl LogStore {
         };
         let log = Arc::new(log);
         let flusher = Flusher::start(Arc::clone(&log), metrics.clone())?;
+        let shared = Shared {
+            flusher,
+            log,
+            ends: Mutex::new(ends),
+            metrics,
+        };
         let store = Self {
-            shared: Arc::new(Shared {
-                flusher,
-                log,
-                ends: Mutex::new(ends),
-                metrics,
-            }),
+            shared: Arc::new(shared),
+            _guard: None,
         };
         store.count_bytes();
         Ok(store)
+    }
+
+    /// The same log, which holds `guard` while it is open.
+    pub(super) fn guarded(self, guard: OpenGuard) -> Self {
+        Self {
+            _guard: Some(guard),
+            ..self
+        }
     }
 
     /// Bytes of log behind the entry `index`, or all that are kept if that is purged or `None`.

@@ -10,6 +10,7 @@ use openraft::Raft;
 use openraft::async_runtime::WatchReceiver;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -31,14 +32,17 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Runs until the group stops.
-    pub(super) async fn run(self) {
+    /// Runs until the group stops, or until `stop` is sent or dropped; never leaves work behind.
+    pub(super) async fn run(self, mut stop: oneshot::Receiver<()>) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asked: Option<(Option<u64>, Instant)> = None;
         let mut purged = None;
         loop {
-            look.tick().await;
+            tokio::select! {
+                _ = look.tick() => (),
+                _ = &mut stop => return,
+            }
             let metrics = self.raft.metrics().borrow_watched().clone();
             if metrics.running_state.is_err() {
                 return;

@@ -4,6 +4,7 @@
 //! Nothing here refuses a command: that is the machine's reply. Every error of this module stops the node.
 
 use super::digest::{self, Digest, DigestPoints};
+use super::group::OpenGuard;
 use super::hot::{HotRead, HotRows};
 use super::machine::Machine;
 use super::metrics::Metrics;
@@ -54,6 +55,8 @@ pub struct StateMachine {
     machine: Arc<dyn Machine>,
     digests: Arc<DigestPoints>,
     metrics: Metrics,
+    // Last: gone when the state is.
+    guard: Option<OpenGuard>,
 }
 
 impl std::fmt::Debug for StateMachine {
@@ -97,7 +100,16 @@ impl StateMachine {
             machine,
             digests,
             metrics,
+            guard: None,
         })
+    }
+
+    /// The same state machine, which holds `guard` while the state is open.
+    pub(super) fn guarded(self, guard: OpenGuard) -> Self {
+        Self {
+            guard: Some(guard),
+            ..self
+        }
     }
 
     fn apply_batch(&mut self, batch: Vec<(Entry, Responder)>) -> Result<(), Error> {
@@ -180,7 +192,11 @@ impl StateMachine {
             reason: error.to_string(),
         })??;
         let (machine, digests) = (Arc::clone(&self.machine), Arc::clone(&self.digests));
-        *self = Self::new(Arc::clone(&self.states), machine, digests, self.metrics.clone())?;
+        let installed = Self::new(Arc::clone(&self.states), machine, digests, self.metrics.clone())?;
+        *self = Self {
+            guard: self.guard.take(),
+            ..installed
+        };
         self.count_applied();
         Ok(())
     }

@@ -1,0 +1,201 @@
+//! What gateways call.
+
+use super::{Metad, unavailable};
+use std::sync::Arc;
+use ullage_model::command::{Command, Reply};
+use ullage_model::fat::query;
+use ullage_model::fat::rows::SessionState;
+use ullage_model::ids::{Epoch, SessionId};
+use ullage_model::limits::SESSION_MS;
+use ullage_model::namespace;
+use ullage_model::rejection::Rejection;
+use ullage_model::wire::metad::{
+    MetadError, OpenSessionReply, OpenSessionRequest, Query, QueryReply, RenewSessionReply,
+    RenewSessionRequest, ReportDamagedRequest, ResolveRequest, StatusReply, SubmitReply, SubmitRequest,
+    VendorInfo,
+};
+
+/// A renewal is proposed when this much of a session's life is over; in between, what it reports is soft
+/// state of the leader.
+const RENEWED_MS: u64 = SESSION_MS / 6;
+/// Rows counted for `status` at most.
+const COUNTED_MAX: usize = 10_000;
+
+impl Metad {
+    /// Opens a session for a gateway that holds the right KEK.
+    ///
+    /// # Errors
+    /// When the KEK is not the cluster's, or the command was not decided.
+    pub async fn open_session(&self, request: OpenSessionRequest) -> Result<OpenSessionReply, MetadError> {
+        let OpenSessionRequest { gateway, kek, kek_value } = request;
+        let known = match self.propose(&Command::CheckKek { kek, value: kek_value.clone() }).await? {
+            Reply::KekValue(known) => known,
+            other => return Err(unexpected("KEK check", other)),
+        };
+        if known != kek_value {
+            return Err(MetadError::Refused(Rejection::Invalid(
+                "the KEK has the id of the cluster's KEK but is another one".to_owned(),
+            )));
+        }
+        let session = match self.propose(&Command::OpenSession { gateway }).await? {
+            Reply::Session(session) => session,
+            other => return Err(unexpected("session", other)),
+        };
+        Ok(OpenSessionReply { cluster: self.cluster, epoch: Epoch::of(session.0), session, kek_value: known })
+    }
+
+    /// Takes a session's sign of life and answers what its gateway must know.
+    ///
+    /// # Errors
+    /// `Refused(SessionGone)` when the session has ended.
+    pub async fn renew_session(&self, request: RenewSessionRequest) -> Result<RenewSessionReply, MetadError> {
+        let RenewSessionRequest { session, acknowledged_below, observed_index } = request;
+        let row = query::session(&**self.stale(), session)
+            .map_err(unavailable)?
+            .filter(|row| row.state == SessionState::Live)
+            .ok_or(MetadError::Refused(Rejection::SessionGone))?;
+        let now = query::cluster_time(&**self.stale()).map_err(unavailable)?;
+        let window_used = acknowledged_below.saturating_sub(row.window_start);
+        if now.since(row.renewed) >= RENEWED_MS || window_used >= ullage_model::limits::SESSION_WINDOW / 4 {
+            let command = Command::RenewSession { session, acknowledged_below, observed_index };
+            match self.propose(&command).await? {
+                Reply::Done => {}
+                other => return Err(unexpected("renewal", other)),
+            }
+        }
+        self.soft_state().observed(session, observed_index);
+        self.what_gateways_know(session)
+    }
+
+    fn what_gateways_know(&self, session: SessionId) -> Result<RenewSessionReply, MetadError> {
+        let index = self.group.applied_index();
+        let state = self.stale();
+        let rows = state.snapshot();
+        let now = query::cluster_time(&rows).map_err(unavailable)?;
+        let vendors = query::vendor_rows(&rows).map_err(unavailable)?;
+        let info = |row: ullage_model::fat::rows::VendorRow| VendorInfo {
+            read_grant: self.grants().read(session, row.vendor, now),
+            row,
+        };
+        Ok(RenewSessionReply {
+            cluster_time: now,
+            index,
+            leases: query::session_leases(&rows, session).map_err(unavailable)?,
+            vendors: vendors.into_iter().map(info).collect(),
+            classes: query::classes(&rows).map_err(unavailable)?,
+            inline: query::inline(&rows).map_err(unavailable)?,
+        })
+    }
+
+    /// Decides a session's command.
+    ///
+    /// # Errors
+    /// See [`MetadError`]; after `Unknown`, `resolve` tells. A refusal is a reply.
+    pub async fn submit(&self, request: SubmitRequest) -> Result<SubmitReply, MetadError> {
+        let SubmitRequest { session, sequence, command } = request;
+        let (index, reply) =
+            self.proposer.propose_indexed(&Command::InSession { session, sequence, command }).await?;
+        if matches!(reply, Reply::Stored { .. } | Reply::Deleted { existed: true } | Reply::Done) {
+            self.wake_for_releases();
+        }
+        Ok(SubmitReply { index, reply })
+    }
+
+    /// What became of a sequence; records it abandoned if it was never decided.
+    ///
+    /// # Errors
+    /// See [`MetadError`].
+    pub async fn resolve(&self, request: ResolveRequest) -> Result<SubmitReply, MetadError> {
+        let ResolveRequest { session, sequence } = request;
+        let (index, reply) = self.proposer.propose_indexed(&Command::Resolve { session, sequence }).await?;
+        Ok(SubmitReply { index, reply })
+    }
+
+    /// Proposes an operator's command.
+    ///
+    /// # Errors
+    /// See [`MetadError`]. A refusal is a reply.
+    pub async fn operate(&self, command: Command) -> Result<Reply, MetadError> {
+        Ok(self.propose(&command).await?)
+    }
+
+    /// Ends a session at its gateway's own wish.
+    ///
+    /// # Errors
+    /// See [`MetadError`].
+    pub async fn end_session(&self, session: SessionId) -> Result<(), MetadError> {
+        self.propose(&Command::EndSession { session }).await?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Answers a question about the state, linearizably.
+    ///
+    /// # Errors
+    /// When the read cannot be confirmed or the store fails.
+    pub async fn query(self: &Arc<Self>, query: Query) -> Result<QueryReply, MetadError> {
+        let index = self.group.applied_index();
+        let state = self.reads.linearizable().await?;
+        let long = matches!(
+            query,
+            Query::List(_) | Query::UserObjects { .. } | Query::Buckets { .. } | Query::Parts { .. }
+        );
+        let answer = move || namespace::query::answer(&state.snapshot(), &query).map_err(unavailable);
+        let answer = if long {
+            tokio::task::spawn_blocking(answer).await.map_err(unavailable)??
+        } else {
+            answer()?
+        };
+        Ok(QueryReply { index, answer })
+    }
+
+    /// Marks copies damaged that a gateway could not verify.
+    ///
+    /// # Errors
+    /// See [`MetadError`].
+    pub async fn report_damaged(&self, request: ReportDamagedRequest) -> Result<(), MetadError> {
+        let ReportDamagedRequest { session, vendor, copies } = request;
+        tracing::warn!(%session, %vendor, copies = copies.len(), "a gateway found copies damaged");
+        self.propose(&Command::ReportDamaged { vendor, copies }).await?;
+        Ok(())
+    }
+
+    /// How the service does.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn status(&self) -> Result<StatusReply, MetadError> {
+        let status = self.group.status();
+        let state = self.stale();
+        let rows = state.snapshot();
+        let counts = query::counts(&rows, COUNTED_MAX).map_err(unavailable)?;
+        let epoch = query::cluster(&rows).map_err(unavailable)?.map(|row| row.epoch).unwrap_or_default();
+        Ok(StatusReply {
+            cluster: self.cluster,
+            epoch,
+            node: status.identity.node,
+            leader: status.leader,
+            term: status.term,
+            applied_index: status.applied_index.unwrap_or(0),
+            cluster_time: query::cluster_time(&rows).map_err(unavailable)?,
+            sessions: counts.live_sessions,
+            leases: counts.leases,
+            erase_backlog: counts.erase_orders,
+            release_backlog: counts.releases,
+            issuers: vec![self.grants().issuer()],
+        })
+    }
+
+    fn wake_for_releases(&self) {
+        if query::has_releases(&**self.stale()).unwrap_or(true) {
+            self.wake();
+        }
+    }
+}
+
+fn unexpected(what: &str, reply: Reply) -> MetadError {
+    match reply {
+        Reply::Refused(rejection) => MetadError::Refused(rejection),
+        other => MetadError::Unavailable(format!("the {what} was answered with {other:?}")),
+    }
+}

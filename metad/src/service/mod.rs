@@ -1,0 +1,216 @@
+//! The metadata service as its callers see it: one object, whose methods are the calls of gateways
+//! ([`gateway_calls`]) and of vendor agents ([`agent_calls`]), however they arrive.
+
+mod agent_calls;
+mod gateway_calls;
+
+use crate::clock::Clock;
+use crate::config::MetadConfig;
+use crate::decider::Decider;
+use crate::error::Error;
+use crate::grants::GrantSigner;
+use crate::leader::duties;
+use crate::leader::soft_state::SoftState;
+use crate::propose::{ProposalLimits, Proposer};
+use crate::raft::{Group, GroupConfig, GroupParts, Metrics};
+use crate::reads::Reads;
+use crate::store::{Budget, DataDirectory, OpenState, Steps};
+use prometheus::Registry;
+use rand::RngCore;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
+use tokio::task::JoinHandle;
+use ullage_model::command::{Command, Reply};
+use ullage_model::fat::query;
+use ullage_model::fat::rows::{ClassRow, InlineRow};
+use ullage_model::ids::ClusterId;
+use ullage_model::limits::CHUNK_BYTES_DEFAULT;
+use ullage_model::rejection::Rejection;
+use ullage_model::wire::metad::MetadError;
+
+/// The first replication group: the FAT and, as long as it is not split, the whole namespace.
+const FIRST_GROUP: u64 = 0;
+/// How long a linearizable read may wait for its confirmation.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
+/// Class of objects that name none.
+pub const DEFAULT_CLASS: &str = "STANDARD";
+
+/// A running metadata node.
+#[derive(Debug)]
+pub struct Metad {
+    config: MetadConfig,
+    cluster: ClusterId,
+    group: Arc<Group>,
+    proposer: Proposer,
+    reads: Reads,
+    grants: GrantSigner,
+    soft: SoftState,
+    clock: Arc<dyn Clock>,
+    allocation: Mutex<()>,
+    wake: Notify,
+    stop: watch::Sender<bool>,
+    duties: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Metad {
+    /// Opens the node in `config.data`, makes a cluster on first start, and begins the leader's duties.
+    ///
+    /// # Errors
+    /// When the data directory is refused, damaged or in use, or the log cannot be recovered.
+    pub async fn start(
+        config: MetadConfig,
+        budget: Budget,
+        registry: &Registry,
+        clock: Arc<dyn Clock>,
+        random: &mut (dyn RngCore + Send),
+    ) -> Result<Arc<Self>, Error> {
+        let data = DataDirectory::open(&config.data, None, FIRST_GROUP, &mut |bytes| random.fill_bytes(bytes))?;
+        let cluster = ClusterId(data.identity().cluster);
+        let mut seed = [0; 32];
+        random.fill_bytes(&mut seed);
+        let grants = GrantSigner::open(data.path(), cluster, seed)?;
+        let metrics = Metrics::new(registry).map_err(|error| Error::Setting {
+            key: "metrics",
+            reason: error.to_string(),
+        })?;
+        let parts = GroupParts { data, budget, machine: Arc::new(Decider), metrics, steps: Steps::default() };
+        let group = Arc::new(Group::start(&GroupConfig::default(), parts).await?);
+        let proposer = Proposer::new(Arc::clone(&group), ProposalLimits::default());
+        let reads = Reads::new(Arc::clone(&group), READ_PATIENCE);
+        let metad = Arc::new(Self {
+            config,
+            cluster,
+            group,
+            proposer,
+            reads,
+            grants,
+            soft: SoftState::default(),
+            clock,
+            allocation: Mutex::default(),
+            wake: Notify::new(),
+            stop: watch::Sender::new(false),
+            duties: Mutex::default(),
+        });
+        metad.initialise().await?;
+        let task = tokio::spawn(duties::run(Arc::clone(&metad), metad.stop.subscribe()));
+        *metad.duties.lock().await = Some(task);
+        Ok(metad)
+    }
+
+    /// Stops the duties and the group. Callers under way get an unknown outcome.
+    pub async fn shutdown(&self) {
+        self.stop.send_replace(true);
+        if let Some(task) = self.duties.lock().await.take()
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the leader's duties did not end well");
+        }
+        self.group.stop().await;
+    }
+
+    async fn initialise(&self) -> Result<(), Error> {
+        if query::cluster(&**self.stale())?.is_some() {
+            return Ok(());
+        }
+        let standard = ClassRow {
+            name: DEFAULT_CLASS.to_owned(),
+            copies: self.config.first_copies,
+            zones: 0,
+            device_class: None,
+            max_price: None,
+            chunk_bytes: CHUNK_BYTES_DEFAULT,
+            pieces: 1,
+            settings_version: 0,
+        };
+        let inline = InlineRow {
+            cap_bytes: self.config.first_inline_bytes,
+            budget_bytes: self.config.first_inline_budget_bytes,
+            used_bytes: 0,
+        };
+        let command = Command::Initialise { cluster: self.cluster, classes: vec![standard], inline };
+        match self.propose(&command).await? {
+            Reply::Done | Reply::Refused(Rejection::Cluster(_)) => Ok(()),
+            other => Err(Error::Setting { key: "first settings", reason: format!("{other:?}") }),
+        }
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn config(&self) -> &MetadConfig {
+        &self.config
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.config.data
+    }
+
+    /// Whether the node serves: it has recovered and the group has not stopped.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.group.status().failure.is_none()
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    pub(crate) fn soft_state(&self) -> &SoftState {
+        &self.soft
+    }
+
+    pub(crate) fn grants(&self) -> &GrantSigner {
+        &self.grants
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.group.leads_alone() || self.group.status().leads
+    }
+
+    /// The applied state, for duties whose proposals are checked again when they are decided.
+    pub(crate) fn stale(&self) -> Arc<OpenState> {
+        self.reads.stale()
+    }
+
+    pub(crate) async fn propose(&self, command: &Command) -> Result<Reply, Error> {
+        self.proposer.propose(command).await
+    }
+
+    pub(crate) async fn allocation_turn(&self) -> MutexGuard<'_, ()> {
+        self.allocation.lock().await
+    }
+
+    /// Makes the duties take their next turn at once.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+}
+
+/// A read of the local state that failed: nothing was done.
+pub(crate) fn unavailable(error: impl std::fmt::Display) -> MetadError {
+    MetadError::Unavailable(error.to_string())
+}
+
+impl From<Error> for MetadError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::OutcomeUnknown { reason } => Self::Unknown(reason),
+            Error::Overloaded => Self::Overloaded,
+            Error::CommandTooLong { .. } => Self::Refused(Rejection::Invalid(error.to_string())),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
