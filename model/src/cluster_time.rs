@@ -33,3 +33,5 @@ impl fmt::Display for ClusterTime {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WallTime(pub u64);
+
+crate::codec::versioned!(ClusterTime);

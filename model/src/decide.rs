@@ -21,19 +21,25 @@ pub struct Decision {
 pub fn decide<R: Read>(rows: &R, at: At, command: &Command) -> Result<Decision, StoreError> {
     let mut step = Step::new(rows, at);
     match transition(&mut step, command) {
-        Ok(reply) => Ok(Decision { changes: step.into_changes(), reply }),
-        Err(Stop::Rejected(rejection)) => {
-            Ok(Decision { changes: Vec::new(), reply: Reply::Refused(rejection) })
-        }
+        Ok(reply) => Ok(Decision {
+            changes: step.into_changes(),
+            reply,
+        }),
+        Err(Stop::Rejected(rejection)) => Ok(Decision {
+            changes: Vec::new(),
+            reply: Reply::Refused(rejection),
+        }),
         Err(Stop::Store(error)) => Err(error),
     }
 }
 
 fn transition<R: Read>(step: &mut Step<'_, R>, command: &Command) -> Result<Reply, Stop> {
     match command {
-        Command::Initialise { cluster, classes, inline } => {
-            fat::cluster::initialise(step, *cluster, classes, inline)
-        }
+        Command::Initialise {
+            cluster,
+            classes,
+            inline,
+        } => fat::cluster::initialise(step, *cluster, classes, inline),
         Command::Tick { to } => fat::cluster::tick(step, *to),
         Command::CheckKek { kek, value } => fat::cluster::check_kek(step, *kek, value),
         Command::SetInline(settings) => fat::cluster::set_inline(step, settings),
@@ -42,9 +48,11 @@ fn transition<R: Read>(step: &mut Step<'_, R>, command: &Command) -> Result<Repl
         Command::SetVendorState { vendor, state } => fat::vendor::set_state(step, *vendor, *state),
         Command::SetClass(class) => fat::class::set(step, class),
         Command::OpenSession { gateway } => session::open(step, gateway),
-        Command::RenewSession { session, acknowledged_below, observed_index } => {
-            session::renew(step, *session, *acknowledged_below, *observed_index)
-        }
+        Command::RenewSession {
+            session,
+            acknowledged_below,
+            observed_index,
+        } => session::renew(step, *session, *acknowledged_below, *observed_index),
         Command::EndSession { session } => session::end(step, *session),
         Command::AbandonStep { session } => session::abandon_step(step, *session),
         Command::RecallLease { lease } => fat::close::recall(step, *lease),
@@ -53,9 +61,13 @@ fn transition<R: Read>(step: &mut Step<'_, R>, command: &Command) -> Result<Repl
         Command::DrainReleases => fat::release::drain(step),
         Command::AcknowledgeErased { vendor, copies } => fat::release::acknowledge(step, *vendor, copies),
         Command::ReportDamaged { vendor, copies } => fat::damage::report(step, *vendor, copies),
-        Command::InSession { session, sequence, command } => {
-            session::decide_once(step, *session, *sequence, |step| in_session(step, *session, command))
-        }
+        Command::InSession {
+            session,
+            sequence,
+            command,
+        } => session::decide_once(step, *session, *sequence, |step| {
+            in_session(step, *session, command)
+        }),
         Command::Resolve { session, sequence } => session::resolve(step, *session, *sequence),
     }
 }
@@ -66,9 +78,11 @@ fn in_session<R: Read>(
     command: &SessionCommand,
 ) -> Result<Reply, Stop> {
     match command {
-        SessionCommand::Allocate { class, rows, duration_ms } => {
-            fat::allocate::allocate(step, session, class, rows, *duration_ms)
-        }
+        SessionCommand::Allocate {
+            class,
+            rows,
+            duration_ms,
+        } => fat::allocate::allocate(step, session, class, rows, *duration_ms),
         SessionCommand::RenewLease { lease, duration_ms } => {
             fat::allocate::renew(step, session, *lease, *duration_ms)
         }
@@ -78,14 +92,29 @@ fn in_session<R: Read>(
         SessionCommand::AbandonBlob { blob } => namespace::blob::abandon(step, session, *blob),
         SessionCommand::FinalizeObject(finalize) => namespace::finalize::object(step, session, finalize),
         SessionCommand::FinalizePart(finalize) => namespace::upload::finalize_part(step, session, finalize),
-        SessionCommand::CreateBucket { actor, name, region, now } => {
-            namespace::bucket::create(step, *actor, name, region, *now)
-        }
+        SessionCommand::CreateBucket {
+            actor,
+            name,
+            region,
+            now,
+        } => namespace::bucket::create(step, *actor, name, region, *now),
         SessionCommand::DeleteBucket { actor, bucket } => namespace::bucket::delete(step, *actor, *bucket),
-        SessionCommand::DeleteObject { actor, bucket, key, conditions } => {
-            namespace::delete::object(step, *actor, *bucket, key, conditions)
-        }
-        SessionCommand::CreateUpload { actor, bucket, key, random, class, metadata, checksum, now } => {
+        SessionCommand::DeleteObject {
+            actor,
+            bucket,
+            key,
+            conditions,
+        } => namespace::delete::object(step, *actor, *bucket, key, conditions),
+        SessionCommand::CreateUpload {
+            actor,
+            bucket,
+            key,
+            random,
+            class,
+            metadata,
+            checksum,
+            now,
+        } => {
             let new = namespace::upload::NewUpload {
                 actor: *actor,
                 bucket: *bucket,
@@ -100,12 +129,18 @@ fn in_session<R: Read>(
         }
         SessionCommand::CompleteSlice(slice) => namespace::complete::slice(step, slice),
         SessionCommand::CompleteUpload(complete) => namespace::complete::complete(step, complete),
-        SessionCommand::AbortUpload { actor, bucket, key, upload } => {
-            namespace::upload::abort(step, *actor, *bucket, key, *upload)
-        }
-        SessionCommand::CreateUser { name, policy, access_key, sealed_secret } => {
-            namespace::user::create(step, name, *policy, access_key, sealed_secret)
-        }
+        SessionCommand::AbortUpload {
+            actor,
+            bucket,
+            key,
+            upload,
+        } => namespace::upload::abort(step, *actor, *bucket, key, *upload),
+        SessionCommand::CreateUser {
+            name,
+            policy,
+            access_key,
+            sealed_secret,
+        } => namespace::user::create(step, name, *policy, access_key, sealed_secret),
         SessionCommand::DeleteAccessKey { access_key } => {
             namespace::user::delete_access_key(step, access_key)
         }

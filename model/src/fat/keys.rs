@@ -107,7 +107,7 @@ pub fn chunk(blob: BlobId, index: u32) -> Bytes {
     join(&[&blob.to_bytes(), &index.to_be_bytes()])
 }
 
-/// `Column::Blobs` and `Column::Inline`: the blob.
+/// `Column::Inline`: the blob.
 #[must_use]
 pub fn blob(blob: BlobId) -> Bytes {
     Bytes::copy_from_slice(&blob.to_bytes())

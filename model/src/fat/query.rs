@@ -1,1 +1,519 @@
-//! Pure questions about the FAT.
+//! Pure questions about the FAT: what services, people and transitions ask of its rows. Nothing here changes
+//! anything; whether the state asked is fresh enough is the caller's matter.
+
+use crate::cluster_time::ClusterTime;
+use crate::codec::Versioned;
+use crate::fat::keys;
+use crate::fat::rows::{
+    ClassRow, ClusterRow, CountersRow, EraseOrderRow, InlineRow, LeaseRow, LeaseState, LeaseVendorRow,
+    ReleaseItem, RoomRow, SessionRow, SessionState, VendorRow,
+};
+use crate::ids::{CopyId, Epoch, KekId, LeaseId, SessionId, VendorId};
+use crate::limits::BACKLOG_COUNTED_MAX;
+use crate::step::{ReadRows, decode_row};
+use crate::store::{Column, Direction, KeyRange, Read, StoreError};
+use crate::wire::agent::{ClosedLeases, JudgeReply, JudgeRequest, Judgement};
+use bytes::Bytes;
+use std::ops::ControlFlow;
+
+/// A lease with its rows by vendor.
+pub type LeaseWithRows = (LeaseRow, Vec<(VendorId, LeaseVendorRow)>);
+/// A vendor with its room by device class.
+pub type VendorWithRooms = (VendorRow, Vec<(String, RoomRow)>);
+
+/// The cluster's row; `None` before it is initialised.
+///
+/// # Errors
+/// When the store fails.
+pub fn cluster(rows: &impl Read) -> Result<Option<ClusterRow>, StoreError> {
+    rows.row(Column::System, keys::CLUSTER)
+}
+
+/// Cluster time as applied; 0 before the cluster is initialised.
+///
+/// # Errors
+/// When the store fails.
+pub fn cluster_time(rows: &impl Read) -> Result<ClusterTime, StoreError> {
+    Ok(rows.row(Column::System, keys::CLUSTER_TIME)?.unwrap_or_default())
+}
+
+/// Id counters; `None` before the cluster is initialised.
+///
+/// # Errors
+/// When the store fails.
+pub fn counters(rows: &impl Read) -> Result<Option<CountersRow>, StoreError> {
+    rows.row(Column::System, keys::COUNTERS)
+}
+
+/// Inlining; off before the cluster is initialised.
+///
+/// # Errors
+/// When the store fails.
+pub fn inline(rows: &impl Read) -> Result<InlineRow, StoreError> {
+    let off = InlineRow {
+        cap_bytes: 0,
+        budget_bytes: 0,
+        used_bytes: 0,
+    };
+    Ok(rows.row(Column::System, keys::INLINE)?.unwrap_or(off))
+}
+
+/// The check value of a KEK, if it is registered.
+///
+/// # Errors
+/// When the store fails.
+pub fn kek_value(rows: &impl Read, kek: KekId) -> Result<Option<Bytes>, StoreError> {
+    rows.get(Column::System, &keys::kek_check(kek))
+}
+
+/// All registered KEKs: a gateway that comes with another one holds the wrong key.
+///
+/// # Errors
+/// When the store fails.
+pub fn keks(rows: &impl Read) -> Result<Vec<KekId>, StoreError> {
+    let mut found = Vec::new();
+    rows.scan(
+        Column::System,
+        &KeyRange::prefix(keys::KEK_CHECK),
+        Direction::Forward,
+        &mut |key, _| {
+            found.extend(keys::tail::<8>(key).map(|id| KekId(u64::from_be_bytes(id))));
+            ControlFlow::Continue(())
+        },
+    )?;
+    Ok(found)
+}
+
+/// The class of this name.
+///
+/// # Errors
+/// When the store fails.
+pub fn class(rows: &impl Read, name: &str) -> Result<Option<ClassRow>, StoreError> {
+    rows.row(Column::Classes, name.as_bytes())
+}
+
+/// All classes by name.
+///
+/// # Errors
+/// When the store fails.
+pub fn classes(rows: &impl Read) -> Result<Vec<ClassRow>, StoreError> {
+    select(
+        rows,
+        Column::Classes,
+        &KeyRange::all(),
+        usize::MAX,
+        |_: &ClassRow| true,
+    )
+}
+
+/// The vendor's row.
+///
+/// # Errors
+/// When the store fails.
+pub fn vendor(rows: &impl Read, vendor: VendorId) -> Result<Option<VendorRow>, StoreError> {
+    rows.row(Column::Vendors, &keys::vendor(vendor))
+}
+
+/// All vendors by id.
+///
+/// # Errors
+/// When the store fails.
+pub fn vendor_rows(rows: &impl Read) -> Result<Vec<VendorRow>, StoreError> {
+    select(
+        rows,
+        Column::Vendors,
+        &KeyRange::prefix(b"i"),
+        usize::MAX,
+        |_: &VendorRow| true,
+    )
+}
+
+/// All vendors with their room by device class: `Query::Vendors`.
+///
+/// # Errors
+/// When the store fails.
+pub fn vendors(rows: &impl Read) -> Result<Vec<VendorWithRooms>, StoreError> {
+    let found = vendor_rows(rows)?.into_iter();
+    found
+        .map(|row| rooms(rows, row.vendor).map(|rooms| (row, rooms)))
+        .collect()
+}
+
+/// Room of a vendor by device class.
+///
+/// # Errors
+/// When the store fails.
+pub fn rooms(rows: &impl Read, vendor: VendorId) -> Result<Vec<(String, RoomRow)>, StoreError> {
+    let prefix = vendor.0.to_be_bytes();
+    let found = rows.rows::<RoomRow>(Column::Rooms, &KeyRange::prefix(&prefix), usize::MAX)?;
+    let named = |(key, row): (Bytes, RoomRow)| match std::str::from_utf8(&key[prefix.len()..]) {
+        Ok(device_class) => Ok((device_class.to_owned(), row)),
+        Err(_) => Err(StoreError::Inconsistent("a device class is not text".to_owned())),
+    };
+    found.into_iter().map(named).collect()
+}
+
+/// The session's row.
+///
+/// # Errors
+/// When the store fails.
+pub fn session(rows: &impl Read, session: SessionId) -> Result<Option<SessionRow>, StoreError> {
+    rows.row(Column::Sessions, &session.0.to_be_bytes())
+}
+
+/// All sessions that have rows, live and ended.
+///
+/// # Errors
+/// When the store fails.
+pub fn sessions(rows: &impl Read) -> Result<Vec<SessionRow>, StoreError> {
+    select(
+        rows,
+        Column::Sessions,
+        &KeyRange::all(),
+        usize::MAX,
+        |_: &SessionRow| true,
+    )
+}
+
+/// Number of live sessions, that is of gateways.
+///
+/// # Errors
+/// When the store fails.
+pub fn live_sessions(rows: &impl Read) -> Result<u64, StoreError> {
+    let live = |row: &&SessionRow| row.state == SessionState::Live;
+    Ok(sessions(rows)?.iter().filter(live).map(|_| 1).sum())
+}
+
+/// The log index that every live session's reads have passed, as far as the FAT knows (a leader knows more):
+/// copies released below it have no reader. `u64::MAX` without live sessions.
+///
+/// # Errors
+/// When the store fails.
+pub fn safe_erase_index(rows: &impl Read) -> Result<u64, StoreError> {
+    let live = |row: &SessionRow| row.state == SessionState::Live;
+    let observed = sessions(rows)?
+        .into_iter()
+        .filter(live)
+        .map(|row| row.observed_index);
+    Ok(observed.min().unwrap_or(u64::MAX))
+}
+
+/// The lease's row.
+///
+/// # Errors
+/// When the store fails.
+pub fn lease(rows: &impl Read, lease: LeaseId) -> Result<Option<LeaseRow>, StoreError> {
+    rows.row(Column::Leases, &keys::lease(lease))
+}
+
+/// The lease's rows by vendor.
+///
+/// # Errors
+/// When the store fails.
+pub fn lease_rows(rows: &impl Read, lease: LeaseId) -> Result<Vec<(VendorId, LeaseVendorRow)>, StoreError> {
+    let range = KeyRange::prefix(&keys::lease_vendors(lease));
+    let found = rows.rows::<LeaseVendorRow>(Column::Leases, &range, usize::MAX)?;
+    found
+        .into_iter()
+        .map(|(key, row)| Ok((VendorId(id_at_end(&key)?), row)))
+        .collect()
+}
+
+/// Open and closing leases with their rows: `Query::Leases`.
+///
+/// # Errors
+/// When the store fails.
+pub fn leases(rows: &impl Read) -> Result<Vec<LeaseWithRows>, StoreError> {
+    let found = lease_heads(rows, |_| true, usize::MAX)?.into_iter();
+    found
+        .map(|row| lease_rows(rows, row.lease).map(|rows| (row, rows)))
+        .collect()
+}
+
+/// Up to `limit` open leases that `keep` holds for.
+///
+/// # Errors
+/// When the store fails.
+pub fn open_leases(
+    rows: &impl Read,
+    keep: impl Fn(&LeaseRow) -> bool,
+    limit: usize,
+) -> Result<Vec<LeaseRow>, StoreError> {
+    lease_heads(rows, |row| row.state == LeaseState::Open && keep(row), limit)
+}
+
+/// Open leases of a session.
+///
+/// # Errors
+/// When the store fails.
+pub fn session_leases(rows: &impl Read, session: SessionId) -> Result<Vec<LeaseRow>, StoreError> {
+    open_leases(rows, |row| row.session == session, usize::MAX)
+}
+
+/// Open and closing leases of a session, as far as `limit`.
+///
+/// # Errors
+/// When the store fails.
+pub fn count_session_leases(rows: &impl Read, session: SessionId, limit: usize) -> Result<usize, StoreError> {
+    Ok(lease_heads(rows, |row| row.session == session, limit)?.len())
+}
+
+/// Open leases that hold unsettled room, and whether their sessions were asked to give it back already.
+///
+/// # Errors
+/// When the store fails.
+pub fn recallable_leases(rows: &impl Read) -> Result<Vec<(LeaseId, bool)>, StoreError> {
+    let mut found = Vec::new();
+    for row in open_leases(rows, |_| true, usize::MAX)? {
+        let unsettled = |(_, row): &(VendorId, LeaseVendorRow)| row.locked > row.settled;
+        if lease_rows(rows, row.lease)?.iter().any(unsettled) {
+            found.push((row.lease, row.recalled));
+        }
+    }
+    Ok(found)
+}
+
+/// Which leases are closed, in the form that agents keep.
+///
+/// # Errors
+/// When the store fails.
+pub fn closed_leases(rows: &impl Read) -> Result<ClosedLeases, StoreError> {
+    let open = open_leases(rows, |_| true, usize::MAX)?
+        .into_iter()
+        .map(|row| row.lease)
+        .collect();
+    let (epoch, counters) = (cluster(rows)?.map(|row| row.epoch), counters(rows)?);
+    let next = counters.map_or(0, |counters| counters.lease);
+    Ok(ClosedLeases {
+        mark: LeaseId(epoch.unwrap_or_default().id(next)),
+        open,
+    })
+}
+
+/// Up to `limit` closing leases that name `vendor`, whose confirmation is still to come.
+///
+/// # Errors
+/// When the store fails.
+pub fn leases_to_confirm(
+    rows: &impl Read,
+    vendor: VendorId,
+    limit: usize,
+) -> Result<Vec<LeaseId>, StoreError> {
+    let mut found = Vec::new();
+    for row in lease_heads(rows, |row| row.state == LeaseState::Closing, usize::MAX)? {
+        if found.len() >= limit {
+            break;
+        }
+        let key = keys::lease_vendor(row.lease, vendor);
+        if rows
+            .row::<LeaseVendorRow>(Column::Leases, &key)?
+            .is_some_and(|row| !row.confirmed)
+        {
+            found.push(row.lease);
+        }
+    }
+    Ok(found)
+}
+
+/// What to do with copies of leases that the asking vendor holds closed. Only a copy of this epoch whose
+/// lease is closed and which the FAT does not name may be erased.
+///
+/// # Errors
+/// When the store fails.
+pub fn judge(rows: &impl Read, request: &JudgeRequest) -> Result<JudgeReply, StoreError> {
+    let epoch = cluster(rows)?.map(|row| row.epoch);
+    let closed = closed_leases(rows)?;
+    let judge = |copy: &CopyId| {
+        let key = keys::copy(request.vendor, *copy);
+        Ok(if rows.get(Column::Copies, &key)?.is_some() {
+            Judgement::Keep
+        } else if Some(Epoch::of(copy.lease.0)) == epoch && closed.is_closed(copy.lease) {
+            Judgement::Erase
+        } else {
+            Judgement::Undecided
+        })
+    };
+    let judgements: Result<Vec<Judgement>, StoreError> = request.copies.iter().map(judge).collect();
+    Ok(JudgeReply {
+        judgements: judgements?,
+    })
+}
+
+/// Which releases no reader can still be at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErasePermit {
+    /// Releases at log indexes below this one: every live session's reads have passed them.
+    pub below_index: u64,
+    /// Releases before this time: no reader is waited for any longer.
+    pub released_before: ClusterTime,
+}
+
+/// Up to `limit` erase orders of a vendor that `permit` allows, oldest release first, as (release index,
+/// copy).
+///
+/// # Errors
+/// When the store fails.
+pub fn erase_orders(
+    rows: &impl Read,
+    vendor: VendorId,
+    permit: &ErasePermit,
+    limit: usize,
+) -> Result<Vec<(u64, CopyId)>, StoreError> {
+    let mut found = Vec::new();
+    let range = KeyRange::prefix(&vendor.0.to_be_bytes());
+    scan_rows(rows, Column::EraseOrders, &range, |key, row: EraseOrderRow| {
+        let (index, copy) = erase_order_of(key)?;
+        // Both grow along the queue: behind the first that must wait, all must.
+        let permitted = index < permit.below_index || row.released < permit.released_before;
+        if !permitted || found.len() >= limit {
+            return Ok(ControlFlow::Break(()));
+        }
+        found.push((index, copy));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
+}
+
+/// The release index and the copy that an erase order's key names.
+///
+/// # Errors
+/// When it is not such a key.
+pub fn erase_order_of(key: &[u8]) -> Result<(u64, CopyId), StoreError> {
+    let copy = keys::tail::<{ CopyId::BYTES }>(key).map(|bytes| CopyId::from_bytes(&bytes));
+    let index = key
+        .get(8..16)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(u64::from_be_bytes);
+    index
+        .zip(copy)
+        .ok_or_else(|| StoreError::Inconsistent("an erase order's key is not one".to_owned()))
+}
+
+/// The first `limit` items of the release queue with their keys.
+///
+/// # Errors
+/// When the store fails.
+pub fn releases(rows: &impl Read, limit: usize) -> Result<Vec<(Bytes, ReleaseItem)>, StoreError> {
+    rows.rows(Column::Releases, &KeyRange::all(), limit)
+}
+
+/// Whether anything waits in the release queue.
+///
+/// # Errors
+/// When the store fails.
+pub fn has_releases(rows: &impl Read) -> Result<bool, StoreError> {
+    Ok(count(rows, Column::Releases, &KeyRange::all(), 1)? > 0)
+}
+
+/// The release index that a key of the release queue names.
+///
+/// # Errors
+/// When it is not such a key.
+pub fn release_index(key: &[u8]) -> Result<u64, StoreError> {
+    let index = key
+        .get(..8)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(u64::from_be_bytes);
+    index.ok_or_else(|| StoreError::Inconsistent("a release's key is not one".to_owned()))
+}
+
+/// Numbers for status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Live sessions.
+    pub live_sessions: u64,
+    /// Open and closing leases.
+    pub leases: u64,
+    /// Erase orders not acknowledged, counted up to the bound asked.
+    pub erase_orders: u64,
+    /// Releases not drained, counted up to the bound asked.
+    pub releases: u64,
+}
+
+/// Counts what status shows; backlogs up to `most`, at most `limits::BACKLOG_COUNTED_MAX`.
+///
+/// # Errors
+/// When the store fails.
+pub fn counts(rows: &impl Read, most: u64) -> Result<Counts, StoreError> {
+    let most = most.min(BACKLOG_COUNTED_MAX);
+    Ok(Counts {
+        live_sessions: live_sessions(rows)?,
+        leases: count(rows, Column::Leases, &KeyRange::prefix(b"l"), u64::MAX)?,
+        erase_orders: count(rows, Column::EraseOrders, &KeyRange::all(), most)?,
+        releases: count(rows, Column::Releases, &KeyRange::all(), most)?,
+    })
+}
+
+fn count(rows: &impl Read, column: Column, range: &KeyRange, most: u64) -> Result<u64, StoreError> {
+    let mut counted = 0;
+    rows.scan(column, range, Direction::Forward, &mut |_, _| {
+        counted += 1;
+        if counted >= most {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    Ok(counted)
+}
+
+fn lease_heads(
+    rows: &impl Read,
+    keep: impl Fn(&LeaseRow) -> bool,
+    limit: usize,
+) -> Result<Vec<LeaseRow>, StoreError> {
+    select(rows, Column::Leases, &KeyRange::prefix(b"l"), limit, keep)
+}
+
+/// Up to `limit` rows of `range` that `keep` holds for.
+fn select<T: Versioned>(
+    rows: &impl Read,
+    column: Column,
+    range: &KeyRange,
+    limit: usize,
+    keep: impl Fn(&T) -> bool,
+) -> Result<Vec<T>, StoreError> {
+    let mut found = Vec::new();
+    if limit == 0 {
+        return Ok(found);
+    }
+    scan_rows(rows, column, range, |_, row: T| {
+        if keep(&row) {
+            found.push(row);
+        }
+        Ok(if found.len() >= limit {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
+    })?;
+    Ok(found)
+}
+
+/// Visits the decoded rows of `range` until `visit` breaks or fails.
+pub(crate) fn scan_rows<T: Versioned>(
+    rows: &impl Read,
+    column: Column,
+    range: &KeyRange,
+    mut visit: impl FnMut(&[u8], T) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    let mut failed = None;
+    rows.scan(
+        column,
+        range,
+        Direction::Forward,
+        &mut |key, value| match decode_row(column, value).and_then(|row| visit(key, row)) {
+            Ok(flow) => flow,
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        },
+    )?;
+    failed.map_or(Ok(()), Err)
+}
+
+fn id_at_end(key: &[u8]) -> Result<u64, StoreError> {
+    let not_a_key = || StoreError::Inconsistent("a key does not end in an id".to_owned());
+    keys::tail::<8>(key).map(u64::from_be_bytes).ok_or_else(not_a_key)
+}

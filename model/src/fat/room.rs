@@ -80,6 +80,10 @@ impl Rooms {
         from: Holder,
         to: Holder,
     ) -> Result<(), StoreError> {
+        if bytes == 0 {
+            // A device class that vanished and holds nothing has no row any more.
+            return Ok(());
+        }
         let contradiction = |what: &str| {
             StoreError::Inconsistent(format!(
                 "{vendor} {device_class}: {bytes} bytes from {from:?} to {to:?}: {what}"
@@ -89,10 +93,14 @@ impl Rooms {
             .get(rows, vendor, device_class)?
             .ok_or_else(|| contradiction("no room row"))?;
         if let Some(column) = column(row, from) {
-            *column = column.checked_sub(bytes).ok_or_else(|| contradiction("not held"))?;
+            *column = column
+                .checked_sub(bytes)
+                .ok_or_else(|| contradiction("not held"))?;
         }
         if let Some(column) = column(row, to) {
-            *column = column.checked_add(bytes).ok_or_else(|| contradiction("too much"))?;
+            *column = column
+                .checked_add(bytes)
+                .ok_or_else(|| contradiction("too much"))?;
         }
         Ok(())
     }
@@ -100,7 +108,11 @@ impl Rooms {
     /// Writes all rows.
     pub fn write<R: Read>(self, step: &mut Step<'_, R>) {
         for held in self.held {
-            step.put(Column::Rooms, keys::room(held.vendor, &held.device_class), &held.row);
+            step.put(
+                Column::Rooms,
+                keys::room(held.vendor, &held.device_class),
+                &held.row,
+            );
         }
     }
 }
