@@ -1,1 +1,32 @@
-//! placeholder
+//! Ullage's vendor agent: takes chunks, passes them on, cuts them into pieces, keeps the pieces on devices,
+//! and knows where they are. Start with [`Agent`], then `ingest`. Only `device` and `local_fat` touch disks
+//! (and `data_dir`, which holds the agent's identity).
+
+mod agent;
+mod compact;
+mod config;
+mod data_dir;
+pub mod device;
+mod devices;
+mod error;
+mod grants;
+mod heartbeat;
+mod ingest;
+mod lane;
+mod leases;
+pub mod local_fat;
+mod metrics;
+mod read;
+mod receipts;
+mod release;
+mod scrub;
+mod seams;
+mod sync;
+
+pub use agent::{Agent, LocalCopy, LocalPiece, Seams};
+pub use config::{Config, DeviceConfig};
+pub use data_dir::{DataDir, DeviceMarker, hex_of};
+pub use error::AgentError;
+pub use seams::{
+    ChunkParts, HopReports, MetadClient, MetadError, MonotonicClock, PeerSender, SystemClock,
+};

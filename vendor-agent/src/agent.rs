@@ -1,0 +1,395 @@
+//! The agent: its parts, how it starts and stops, and what it tells about itself. What it does with chunks,
+//! reads and commands is in modules of their own.
+
+use crate::config::Config;
+use crate::data_dir::{self, DataDir, DeviceMarker};
+use crate::device::directory::{DirectoryDevice, DirectoryOptions};
+use crate::device::{Device, DeviceError};
+use crate::devices::{DeviceParts, Devices, ToStart};
+use crate::error::AgentError;
+use crate::grants::{ClusterClock, GrantContext, Grants};
+use crate::heartbeat::Outbox;
+use crate::leases::Leases;
+use crate::local_fat::{CopyEntry, IndexMemory, LocalFat};
+use crate::metrics::Metrics;
+use crate::receipts::Signer;
+use crate::seams::{MetadClient, MonotonicClock, PeerSender};
+use crate::sync::{Shared, lock};
+use ed25519_dalek::SigningKey;
+use prometheus::Registry;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use tokio::sync::{Notify, Semaphore};
+use ullage_model::ids::{ClusterId, CopyId, DeviceId, Epoch, SessionId, VendorId};
+use ullage_model::limits::{DEVICES_PER_VENDOR, SEGMENT_BYTES};
+use ullage_model::wire::agent::Characteristics;
+use ullage_model::wire::chunk::{ChunkRefusal, PublicKey};
+
+/// Reads that may wait for a medium at the same time.
+const BLOCKING_READS: usize = 32;
+
+/// What reaches the agent from outside.
+pub struct Seams {
+    /// A clock that only goes forward.
+    pub clock: Arc<dyn MonotonicClock>,
+    /// Makes the secret of the vendor's key, once in the life of a data directory.
+    pub key_seed: Box<dyn FnOnce() -> [u8; 32] + Send>,
+    /// The metadata service.
+    pub metad: Arc<dyn MetadClient>,
+    /// The way to other vendors.
+    pub peers: Arc<dyn PeerSender>,
+    /// Memory for the index that the process shares; the agent makes its own if `None`.
+    pub index_memory: Option<IndexMemory>,
+    /// Where metrics are registered. Each agent of a process needs a registry of its own (with a constant
+    /// label that tells them apart).
+    pub registry: Registry,
+    /// Devices instead of those of the configuration (class and device): for tests and simulation.
+    pub devices: Option<Vec<(String, Arc<dyn Device>)>>,
+}
+
+/// A vendor agent.
+pub struct Agent {
+    pub(crate) config: Config,
+    pub(crate) metad: Arc<dyn MetadClient>,
+    pub(crate) peers: Arc<dyn PeerSender>,
+    pub(crate) data_dir: Shared<DataDir>,
+    pub(crate) key: SigningKey,
+    pub(crate) fat: Arc<LocalFat>,
+    pub(crate) devices: Devices,
+    pub(crate) signer: Arc<Signer>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) grants: Grants,
+    pub(crate) time: ClusterClock,
+    pub(crate) epoch: Arc<AtomicU16>,
+    pub(crate) identity: OnceLock<(ClusterId, VendorId)>,
+    pub(crate) ready: AtomicBool,
+    pub(crate) in_flight_bytes: AtomicU64,
+    pub(crate) report: Arc<Notify>,
+    pub(crate) outbox: Outbox,
+    pub(crate) damaged: Shared<BTreeMap<CopyId, bool>>,
+    pub(crate) blocking_reads: Arc<Semaphore>,
+    pub(crate) metrics: Arc<Metrics>,
+    signer_thread: Shared<Option<JoinHandle<()>>>,
+}
+
+/// A copy as the local FAT lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LocalCopy {
+    /// The copy.
+    pub copy: CopyId,
+    /// Plaintext bytes of its chunk.
+    pub plaintext_bytes: u64,
+    /// Every piece is there.
+    pub complete: bool,
+    /// Its lease is closed and the FAT names it.
+    pub kept: bool,
+    /// An erasure of it has begun.
+    pub erased: bool,
+    /// Its pieces.
+    pub pieces: Vec<LocalPiece>,
+}
+
+/// A piece as the local FAT lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LocalPiece {
+    /// The device.
+    pub device: DeviceId,
+    /// First frame of the chunk in it.
+    pub first_frame: u32,
+    /// Frames in it.
+    pub frames: u32,
+    /// The segment it lies in.
+    pub segment: u64,
+    /// Offset of its record there.
+    pub offset: u32,
+    /// Bytes of its record.
+    pub bytes: u32,
+}
+
+impl Agent {
+    /// Opens the data directory and the devices and brings the local FAT up to date. Blocks; chunks are
+    /// refused until [`Agent::run`] has heard from the metadata service.
+    ///
+    /// # Errors
+    /// When the configuration is bad, or the data directory cannot be used. A device that cannot be used is
+    /// reported gone and does not keep the agent from starting, unless it belongs to somebody else.
+    pub fn open(config: Config, seams: Seams) -> Result<Arc<Self>, AgentError> {
+        check_config(&config, seams.devices.is_some())?;
+        let mut data_dir = DataDir::open(&config.data, seams.key_seed)?;
+        let memory = seams.index_memory.unwrap_or_else(|| IndexMemory::new(config.index_memory));
+        let fat = Arc::new(LocalFat::open(&data_dir.index_path(), &memory)?);
+        let metrics = Arc::new(Metrics::new(&seams.registry)?);
+        let to_start = match seams.devices {
+            Some(devices) => devices
+                .into_iter()
+                .map(|(class, device)| ToStart { id: device.id(), class, device: Some(device) })
+                .collect(),
+            None => open_devices(&config, &mut data_dir)?,
+        };
+        let to_start = replay(&fat, to_start, &metrics);
+        let leases = Arc::new(Leases::new(fat.closed()?));
+        let key = data_dir.key().clone();
+        let (signer, signer_thread) = Signer::start(key.clone(), Arc::clone(&metrics))?;
+        let identity = OnceLock::new();
+        if let Some((cluster, vendor)) = data_dir.identity()? {
+            signer.set_identity(cluster, vendor);
+            // Freshly made: nothing is set yet.
+            let _ = identity.set((cluster, vendor));
+        }
+        let epoch = Arc::new(AtomicU16::new(0));
+        let report = Arc::new(Notify::new());
+        let devices = Devices::start(
+            to_start,
+            DeviceParts {
+                fat: Arc::clone(&fat),
+                epoch: Arc::clone(&epoch),
+                signer: Arc::clone(&signer),
+                report: Arc::clone(&report),
+                metrics: Arc::clone(&metrics),
+                compact_rate: config.compact_rate,
+            },
+        )?;
+        Ok(Arc::new(Self {
+            config,
+            metad: seams.metad,
+            peers: seams.peers,
+            data_dir: Shared::new(data_dir),
+            key,
+            fat,
+            devices,
+            signer,
+            leases,
+            grants: Grants::default(),
+            time: ClusterClock::new(seams.clock),
+            epoch,
+            identity,
+            ready: AtomicBool::new(false),
+            in_flight_bytes: AtomicU64::new(0),
+            report,
+            outbox: Outbox::default(),
+            damaged: Shared::default(),
+            blocking_reads: Arc::new(Semaphore::new(BLOCKING_READS)),
+            metrics,
+            signer_thread: Shared::new(Some(signer_thread)),
+        }))
+    }
+
+    /// The vendor's public key.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey(self.key.verifying_key().to_bytes())
+    }
+
+    /// The vendor's id, once registered.
+    #[must_use]
+    pub fn vendor(&self) -> Option<VendorId> {
+        self.identity.get().map(|(_, vendor)| *vendor)
+    }
+
+    /// Whether chunks and reads are taken: registered, heard from the metadata service, reconciled.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Asks for a heartbeat now.
+    pub fn kick(&self) {
+        self.report.notify_one();
+    }
+
+    /// The local FAT, copy by copy in order of their names, after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub async fn list_copies(
+        self: &Arc<Self>,
+        after: Option<CopyId>,
+        limit: usize,
+    ) -> Result<Vec<LocalCopy>, AgentError> {
+        let fat = Arc::clone(&self.fat);
+        let entries = blocking(move || fat.list(after, limit)).await??;
+        Ok(entries.into_iter().map(LocalCopy::from).collect())
+    }
+
+    /// Stops what runs on threads, after what is queued is written. Blocks. Later chunks are refused.
+    ///
+    /// # Errors
+    /// When the index cannot be flushed: the next start replays more.
+    pub fn close(&self) -> Result<(), AgentError> {
+        self.ready.store(false, Ordering::Release);
+        self.devices.stop();
+        self.signer.stop();
+        if let Some(thread) = lock(&self.signer_thread).take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the signer's thread panicked");
+        }
+        self.fat.flush()
+    }
+
+    pub(crate) fn characteristics(&self) -> Characteristics {
+        let config = &self.config;
+        let address = if config.advertise.is_empty() { &config.listen } else { &config.advertise };
+        Characteristics {
+            owner: config.owner.clone(),
+            region: config.region.clone(),
+            zone: config.zone.clone(),
+            rack: config.rack.clone(),
+            price: config.price,
+            address: address.clone(),
+        }
+    }
+
+    pub(crate) fn identity(&self) -> Result<(ClusterId, VendorId), ChunkRefusal> {
+        self.identity.get().copied().ok_or(ChunkRefusal::NotReady)
+    }
+
+    pub(crate) fn grant_context(&self, session: SessionId) -> Result<GrantContext, ChunkRefusal> {
+        if !self.is_ready() {
+            return Err(ChunkRefusal::NotReady);
+        }
+        let (cluster, vendor) = self.identity()?;
+        let epoch = Epoch(self.epoch.load(Ordering::Relaxed));
+        Ok(GrantContext { cluster, vendor, epoch, now: self.time.now(), session })
+    }
+
+    /// Remembers a damaged (or lost) copy for the next heartbeat.
+    pub(crate) fn note_damaged(&self, copy: CopyId, lost: bool) {
+        let mut damaged = lock(&self.damaged);
+        if damaged.len() < crate::heartbeat::DAMAGED_MAX && damaged.insert(copy, lost).is_none() {
+            self.metrics.damaged.inc();
+            tracing::warn!(%copy, lost, "copy is damaged");
+            self.report.notify_one();
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(%error, "cannot flush the index");
+        }
+    }
+}
+
+impl From<CopyEntry> for LocalCopy {
+    fn from(entry: CopyEntry) -> Self {
+        Self {
+            copy: entry.copy,
+            plaintext_bytes: entry.pieces.first().map_or(0, |(_, piece)| piece.plaintext_bytes),
+            complete: entry.is_complete(),
+            kept: !entry.kept.is_empty(),
+            erased: !entry.erased.is_empty(),
+            pieces: entry
+                .pieces
+                .into_iter()
+                .map(|(first_frame, piece)| LocalPiece {
+                    device: piece.device,
+                    first_frame,
+                    frames: piece.frames,
+                    segment: piece.segment,
+                    offset: piece.offset,
+                    bytes: piece.bytes,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Runs `work` on a thread that may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, AgentError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| AgentError::Index(format!("a blocking task did not end: {error}")))
+}
+
+fn check_config(config: &Config, has_devices: bool) -> Result<(), AgentError> {
+    let bad = |key, reason: String| Err(AgentError::Config { key, reason });
+    if config.name.is_empty() {
+        return bad("name", "must not be empty".to_owned());
+    }
+    if config.device.is_empty() && !has_devices {
+        return bad("device", "at least one device is needed".to_owned());
+    }
+    if config.device.len() > DEVICES_PER_VENDOR {
+        return bad("device", format!("at most {DEVICES_PER_VENDOR} devices"));
+    }
+    for (index, device) in config.device.iter().enumerate() {
+        if config.device[..index].iter().any(|other| other.path == device.path) {
+            return bad("device.path", format!("{} is named twice", device.path.display()));
+        }
+        if device.capacity != 0 && device.capacity < 3 * SEGMENT_BYTES {
+            return bad(
+                "device.capacity",
+                format!("{} is less than the least, {} bytes", device.capacity, 3 * SEGMENT_BYTES),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn open_devices(config: &Config, data_dir: &mut DataDir) -> Result<Vec<ToStart>, AgentError> {
+    let vendor_key = data_dir::hex_of(data_dir.key().verifying_key().as_bytes());
+    let mut devices = Vec::new();
+    for device in &config.device {
+        let (id, is_new) = data_dir.device_id(&device.path)?;
+        let marker = DeviceMarker { format: data_dir::FORMAT, device: id, vendor_key: vendor_key.clone() };
+        let capacity = match device.capacity {
+            0 => whole_file_system(&device.path)?,
+            capacity => capacity,
+        };
+        let options = DirectoryOptions::new(device.path.clone(), marker, is_new, capacity);
+        let opened = match DirectoryDevice::open(options) {
+            Ok(opened) => Some(Arc::new(opened) as Arc<dyn Device>),
+            Err(error @ (AgentError::Foreign { .. } | AgentError::Device(DeviceError::Unusable { .. }))) => {
+                return Err(error);
+            }
+            Err(error) if is_new => return Err(error),
+            Err(error) => {
+                tracing::error!(device = %id, path = %device.path.display(), %error, "device cannot be opened");
+                None
+            }
+        };
+        devices.push(ToStart { id, class: device.class.clone(), device: opened });
+    }
+    data_dir.save_devices()?;
+    Ok(devices)
+}
+
+/// Bytes that the file system of `path` (or of the nearest directory above it) can hold.
+fn whole_file_system(path: &Path) -> Result<u64, AgentError> {
+    let there = path.ancestors().find(|above| above.exists()).unwrap_or(Path::new("."));
+    let found = rustix::fs::statvfs(there)
+        .map_err(|error| AgentError::file("look at the file system of", path)(error.into()))?;
+    Ok(found.f_blocks * found.f_frsize)
+}
+
+/// Brings the index up to date; a device that cannot be read is left out, as gone.
+fn replay(fat: &LocalFat, devices: Vec<ToStart>, metrics: &Metrics) -> Vec<ToStart> {
+    devices
+        .into_iter()
+        .map(|mut start| {
+            let Some(device) = &start.device else { return start };
+            match fat.replay(device.as_ref()) {
+                Ok(summary) => {
+                    tracing::info!(device = %start.id, records = summary.records, "replayed");
+                    if summary.damaged_bytes > 0 {
+                        metrics.replay_damaged_bytes.inc_by(summary.damaged_bytes);
+                        tracing::error!(device = %start.id, bytes = summary.damaged_bytes, "bytes between records are damaged");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(device = %start.id, %error, "device cannot be replayed");
+                    start.device = None;
+                }
+            }
+            start
+        })
+        .collect()
+}

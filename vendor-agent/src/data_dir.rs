@@ -1,0 +1,336 @@
+//! The agent's data directory and the markers of its devices: whose they are, and that nobody else uses
+//! them. What lies in devices is not known here.
+//!
+//! # Layout of the data directory
+//!
+//! | file | what |
+//! |---|---|
+//! | `ullage-vendor-agent` | marker: JSON with `format`, and, once registered, `cluster` and `vendor` |
+//! | `key` | the vendor's Ed25519 secret key, 32 bytes as hex, mode 0600 |
+//! | `devices` | JSON: the path of each device id ever seen, in order of their ids |
+//! | `lock` | locked (flock) while an agent runs |
+//! | `index/` | the local FAT's index; may be deleted while no agent runs |
+//!
+//! Every file is replaced by writing a new one, syncing it, renaming it and syncing the directory.
+
+use crate::error::AgentError;
+use ed25519_dalek::SigningKey;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::fs::{File, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use ullage_model::ids::{ClusterId, DeviceId, VendorId};
+
+/// The format level this build writes; it refuses greater ones.
+pub const FORMAT: u32 = 1;
+/// Name of the marker in a device's directory.
+pub const DEVICE_MARKER: &str = "ullage-device";
+const AGENT_MARKER: &str = "ullage-vendor-agent";
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct AgentMarker {
+    format: u32,
+    /// 32 hex digits.
+    cluster: Option<String>,
+    vendor: Option<u64>,
+}
+
+/// What a device's marker says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceMarker {
+    /// Format level.
+    pub format: u32,
+    /// Its id at its vendor.
+    pub device: DeviceId,
+    /// Public key of the vendor, as hex.
+    pub vendor_key: String,
+}
+
+/// The open data directory; holds the lock.
+pub struct DataDir {
+    path: PathBuf,
+    marker: AgentMarker,
+    key: SigningKey,
+    devices: Vec<PathBuf>,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens the directory or, if it is empty or not there, makes it with a key from `seed`.
+    ///
+    /// # Errors
+    /// When another process has it, a newer build wrote it, or it holds something else. Then nothing is
+    /// changed.
+    pub fn open(path: &Path, seed: impl FnOnce() -> [u8; 32]) -> Result<Self, AgentError> {
+        std::fs::create_dir_all(path).map_err(AgentError::file("make", path))?;
+        let marker_path = path.join(AGENT_MARKER);
+        if !marker_path.exists() && !is_fresh(path)? {
+            return Err(AgentError::Foreign {
+                path: path.to_owned(),
+                reason: format!("it has files but no {AGENT_MARKER}"),
+            });
+        }
+        if let Some(marker) = read_json::<AgentMarker>(&marker_path)? {
+            check_format(path, marker.format)?;
+        }
+        let lock = take_lock(path)?;
+        let key_path = path.join("key");
+        let key = match std::fs::read_to_string(&key_path) {
+            Ok(text) => parse_key(&key_path, &text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !marker_path.exists() => {
+                let key = SigningKey::from_bytes(&seed());
+                replace(&key_path, hex_of(key.as_bytes()).as_bytes())?;
+                key
+            }
+            Err(error) => return Err(AgentError::file("read", key_path)(error)),
+        };
+        let marker = match read_json::<AgentMarker>(&marker_path)? {
+            Some(marker) => marker,
+            None => {
+                let marker = AgentMarker { format: FORMAT, cluster: None, vendor: None };
+                write_json(&marker_path, &marker)?;
+                marker
+            }
+        };
+        let devices = read_json(&path.join("devices"))?.unwrap_or_default();
+        Ok(Self { path: path.to_owned(), marker, key, devices, _lock: lock })
+    }
+
+    /// The vendor's key.
+    #[must_use]
+    pub fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    /// Cluster and vendor, once registered.
+    ///
+    /// # Errors
+    /// When the marker is damaged.
+    pub fn identity(&self) -> Result<Option<(ClusterId, VendorId)>, AgentError> {
+        let (Some(cluster), Some(vendor)) = (&self.marker.cluster, self.marker.vendor) else {
+            return Ok(None);
+        };
+        let cluster = u128::from_str_radix(cluster, 16).map_err(|error| AgentError::Foreign {
+            path: self.path.join(AGENT_MARKER),
+            reason: format!("cluster is not a hex number: {error}"),
+        })?;
+        Ok(Some((ClusterId(cluster), VendorId(vendor))))
+    }
+
+    /// Binds the directory to a cluster and a vendor id.
+    ///
+    /// # Errors
+    /// When it is bound to others, or the marker cannot be written.
+    pub fn bind(&mut self, cluster: ClusterId, vendor: VendorId) -> Result<(), AgentError> {
+        match self.identity()? {
+            Some((ours, _)) if ours != cluster => Err(AgentError::OtherCluster { ours, theirs: cluster }),
+            Some((_, ours)) if ours != vendor => Err(AgentError::Foreign {
+                path: self.path.clone(),
+                reason: format!("it belongs to {ours}, the metadata service says {vendor}"),
+            }),
+            Some(_) => Ok(()),
+            None => {
+                self.marker.cluster = Some(cluster.to_string());
+                self.marker.vendor = Some(vendor.0);
+                write_json(&self.path.join(AGENT_MARKER), &self.marker)
+            }
+        }
+    }
+
+    /// The id of the device at `path`: the one it had before, or the next. The second value says whether it
+    /// is new.
+    ///
+    /// # Errors
+    /// When the list cannot be written.
+    pub fn device_id(&mut self, path: &Path) -> Result<(DeviceId, bool), AgentError> {
+        let index = match self.devices.iter().position(|known| known == path) {
+            Some(index) => {
+                // A device that was named but never finished has no marker anywhere and no data.
+                return Ok((DeviceId(u32::try_from(index).unwrap_or(u32::MAX)), false));
+            }
+            None => self.devices.len(),
+        };
+        self.devices.push(path.to_owned());
+        Ok((DeviceId(u32::try_from(index).unwrap_or(u32::MAX)), true))
+    }
+
+    /// Writes the list of devices: called after new ones were made, so that one whose making failed is tried
+    /// again.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save_devices(&self) -> Result<(), AgentError> {
+        write_json(&self.path.join("devices"), &self.devices)
+    }
+
+    /// Where the local FAT's index lies.
+    #[must_use]
+    pub fn index_path(&self) -> PathBuf {
+        self.path.join("index")
+    }
+}
+
+/// Makes a device's directory with its marker.
+pub(crate) fn make_device(path: &Path, marker: &DeviceMarker) -> Result<(), AgentError> {
+    std::fs::create_dir_all(path).map_err(AgentError::file("make", path))?;
+    let marker_path = path.join(DEVICE_MARKER);
+    match read_json::<DeviceMarker>(&marker_path)? {
+        Some(found) => check_marker(path, &found, marker),
+        None if has_entries(path)? => Err(AgentError::Foreign {
+            path: path.to_owned(),
+            reason: "a new device must be an empty directory".to_owned(),
+        }),
+        None => {
+            write_json(&marker_path, marker)?;
+            path.parent().map_or(Ok(()), sync_directory)
+        }
+    }
+}
+
+/// Checks that a device's directory is there and this vendor's.
+pub(crate) fn check_device(path: &Path, marker: &DeviceMarker) -> Result<(), AgentError> {
+    match read_json::<DeviceMarker>(&path.join(DEVICE_MARKER))? {
+        Some(found) => check_marker(path, &found, marker),
+        None => Err(crate::device::DeviceError::Gone {
+            device: marker.device,
+            reason: format!("{} has no {DEVICE_MARKER}; is it mounted?", path.display()),
+        }
+        .into()),
+    }
+}
+
+fn check_marker(path: &Path, found: &DeviceMarker, expected: &DeviceMarker) -> Result<(), AgentError> {
+    check_format(path, found.format)?;
+    if found.vendor_key != expected.vendor_key || found.device != expected.device {
+        return Err(AgentError::Foreign {
+            path: path.to_owned(),
+            reason: format!(
+                "it is {} of the vendor with key {}, expected {} of {}",
+                found.device, found.vendor_key, expected.device, expected.vendor_key
+            ),
+        });
+    }
+    Ok(())
+}
+
+fn check_format(path: &Path, format: u32) -> Result<(), AgentError> {
+    if format > FORMAT {
+        return Err(AgentError::Foreign {
+            path: path.to_owned(),
+            reason: format!("it has format {format}, this build knows formats up to {FORMAT}"),
+        });
+    }
+    Ok(())
+}
+
+fn take_lock(path: &Path) -> Result<File, AgentError> {
+    let lock_path = path.join("lock");
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&lock_path)
+        .map_err(AgentError::file("open", &lock_path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(AgentError::Locked(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(AgentError::file("lock", lock_path)(error)),
+    }
+}
+
+/// Whether the directory holds nothing but what an interrupted first start leaves.
+fn is_fresh(path: &Path) -> Result<bool, AgentError> {
+    for entry in std::fs::read_dir(path).map_err(AgentError::file("list", path))? {
+        let name = entry.map_err(AgentError::file("list", path))?.file_name();
+        let ours = ["lock", "key", "lost+found"];
+        if !ours.iter().any(|known| name == *known) && !name.to_string_lossy().ends_with(".tmp") {
+            return Ok(false);
+        }
+    }
+    Ok(!path.join("key").exists() || parse_key_file(path))
+}
+
+fn parse_key_file(path: &Path) -> bool {
+    let key = path.join("key");
+    std::fs::read_to_string(&key).is_ok_and(|text| parse_key(&key, &text).is_ok())
+}
+
+fn has_entries(path: &Path) -> Result<bool, AgentError> {
+    for entry in std::fs::read_dir(path).map_err(AgentError::file("list", path))? {
+        let name = entry.map_err(AgentError::file("list", path))?.file_name();
+        if name != "lost+found" && !name.to_string_lossy().ends_with(".tmp") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn parse_key(path: &Path, text: &str) -> Result<SigningKey, AgentError> {
+    let text = text.trim();
+    let mut key = [0; 32];
+    let good = text.len() == 64
+        && key.iter_mut().enumerate().all(|(index, byte)| {
+            text.get(index * 2..index * 2 + 2)
+                .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+                .is_some_and(|value| {
+                    *byte = value;
+                    true
+                })
+        });
+    if good {
+        Ok(SigningKey::from_bytes(&key))
+    } else {
+        Err(AgentError::Foreign { path: path.to_owned(), reason: "it is not 64 hex digits".to_owned() })
+    }
+}
+
+/// `bytes` as lower-case hex.
+#[must_use]
+pub fn hex_of(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        use std::fmt::Write as _;
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, AgentError> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(AgentError::file("read", path)(error)),
+    };
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|error| AgentError::Foreign { path: path.to_owned(), reason: error.to_string() })
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), AgentError> {
+    let text = serde_json::to_vec_pretty(value)
+        .map_err(|error| AgentError::Foreign { path: path.to_owned(), reason: error.to_string() })?;
+    replace(path, &text)
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), AgentError> {
+    let temporary = path.with_extension("tmp");
+    let write = || -> io::Result<()> {
+        let mut file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(AgentError::file("write", path))?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Makes the entries of a directory durable.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), AgentError> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(AgentError::file("sync", path))
+}

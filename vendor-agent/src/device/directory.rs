@@ -1,0 +1,528 @@
+//! The directory device: segment files in a directory of their own file system or a shared one. Which record
+//! means what is not known here.
+//!
+//! # Layout
+//!
+//! | file | what |
+//! |---|---|
+//! | `ullage-device` | marker: format, device id, public key of the vendor it belongs to; made once, synced |
+//! | `segments/<16 hex digits>.seg` | segment with that id, a sequence of [`super::record`]s |
+//! | `segments/*.tmp` | not yet a segment; removed at start |
+//!
+//! The segment being written is preallocated (64 MiB unless the device is nearly full) and is sealed —
+//! synced and cut to its last record — when the next record does not fit, and at every start. Ids only grow.
+//! A file system that cannot punch holes is refused.
+
+use super::record::{HEADER_BYTES, Record, place};
+use super::scan::{Payloads, ScanSummary, Scanned, walk};
+use super::segment::{self, FileSource, Gather};
+use super::{Device, DeviceError, Durable, Fault, Location, Position, Purpose, SegmentInfo, Space, Wait};
+use crate::data_dir::{self, DeviceMarker};
+use crate::error::AgentError;
+use crate::sync::{Shared, lock};
+use bytes::{Bytes, BytesMut};
+use rustix::io::{Errno, ReadWriteFlags};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use ullage_model::ids::DeviceId;
+use ullage_model::limits::SEGMENT_BYTES;
+
+/// Open files kept for reading, per device.
+const OPEN_FILES_MAX: usize = 512;
+/// A preallocated segment on a nearly full file system is not made smaller than this.
+const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+
+/// How a directory device is opened.
+#[derive(Clone, Debug)]
+pub struct DirectoryOptions {
+    /// Its directory; made if its parent exists and `is_new`.
+    pub path: PathBuf,
+    /// What its marker must say.
+    pub marker: DeviceMarker,
+    /// No marker is expected yet.
+    pub is_new: bool,
+    /// Bound on what its segments may occupy, in bytes.
+    pub capacity: u64,
+    /// Bytes of one segment; `limits::SEGMENT_BYTES` but in tests.
+    pub segment_bytes: u64,
+}
+
+impl DirectoryOptions {
+    /// Options with segments of the usual size.
+    #[must_use]
+    pub fn new(path: PathBuf, marker: DeviceMarker, is_new: bool, capacity: u64) -> Self {
+        Self { path, marker, is_new, capacity, segment_bytes: SEGMENT_BYTES }
+    }
+}
+
+/// A directory that keeps records in segment files.
+pub struct DirectoryDevice {
+    id: DeviceId,
+    options: DirectoryOptions,
+    segments_path: PathBuf,
+    marker_inode: (u64, u64),
+    table: Shared<Table>,
+    active: Shared<Option<Active>>,
+    files: Shared<HashMap<u64, Arc<File>>>,
+    fault: Shared<Option<Fault>>,
+}
+
+#[derive(Default)]
+struct Table {
+    /// Bytes that each segment occupies; the one being written counts in full.
+    allocated: BTreeMap<u64, u64>,
+    active: Option<u64>,
+    next: u64,
+    /// The newest segment at start: its end may not have been synced before.
+    unsynced: Option<u64>,
+}
+
+struct Active {
+    segment: u64,
+    file: Arc<File>,
+    bytes: u64,
+    at: u64,
+}
+
+impl DirectoryDevice {
+    /// Opens the device, or makes it if it is new.
+    ///
+    /// # Errors
+    /// When it is not there, belongs to somebody else, or its file system does not punch holes. Nothing is
+    /// written to a directory that is not the vendor's.
+    pub fn open(options: DirectoryOptions) -> Result<Self, AgentError> {
+        let path = &options.path;
+        if options.is_new {
+            data_dir::make_device(path, &options.marker)?;
+        } else {
+            data_dir::check_device(path, &options.marker)?;
+        }
+        let segments_path = path.join("segments");
+        match std::fs::create_dir(&segments_path) {
+            Ok(()) => data_dir::sync_directory(path)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(AgentError::file("make", &segments_path)(error)),
+        }
+        let marker = path.join(data_dir::DEVICE_MARKER);
+        let found = std::fs::metadata(&marker).map_err(AgentError::file("look at", &marker))?;
+        let id = options.marker.device;
+        let device = Self {
+            id,
+            marker_inode: (found.dev(), found.ino()),
+            segments_path,
+            table: Shared::default(),
+            active: Shared::default(),
+            files: Shared::default(),
+            fault: Shared::default(),
+            options,
+        };
+        device.load()?;
+        let punches = segment::can_punch(&device.segments_path)
+            .or_else(|error| match Errno::from_io_error(&error) {
+                // A full file system has been accepted before it was full.
+                Some(Errno::NOSPC | Errno::DQUOT) => Ok(true),
+                _ => Err(error),
+            })
+            .map_err(AgentError::file("punch a hole in", &device.segments_path))?;
+        if !punches {
+            return Err(DeviceError::Unusable {
+                path: device.options.path.display().to_string(),
+                reason: "its file system cannot punch holes (fallocate FALLOC_FL_PUNCH_HOLE); use ext4, XFS, btrfs or tmpfs"
+                    .to_owned(),
+            }
+            .into());
+        }
+        Ok(device)
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.options.path
+    }
+
+    fn load(&self) -> Result<(), AgentError> {
+        let mut table = lock(&self.table);
+        let entries =
+            std::fs::read_dir(&self.segments_path).map_err(AgentError::file("list", &self.segments_path))?;
+        for entry in entries {
+            let path = entry.map_err(AgentError::file("list", &self.segments_path))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if let Some(segment) = segment::parse_name(name) {
+                let found = std::fs::metadata(&path).map_err(AgentError::file("look at", &path))?;
+                table.allocated.insert(segment, found.blocks() * 512);
+            } else if name.ends_with(".tmp") {
+                std::fs::remove_file(&path).map_err(AgentError::file("remove", &path))?;
+            }
+        }
+        let newest = table.allocated.last_key_value().map(|(segment, _)| *segment);
+        table.next = newest.map_or(1, |newest| newest + 1);
+        table.unsynced = newest;
+        Ok(())
+    }
+
+    fn io_fault(&self, action: &str, error: &io::Error) -> DeviceError {
+        let mut fault = lock(&self.fault);
+        let reason = format!("cannot {action}: {error}");
+        let gone = error.kind() == io::ErrorKind::NotFound || !self.is_in_place();
+        match &*fault {
+            Some(Fault::Poisoned(_) | Fault::Gone(_)) => {}
+            _ if gone => *fault = Some(Fault::Gone(reason.clone())),
+            _ => *fault = Some(Fault::Poisoned(reason.clone())),
+        }
+        tracing::error!(device = %self.id, path = %self.options.path.display(), reason, "device failed");
+        if gone {
+            DeviceError::Gone { device: self.id, reason }
+        } else {
+            DeviceError::Poisoned { device: self.id, reason }
+        }
+    }
+
+    fn is_in_place(&self) -> bool {
+        std::fs::metadata(self.options.path.join(data_dir::DEVICE_MARKER))
+            .is_ok_and(|found| (found.dev(), found.ino()) == self.marker_inode)
+            && self.segments_path.is_dir()
+    }
+
+    fn check_writable(&self, purpose: Purpose) -> Result<(), DeviceError> {
+        match &*lock(&self.fault) {
+            None => Ok(()),
+            Some(Fault::Full) if purpose == Purpose::Upkeep => Ok(()),
+            Some(Fault::Full) => Err(DeviceError::Full { device: self.id }),
+            Some(Fault::Poisoned(reason)) => {
+                Err(DeviceError::Poisoned { device: self.id, reason: reason.clone() })
+            }
+            Some(Fault::Gone(reason)) => Err(DeviceError::Gone { device: self.id, reason: reason.clone() }),
+        }
+    }
+
+    fn set_full(&self) -> DeviceError {
+        let mut fault = lock(&self.fault);
+        if fault.is_none() {
+            *fault = Some(Fault::Full);
+            tracing::warn!(device = %self.id, path = %self.options.path.display(), "device is full");
+        }
+        DeviceError::Full { device: self.id }
+    }
+
+    /// Bytes of the active segment that only upkeep may use, so that a full device can still be emptied.
+    fn reserved_tail(&self) -> u64 {
+        (self.options.segment_bytes / 16).min(SEGMENT_BYTES_MIN)
+    }
+
+    /// Makes the next segment, large enough for a record of `needed` bytes.
+    fn open_segment(&self, purpose: Purpose, needed: u64) -> Result<Active, DeviceError> {
+        let least = (needed + self.reserved_tail() + 4096).max(SEGMENT_BYTES_MIN.min(self.options.segment_bytes));
+        let mut bytes = self.options.segment_bytes.max(least);
+        let (segment, allocated) = {
+            let mut table = lock(&self.table);
+            let segment = table.next;
+            table.next += 1;
+            (segment, table.allocated.values().sum::<u64>())
+        };
+        // Compaction needs a segment to write to before it can give one back.
+        let reserve = if purpose == Purpose::Store { self.options.segment_bytes } else { 0 };
+        if allocated + bytes + reserve > self.options.capacity {
+            return Err(DeviceError::Full { device: self.id });
+        }
+        let path = self.segments_path.join(segment::file_name(segment));
+        let file = loop {
+            match segment::create(&path, bytes) {
+                Ok(file) => break file,
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::NOSPC | Errno::DQUOT) if purpose == Purpose::Upkeep && bytes > least => {
+                        bytes = (bytes / 2).max(least);
+                    }
+                    Some(Errno::NOSPC | Errno::DQUOT) => return Err(self.set_full()),
+                    _ => return Err(self.io_fault("make a segment file", &error)),
+                },
+            }
+        };
+        if let Err(error) = File::open(&self.segments_path).and_then(|directory| directory.sync_all()) {
+            return Err(self.io_fault("sync the directory of segments", &error));
+        }
+        let file = Arc::new(file);
+        self.remember(segment, &file);
+        let mut table = lock(&self.table);
+        table.allocated.insert(segment, bytes);
+        table.active = Some(segment);
+        Ok(Active { segment, file, bytes, at: 0 })
+    }
+
+    /// Cuts the segment to its last record, durably, so that what was not used is given back.
+    fn seal(&self, active: &Active) -> Result<(), DeviceError> {
+        let sealed = active
+            .file
+            .set_len(active.at)
+            .and_then(|()| active.file.sync_all())
+            .and_then(|()| segment::allocated(&active.file));
+        let allocated = sealed.map_err(|error| self.io_fault("seal a segment file", &error))?;
+        let mut table = lock(&self.table);
+        table.allocated.insert(active.segment, allocated);
+        if table.active == Some(active.segment) {
+            table.active = None;
+        }
+        Ok(())
+    }
+
+    fn remember(&self, segment: u64, file: &Arc<File>) {
+        let mut files = lock(&self.files);
+        if files.len() >= OPEN_FILES_MAX {
+            // Any half will do: a file that is wanted again costs one open.
+            let mut turn = false;
+            files.retain(|_, _| {
+                turn = !turn;
+                turn
+            });
+        }
+        files.insert(segment, Arc::clone(file));
+    }
+
+    fn file(&self, segment: u64) -> Result<Arc<File>, DeviceError> {
+        if let Some(file) = lock(&self.files).get(&segment) {
+            return Ok(Arc::clone(file));
+        }
+        let path = self.segments_path.join(segment::file_name(segment));
+        let file = File::options().read(true).write(true).open(&path).map_err(|error| {
+            if self.is_in_place() {
+                DeviceError::Read { device: self.id, segment, reason: error.to_string() }
+            } else {
+                DeviceError::Gone { device: self.id, reason: error.to_string() }
+            }
+        })?;
+        let file = Arc::new(file);
+        self.remember(segment, &file);
+        Ok(file)
+    }
+
+    fn flush(&self, active: &Active, gather: Gather) -> Result<(), DeviceError> {
+        match gather.write(&active.file) {
+            Ok(()) => {}
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOSPC | Errno::DQUOT)) => {
+                return Err(self.set_full());
+            }
+            Err(error) => return Err(self.io_fault("write a segment file", &error)),
+        }
+        // Never retried: after a failed sync the kernel may have dropped the pages and report success.
+        rustix::fs::fdatasync(&active.file).map_err(|error| self.io_fault("sync a segment file", &error.into()))
+    }
+
+    fn write_batch(
+        &self,
+        slot: &mut Option<Active>,
+        records: &[Record],
+        purpose: Purpose,
+    ) -> Result<Durable, DeviceError> {
+        let mut locations = Vec::with_capacity(records.len());
+        let mut gather: Option<Gather> = None;
+        let mut at = slot.as_ref().map_or(0, |active| active.at);
+        for record in records {
+            let payload = record.payload();
+            let payload_bytes: usize = payload.iter().map(Bytes::len).sum();
+            let record_bytes = (HEADER_BYTES + payload_bytes) as u64;
+            let tail = if purpose == Purpose::Store { self.reserved_tail() } else { 0 };
+            let fits = slot.as_ref().is_some_and(|active| place(at, record_bytes).1 + tail <= active.bytes);
+            if !fits {
+                // The next one is made first: when there is no room for it the present one stays usable.
+                let next = self.open_segment(purpose, record_bytes)?;
+                if let Some(mut full) = slot.take() {
+                    if let Some(gather) = gather.take() {
+                        self.flush(&full, gather)?;
+                        full.at = at;
+                    }
+                    self.seal(&full)?;
+                }
+                *slot = Some(next);
+                at = 0;
+            }
+            let Some(active) = slot.as_ref() else { continue };
+            let (offset, end) = place(at, record_bytes);
+            let gather = gather.get_or_insert_with(|| Gather::new(at));
+            gather.pad(offset);
+            let header_bytes = u32::try_from(payload_bytes).unwrap_or(u32::MAX);
+            gather.copy(&record.header(active.segment, header_bytes));
+            payload.iter().for_each(|slice| gather.push(slice));
+            gather.pad(end);
+            locations.push(Location {
+                segment: active.segment,
+                offset: u32::try_from(offset).unwrap_or(u32::MAX),
+                bytes: u32::try_from(record_bytes).unwrap_or(u32::MAX),
+            });
+            at = end;
+        }
+        let Some(active) = slot.as_mut() else {
+            return Ok(Durable { locations, end: Position::default() });
+        };
+        if let Some(gather) = gather {
+            self.flush(active, gather)?;
+        }
+        active.at = at;
+        Ok(Durable { locations, end: Position { segment: active.segment, offset: at } })
+    }
+
+    fn scan_file(
+        &self,
+        segment: u64,
+        from: u64,
+        payloads: Payloads,
+        each: &mut dyn FnMut(Scanned) -> Result<(), DeviceError>,
+    ) -> Result<ScanSummary, DeviceError> {
+        let file = self.file(segment)?;
+        walk(&FileSource { device: self.id, segment, file: &file }, segment, from, payloads, each)
+    }
+}
+
+impl Device for DirectoryDevice {
+    fn id(&self) -> DeviceId {
+        self.id
+    }
+
+    fn put_batch(&self, records: &[Record], purpose: Purpose) -> Result<Durable, DeviceError> {
+        self.check_writable(purpose)?;
+        let mut slot = lock(&self.active);
+        self.write_batch(&mut slot, records, purpose)
+    }
+
+    fn read(&self, segment: u64, offset: u64, bytes: usize, wait: Wait) -> Result<Bytes, DeviceError> {
+        if wait == Wait::Never && !lock(&self.files).contains_key(&segment) {
+            return Err(DeviceError::WouldWait { device: self.id });
+        }
+        let file = self.file(segment)?;
+        let failed = |reason: String| DeviceError::Read { device: self.id, segment, reason };
+        let mut buffer = BytesMut::zeroed(bytes);
+        match wait {
+            Wait::ForMedium => {
+                file.read_exact_at(&mut buffer, offset).map_err(|error| failed(error.to_string()))?;
+            }
+            Wait::Never => {
+                let mut slices = [IoSliceMut::new(&mut buffer)];
+                match rustix::io::preadv2(&*file, &mut slices, offset, ReadWriteFlags::NOWAIT) {
+                    Ok(read) if read == bytes => {}
+                    Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => {
+                        return Err(DeviceError::WouldWait { device: self.id });
+                    }
+                    Err(error) => return Err(failed(error.to_string())),
+                }
+            }
+        }
+        Ok(buffer.freeze())
+    }
+
+    fn release(&self, locations: &[Location]) -> Result<u64, DeviceError> {
+        let mut released = 0;
+        for location in locations {
+            if !super::record::is_aligned(u64::from(location.bytes)) || !self.has_segment(location.segment) {
+                continue;
+            }
+            let file = self.file(location.segment)?;
+            let bytes = segment::punch(&file, u64::from(location.offset), u64::from(location.bytes))
+                .map_err(|error| self.io_fault("punch a hole in a segment file", &error))?;
+            let allocated = segment::allocated(&file).ok();
+            let mut table = lock(&self.table);
+            if table.active != Some(location.segment)
+                && let (Some(known), Some(allocated)) =
+                    (table.allocated.get_mut(&location.segment), allocated)
+            {
+                *known = allocated;
+            }
+            released += bytes;
+        }
+        Ok(released)
+    }
+
+    fn scan(
+        &self,
+        from: Option<Position>,
+        each: &mut dyn FnMut(Scanned) -> Result<(), DeviceError>,
+    ) -> Result<ScanSummary, DeviceError> {
+        let from = from.unwrap_or_default();
+        let (segments, unsynced) = {
+            let table = lock(&self.table);
+            let segments: Vec<u64> = table.allocated.range(from.segment..).map(|(id, _)| *id).collect();
+            (segments, table.unsynced)
+        };
+        let mut summary = ScanSummary::default();
+        for segment in segments {
+            let start = if segment == from.segment { from.offset } else { 0 };
+            let payloads = if unsynced == Some(segment) { Payloads::Verified } else { Payloads::Trusted };
+            let found = self.scan_file(segment, start, payloads, each)?;
+            if unsynced == Some(segment) {
+                // What was found may be in the page cache only; it counts as durable from here on.
+                let file = self.file(segment)?;
+                self.seal(&Active { segment, file, bytes: 0, at: found.end })?;
+                lock(&self.table).unsynced = None;
+            }
+            summary.add(found);
+        }
+        Ok(summary)
+    }
+
+    fn scan_segment(
+        &self,
+        segment: u64,
+        each: &mut dyn FnMut(Scanned) -> Result<(), DeviceError>,
+    ) -> Result<ScanSummary, DeviceError> {
+        self.scan_file(segment, 0, Payloads::Trusted, each)
+    }
+
+    fn remove_segment(&self, segment: u64) -> Result<(), DeviceError> {
+        let path = self.segments_path.join(segment::file_name(segment));
+        lock(&self.files).remove(&segment);
+        let removed = std::fs::remove_file(&path)
+            .and_then(|()| File::open(&self.segments_path))
+            .and_then(|directory| directory.sync_all());
+        removed.map_err(|error| self.io_fault("remove a segment file", &error))?;
+        lock(&self.table).allocated.remove(&segment);
+        Ok(())
+    }
+
+    fn segments(&self) -> Vec<SegmentInfo> {
+        let table = lock(&self.table);
+        table
+            .allocated
+            .iter()
+            .map(|(&segment, &allocated)| SegmentInfo {
+                segment,
+                allocated,
+                sealed: table.active != Some(segment),
+            })
+            .collect()
+    }
+
+    fn has_segment(&self, segment: u64) -> bool {
+        lock(&self.table).allocated.contains_key(&segment)
+    }
+
+    fn space(&self) -> Space {
+        let allocated = lock(&self.table).allocated.values().sum();
+        let mut fault = lock(&self.fault);
+        let free = match rustix::fs::statvfs(&self.segments_path) {
+            Ok(found) => found.f_bavail * found.f_frsize,
+            Err(_) => 0,
+        };
+        if !matches!(*fault, Some(Fault::Gone(_))) && !self.is_in_place() {
+            tracing::error!(device = %self.id, path = %self.options.path.display(), "device is gone");
+            *fault = Some(Fault::Gone("its directory is no longer in place".to_owned()));
+        }
+        let back = free > 2 * self.options.segment_bytes;
+        if *fault == Some(Fault::Full) && back {
+            tracing::info!(device = %self.id, path = %self.options.path.display(), "device has room again");
+            *fault = None;
+        }
+        Space {
+            capacity: self.options.capacity,
+            file_system_free: free,
+            allocated,
+            share: self.marker_inode.0,
+            fault: fault.clone(),
+        }
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        self.options.segment_bytes
+    }
+}

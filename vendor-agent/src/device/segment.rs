@@ -1,0 +1,205 @@
+//! One segment file: making, writing, syncing, sealing, punching. Which segment is written to, and when, is
+//! decided by the directory device.
+
+use super::scan::Source;
+use super::{DeviceError, record};
+use bytes::{Bytes, BytesMut};
+use rustix::fs::FallocateFlags;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use ullage_model::ids::DeviceId;
+use ullage_model::limits::BLOCK_BYTES;
+
+/// Slices up to this are copied together; longer ones are written from where they are.
+const COPIED_SLICE_BYTES: usize = 16 * 1024;
+/// Most slices one `pwritev` takes (Linux `UIO_MAXIOV`).
+const SLICES_PER_WRITE: usize = 1024;
+/// Zeroes for padding.
+const PADDING: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
+
+/// The file name of `segment`.
+pub(super) fn file_name(segment: u64) -> String {
+    format!("{segment:016x}.seg")
+}
+
+/// The segment a file name stands for.
+pub(super) fn parse_name(name: &str) -> Option<u64> {
+    let stem = name.strip_suffix(".seg").filter(|stem| stem.len() == 16)?;
+    u64::from_str_radix(stem, 16).ok()
+}
+
+/// Makes the file of a segment with its bytes allocated, durably but for its directory entry.
+pub(super) fn create(path: &Path, bytes: u64) -> io::Result<File> {
+    let file = File::options().read(true).write(true).create_new(true).open(path)?;
+    let made = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)
+        .map_err(io::Error::from)
+        .and_then(|()| file.sync_all());
+    if let Err(error) = made {
+        drop(file);
+        // What was reserved so far must not stay behind; the first error is the one to tell.
+        let _ = std::fs::remove_file(path);
+        return Err(error);
+    }
+    Ok(file)
+}
+
+/// Writes zeroes over the allocated bytes of `file` and syncs them: overwriting written blocks later costs
+/// no change of the file system's own tables.
+pub(super) fn fill(file: &File, bytes: u64) -> io::Result<()> {
+    let zeroes = vec![0; 1024 * 1024];
+    let mut at = 0;
+    while at < bytes {
+        let step = zeroes.len().min(usize::try_from(bytes - at).unwrap_or(usize::MAX));
+        file.write_all_at(&zeroes[..step], at)?;
+        at += step as u64;
+    }
+    file.sync_all()
+}
+
+/// Bytes `file` occupies on its medium.
+pub(super) fn allocated(file: &File) -> io::Result<u64> {
+    Ok(file.metadata()?.blocks() * 512)
+}
+
+/// Gives back the blocks of a dead aligned record but for the first. Returns the bytes given back.
+pub(super) fn punch(file: &File, offset: u64, bytes: u64) -> io::Result<u64> {
+    let start = offset + BLOCK_BYTES;
+    let end = (offset + bytes).next_multiple_of(BLOCK_BYTES);
+    if !record::is_aligned(bytes) || end <= start {
+        return Ok(0);
+    }
+    rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, start, end - start)?;
+    Ok(end - start)
+}
+
+/// Whether the file system under `directory` punches holes: tried on a scratch file.
+pub(super) fn can_punch(directory: &Path) -> io::Result<bool> {
+    let path: PathBuf = directory.join("punch.tmp");
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+    let tried = file.write_all_at(&vec![1; 64 * 1024], 0).and_then(|()| {
+        rustix::fs::fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 4096, 16 * 1024)
+            .map_err(io::Error::from)
+    });
+    drop(file);
+    std::fs::remove_file(&path)?;
+    match tried {
+        Ok(()) => Ok(true),
+        Err(error)
+            if matches!(
+                rustix::io::Errno::from_io_error(&error),
+                Some(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS)
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Contiguous bytes waiting to be written, small slices copied together and large ones shared.
+#[derive(Default)]
+pub(super) struct Gather {
+    start: u64,
+    bytes: u64,
+    parts: Vec<Bytes>,
+    small: BytesMut,
+}
+
+impl Gather {
+    /// Begins at `start`.
+    pub(super) fn new(start: u64) -> Self {
+        Self { start, ..Self::default() }
+    }
+
+    /// Adds zeroes up to offset `to`.
+    pub(super) fn pad(&mut self, to: u64) {
+        let mut missing = usize::try_from(to - (self.start + self.bytes)).unwrap_or(0);
+        while missing > 0 {
+            let step = missing.min(PADDING.len());
+            self.small.extend_from_slice(&PADDING[..step]);
+            self.bytes += step as u64;
+            missing -= step;
+        }
+    }
+
+    /// Adds bytes that are copied.
+    pub(super) fn copy(&mut self, bytes: &[u8]) {
+        self.small.extend_from_slice(bytes);
+        self.bytes += bytes.len() as u64;
+    }
+
+    /// Adds a slice.
+    pub(super) fn push(&mut self, slice: &Bytes) {
+        if slice.len() <= COPIED_SLICE_BYTES {
+            self.copy(slice);
+            return;
+        }
+        if !self.small.is_empty() {
+            self.parts.push(self.small.split().freeze());
+        }
+        self.bytes += slice.len() as u64;
+        self.parts.push(slice.clone());
+    }
+
+    /// Writes everything to `file`.
+    pub(super) fn write(mut self, file: &File) -> io::Result<()> {
+        if !self.small.is_empty() {
+            self.parts.push(self.small.split().freeze());
+        }
+        let mut at = self.start;
+        let mut first = 0;
+        let mut skip = 0;
+        while first < self.parts.len() {
+            let last = self.parts.len().min(first + SLICES_PER_WRITE);
+            let slices: Vec<IoSlice<'_>> = self.parts[first..last]
+                .iter()
+                .enumerate()
+                .map(|(index, part)| IoSlice::new(if index == 0 { &part[skip..] } else { part }))
+                .collect();
+            let mut written = match rustix::io::pwritev(file, &slices, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => written,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            at += written as u64;
+            while first < last && written >= self.parts[first].len() - skip {
+                written -= self.parts[first].len() - skip;
+                skip = 0;
+                first += 1;
+            }
+            skip += written;
+        }
+        Ok(())
+    }
+}
+
+/// A segment file as a source of records.
+pub(super) struct FileSource<'a> {
+    pub(super) device: DeviceId,
+    pub(super) segment: u64,
+    pub(super) file: &'a File,
+}
+
+impl Source for FileSource<'_> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, DeviceError> {
+        let mut read = 0;
+        while read < buffer.len() {
+            match self.file.read_at(&mut buffer[read..], offset + read as u64) {
+                Ok(0) => break,
+                Ok(bytes) => read += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(DeviceError::Read {
+                        device: self.device,
+                        segment: self.segment,
+                        reason: error.to_string(),
+                    });
+                }
+            }
+        }
+        Ok(read)
+    }
+}

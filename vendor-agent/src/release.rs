@@ -1,0 +1,199 @@
+//! Giving copies up: erase orders, and closing leases (refuse, wait, list, judge, erase or keep). When these
+//! run, and how their outcomes are told, is the heartbeat's.
+
+use crate::agent::{Agent, blocking};
+use crate::device::record::{ErasedItem, RecordBody};
+use crate::device::{DeviceError, Wait};
+use crate::error::AgentError;
+use crate::lane::Job;
+use crate::local_fat::{Applied, CopyEntry};
+use crate::sync::lock;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use ullage_model::ids::{CopyId, DeviceId, LeaseId};
+use ullage_model::limits::COPIES_PER_BATCH;
+use ullage_model::wire::agent::{JudgeRequest, Judgement};
+
+impl Agent {
+    /// Erases copies, durably. Idempotent: a copy that is not here counts as erased.
+    ///
+    /// # Errors
+    /// When a tombstone cannot be written; some of the copies may be erased then.
+    pub(crate) async fn erase(self: &Arc<Self>, copies: Vec<CopyId>) -> Result<(), AgentError> {
+        let fat = Arc::clone(&self.fat);
+        let wanted = copies.clone();
+        let entries = blocking(move || {
+            let mut entries = Vec::new();
+            for copy in wanted {
+                entries.extend(fat.lookup(copy, Wait::ForMedium)?);
+            }
+            Ok::<Vec<CopyEntry>, AgentError>(entries)
+        })
+        .await??;
+        let mut homes: BTreeMap<DeviceId, Vec<ErasedItem>> = BTreeMap::new();
+        let writable = self.devices.writable();
+        for entry in entries.iter().filter(|entry| !entry.pieces.is_empty()) {
+            for (home, item) in tombstones(entry, &writable)? {
+                homes.entry(home).or_default().push(item);
+            }
+        }
+        let mut waiting = Vec::new();
+        for (home, items) in homes {
+            for batch in items.chunks(COPIES_PER_BATCH) {
+                let applied = Applied::Erased(batch.to_vec());
+                waiting.push(self.submit_control(home, RecordBody::Erased(batch.to_vec()), applied)?);
+            }
+        }
+        for told in waiting {
+            wait_control(told).await?;
+        }
+        let mut damaged = lock(&self.damaged);
+        for copy in &copies {
+            damaged.remove(copy);
+        }
+        drop(damaged);
+        self.metrics.erased.inc_by(entries.len() as u64);
+        Ok(())
+    }
+
+    fn submit_control(
+        &self,
+        device: DeviceId,
+        body: RecordBody,
+        applied: Applied,
+    ) -> Result<oneshot::Receiver<Result<(), DeviceError>>, AgentError> {
+        let (done, told) = oneshot::channel();
+        self.devices.get(device)?.lane.submit(Job::Control { body, applied, done });
+        Ok(told)
+    }
+
+    /// Records which leases are closed on every device that takes it. From before this call on, chunks under
+    /// them are refused.
+    ///
+    /// # Errors
+    /// When no device took it.
+    pub(crate) async fn persist_closed(&self) -> Result<(), AgentError> {
+        let state = self.leases.closed();
+        let mut waiting = Vec::new();
+        for device in self.devices.writable() {
+            let applied = Applied::Closed(state.clone());
+            waiting.push(self.submit_control(device, RecordBody::Closed(state.clone()), applied)?);
+        }
+        let mut result =
+            Err(AgentError::Index("no device takes the record of closed leases".to_owned()));
+        for told in waiting {
+            match wait_control(told).await {
+                Ok(()) => result = Ok(()),
+                Err(error) if result.is_err() => result = Err(error),
+                Err(error) => tracing::warn!(%error, "a device did not take the record of closed leases"),
+            }
+        }
+        result
+    }
+
+    /// Judges every copy under a lease whose close is persisted, erases what the FAT does not name and marks
+    /// the rest. Returns whether nothing is left undecided.
+    ///
+    /// # Errors
+    /// When the metadata service does not answer, or a device or the index fails: nothing is lost, try again.
+    pub(crate) async fn settle_lease(self: &Arc<Self>, lease: LeaseId) -> Result<bool, AgentError> {
+        self.leases.wait_idle(lease).await;
+        let mut settled = true;
+        let mut after = None;
+        loop {
+            let fat = Arc::clone(&self.fat);
+            let page = blocking(move || fat.list_lease(lease, after, COPIES_PER_BATCH)).await??;
+            let Some(last) = page.last() else { break };
+            after = Some(last.copy);
+            let unjudged: Vec<&CopyEntry> =
+                page.iter().filter(|entry| entry.kept.is_empty() && !entry.pieces.is_empty()).collect();
+            if !unjudged.is_empty() {
+                settled &= self.judge(&unjudged).await?;
+            }
+        }
+        if settled {
+            self.fat.settle(lease)?;
+        }
+        Ok(settled)
+    }
+
+    async fn judge(self: &Arc<Self>, entries: &[&CopyEntry]) -> Result<bool, AgentError> {
+        let (_, vendor) = self.identity().map_err(|error| AgentError::Metad(error.to_string()))?;
+        let copies: Vec<CopyId> = entries.iter().map(|entry| entry.copy).collect();
+        let request = JudgeRequest { vendor, copies };
+        let reply =
+            self.metad.judge(request).await.map_err(|error| AgentError::Metad(error.to_string()))?;
+        if reply.judgements.len() != entries.len() {
+            return Err(AgentError::Metad(format!(
+                "{} judgements for {} copies",
+                reply.judgements.len(),
+                entries.len()
+            )));
+        }
+        let mut erase = Vec::new();
+        let mut keep: BTreeMap<DeviceId, Vec<CopyId>> = BTreeMap::new();
+        let mut decided = true;
+        let writable = self.devices.writable();
+        for (entry, judgement) in entries.iter().zip(reply.judgements) {
+            match judgement {
+                Judgement::Erase => erase.push(entry.copy),
+                Judgement::Keep => {
+                    let homes = entry.pieces.iter().map(|(_, piece)| piece.device);
+                    // On a device that takes no records the mark is made later: it only saves a question.
+                    match homes.into_iter().find(|device| writable.contains(device)) {
+                        Some(home) => keep.entry(home).or_default().push(entry.copy),
+                        None => tracing::debug!(copy = %entry.copy, "kept, but not marked"),
+                    }
+                    if !entry.is_complete() {
+                        self.note_damaged(entry.copy, true);
+                    }
+                }
+                Judgement::Undecided => decided = false,
+            }
+        }
+        if !erase.is_empty() {
+            self.erase(erase).await?;
+        }
+        let mut waiting = Vec::new();
+        for (home, copies) in keep {
+            waiting.push(self.submit_control(home, RecordBody::Kept(copies.clone()), Applied::Kept(copies))?);
+        }
+        for told in waiting {
+            wait_control(told).await?;
+        }
+        Ok(decided)
+    }
+}
+
+async fn wait_control(told: oneshot::Receiver<Result<(), DeviceError>>) -> Result<(), AgentError> {
+    match told.await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(AgentError::Index("a device's lane has ended".to_owned())),
+    }
+}
+
+/// Where the tombstones of a copy go: to each device that has pieces of it; those of a device that takes no
+/// records to another one, so that they are dead when that device comes back.
+fn tombstones(entry: &CopyEntry, writable: &[DeviceId]) -> Result<Vec<(DeviceId, ErasedItem)>, AgentError> {
+    let mut homes: BTreeMap<DeviceId, Vec<(DeviceId, u64)>> = BTreeMap::new();
+    for (_, piece) in &entry.pieces {
+        let own = std::iter::once((piece.device, piece.segment));
+        for killed in own.chain(piece.stale.iter().copied()) {
+            let home = if writable.contains(&piece.device) {
+                piece.device
+            } else {
+                let elsewhere = writable.first().copied();
+                elsewhere.ok_or_else(|| AgentError::Index("no device takes tombstones".to_owned()))?
+            };
+            let list = homes.entry(home).or_default();
+            if !list.contains(&killed) {
+                list.push(killed);
+            }
+        }
+    }
+    Ok(homes
+        .into_iter()
+        .map(|(home, killed)| (home, ErasedItem { copy: entry.copy, killed }))
+        .collect())
+}
