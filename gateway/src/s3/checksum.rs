@@ -232,6 +232,7 @@ impl Checksum {
 }
 
 /// A checksum of a stream of bytes.
+#[allow(clippy::large_enum_variant)] // One for each body; a box would cost more than the bytes.
 pub enum ChecksumHasher {
     /// A CRC.
     Crc(ChecksumAlgorithm, crc_fast::Digest),
@@ -332,6 +333,13 @@ impl ObjectChecksum {
             }
             None => Ok(Self::full(Checksum::from_base64(algorithm, text)?)),
         }
+    }
+
+    /// Whether a client that sent `claimed` means this checksum. A composite
+    /// one may come without its number of parts.
+    pub fn agrees_with(&self, claimed: &Self) -> bool {
+        self.checksum == claimed.checksum
+            && (claimed.composite_parts.is_none() || claimed.composite_parts == self.composite_parts)
     }
 
     /// The checksum of an object made of parts, given each part's checksum
@@ -448,6 +456,12 @@ mod tests {
         );
         let whole = ObjectChecksum::of_parts(ChecksumType::Composite, &parts).unwrap();
         assert_eq!(whole.value(), format!("{}-2", expected.to_base64()));
+        assert!(whole.agrees_with(&whole) && whole.agrees_with(&ObjectChecksum::full(expected)));
+        assert!(!whole.agrees_with(&ObjectChecksum {
+            composite_parts: Some(3),
+            ..whole
+        }));
+        assert!(!whole.agrees_with(&ObjectChecksum::full(parts[0].0)));
         assert_eq!(ObjectChecksum::of_parts(ChecksumType::FullObject, &parts), None);
         assert_eq!(ObjectChecksum::of_parts(ChecksumType::Composite, &[]), None);
     }

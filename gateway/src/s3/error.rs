@@ -160,7 +160,7 @@ impl S3Error {
     pub fn header_not_offered(header: &str) -> Self {
         Self::new(
             ErrorCode::NotImplemented,
-            "A header you provided implies functionality that is not implemented",
+            format!("A header you provided implies functionality that is not implemented: {header}"),
         )
         .with("Header", header)
     }
@@ -169,7 +169,9 @@ impl S3Error {
     pub fn parameter_not_offered(parameter: &str) -> Self {
         Self::new(
             ErrorCode::NotImplemented,
-            "A query parameter you provided implies functionality that is not implemented",
+            format!(
+                "A query parameter you provided implies functionality that is not implemented: {parameter}"
+            ),
         )
         .with("Parameter", parameter)
     }

@@ -69,8 +69,8 @@ pub const SIGNED_HEADERS_MAX: usize = HEADERS_MAX;
 pub const SIGNING_KEYS_PER_GENERATION: usize = 1024;
 
 // A whole DeleteObjects of the longest keys must fit its body bound, and the
-// same for CompleteMultipartUpload with 128 bytes of ETag and checksum each.
-const _: () = assert!(DELETE_KEYS_MAX * (KEY_BYTES_MAX + 64) <= DELETE_OBJECTS_BODY_MAX as usize);
+// same for CompleteMultipartUpload with 256 bytes for each part.
+const _: () = assert!((DELETE_KEYS_MAX * (KEY_BYTES_MAX + 64)) as u64 <= DELETE_OBJECTS_BODY_MAX);
 const _: () = assert!(PARTS_MAX as u64 * 256 <= COMPLETE_BODY_MAX);
 const _: () = assert!(KEY_BYTES_MAX * 3 + 4096 <= TARGET_BYTES_MAX);
 const _: () = assert!(PART_BYTES_MIN < PUT_BYTES_MAX && PUT_BYTES_MAX < OBJECT_BYTES_MAX);

@@ -138,6 +138,24 @@ impl BodyPlan {
         self.promised
     }
 
+    /// For UploadPart: a part's checksum must be of the upload's algorithm.
+    ///
+    /// # Errors
+    /// InvalidRequest.
+    pub fn check_upload_checksum(&self, upload: Option<ChecksumAlgorithm>) -> Result<()> {
+        match (upload, self.promised.algorithm()) {
+            (Some(upload), Some(part)) if upload != part => Err(S3Error::new(
+                ErrorCode::InvalidRequest,
+                format!(
+                    "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
+                    upload.as_str().to_ascii_lowercase(),
+                    part.as_str().to_ascii_lowercase()
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// True if the body comes with a digest (Content-MD5 or a checksum), as
     /// DeleteObjects demands.
     pub fn has_integrity_check(&self) -> bool {
@@ -148,8 +166,7 @@ impl BodyPlan {
 /// Decodes one body.
 #[derive(Debug)]
 pub struct BodyDecoder {
-    bytes_max: u64,
-    is_document: bool,
+    body_use: BodyUse,
     decoded_length: Option<u64>,
     decoded: u64,
     chunked: Option<ChunkedDecoder>,
@@ -179,8 +196,7 @@ impl BodyDecoder {
             )
         });
         Self {
-            bytes_max: plan.body_use.bytes_max(),
-            is_document: matches!(plan.body_use, BodyUse::Document { .. }),
+            body_use: plan.body_use,
             decoded_length: plan.decoded_length,
             decoded: 0,
             chunked,
@@ -227,8 +243,8 @@ impl BodyDecoder {
             if self.decoded_length.is_some_and(|length| self.decoded > length) {
                 return Err(incomplete());
             }
-            if self.decoded > self.bytes_max {
-                return Err(too_large(self.is_document, self.decoded, self.bytes_max));
+            if self.decoded > self.body_use.bytes_max() {
+                return Err(too_large(self.body_use, self.decoded));
             }
             self.digests.update(slice);
         }
@@ -289,12 +305,12 @@ fn incomplete() -> S3Error {
     ErrorCode::IncompleteBody.into()
 }
 
-fn too_large(is_document: bool, bytes: u64, bytes_max: u64) -> S3Error {
-    if is_document {
-        S3Error::from(ErrorCode::MaxMessageLengthExceeded)
-            .with("MaxMessageLengthBytes", bytes_max.to_string())
-    } else {
-        S3Error::too_large(bytes, bytes_max)
+fn too_large(body_use: BodyUse, bytes: u64) -> S3Error {
+    match body_use {
+        BodyUse::None => ErrorCode::UnexpectedContent.into(),
+        BodyUse::Document { bytes_max, .. } => S3Error::from(ErrorCode::MaxMessageLengthExceeded)
+            .with("MaxMessageLengthBytes", bytes_max.to_string()),
+        BodyUse::Object => S3Error::too_large(bytes, limits::PUT_BYTES_MAX),
     }
 }
 
@@ -323,15 +339,10 @@ fn decoded_length(head: &Head<'_>, payload: &Payload) -> Result<Option<u64>> {
 }
 
 fn check_length(head: &Head<'_>, body_use: BodyUse, decoded_length: Option<u64>) -> Result<()> {
-    let bytes_max = body_use.bytes_max();
     match (body_use, decoded_length) {
         (BodyUse::None, _) if head.has_body() => Err(ErrorCode::UnexpectedContent.into()),
         (BodyUse::Object, None) => Err(ErrorCode::MissingContentLength.into()),
-        (_, Some(length)) if length > bytes_max => Err(too_large(
-            matches!(body_use, BodyUse::Document { .. }),
-            length,
-            bytes_max,
-        )),
+        (_, Some(length)) if length > body_use.bytes_max() => Err(too_large(body_use, length)),
         _ => Ok(()),
     }
 }

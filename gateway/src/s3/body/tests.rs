@@ -529,6 +529,23 @@ fn digests_are_made_when_wanted() {
 }
 
 #[test]
+fn parts_keep_to_the_checksum_of_their_upload() {
+    let headers = [("content-length", "5"), ("x-amz-checksum-crc32", "AAAAAA==")];
+    let plan = signed_plan(&headers, BodyUse::Object).unwrap();
+    assert_eq!(plan.check_upload_checksum(None), Ok(()));
+    assert_eq!(plan.check_upload_checksum(Some(ChecksumAlgorithm::Crc32)), Ok(()));
+    let other = plan.check_upload_checksum(Some(ChecksumAlgorithm::Sha1));
+    assert_eq!(other.map_err(|e| e.code()), Err(ErrorCode::InvalidRequest));
+}
+
+#[test]
+fn a_body_where_none_belongs_is_refused_when_it_comes() {
+    let plan = signed_plan(&[], BodyUse::None).unwrap();
+    let got = decode(plan, WantedDigests::default(), b"x", &[]);
+    assert_eq!(got.map_err(|e| e.code()), Err(ErrorCode::UnexpectedContent));
+}
+
+#[test]
 fn documents_of_unknown_length_are_bounded() {
     let document = BodyUse::Document {
         bytes_max: 4,

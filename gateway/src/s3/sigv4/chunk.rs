@@ -64,7 +64,8 @@ impl ChunkSigner {
     }
 
     fn compare(&mut self, string_to_sign: &str, signature: &[u8]) -> Result<()> {
-        let expected = aws_sigv4::sign::v4::calculate_signature(&*self.key, string_to_sign.as_bytes());
+        let expected =
+            aws_sigv4::sign::v4::calculate_signature(self.key.as_slice(), string_to_sign.as_bytes());
         if !bool::from(expected.as_bytes().ct_eq(signature)) {
             return Err(S3Error::from(ErrorCode::SignatureDoesNotMatch)
                 .with("StringToSign", string_to_sign)

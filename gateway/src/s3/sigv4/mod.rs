@@ -160,7 +160,8 @@ impl Credential {
     /// SignatureDoesNotMatch with what was signed, as S3 shows it.
     pub fn verify(self, secret: &str, keys: &SigningKeys) -> Result<Authenticated> {
         let key = keys.signing_key(&self.full_scope, secret)?;
-        let expected = aws_sigv4::sign::v4::calculate_signature(&*key, self.string_to_sign.as_bytes());
+        let expected =
+            aws_sigv4::sign::v4::calculate_signature(key.as_slice(), self.string_to_sign.as_bytes());
         if !bool::from(expected.as_bytes().ct_eq(self.signature.as_bytes())) {
             return Err(self.mismatch());
         }
