@@ -1,6 +1,7 @@
 //! `decide`: the whole state machine. One command and the rows as they are, in; changes and a reply, out.
 
 use crate::command::{Command, Reply, SessionCommand};
+use crate::limits::ROWS_PER_COMMAND;
 use crate::step::{At, Step, Stop};
 use crate::store::{Change, Read, StoreError};
 use crate::{fat, namespace, session};
@@ -18,13 +19,20 @@ pub struct Decision {
 ///
 /// # Errors
 /// Only when the store fails or its rows contradict each other; a refusal is a reply.
+///
+/// # Panics
+/// When a transition changed more than `limits::ROWS_PER_COMMAND` rows: one of its bounds is wrong.
 pub fn decide<R: Read>(rows: &R, at: At, command: &Command) -> Result<Decision, StoreError> {
     let mut step = Step::new(rows, at);
     match transition(&mut step, command) {
-        Ok(reply) => Ok(Decision {
-            changes: step.into_changes(),
-            reply,
-        }),
+        Ok(reply) => {
+            let changed = step.changed_rows();
+            assert!(changed <= ROWS_PER_COMMAND, "a command changed {changed} rows");
+            Ok(Decision {
+                changes: step.into_changes(),
+                reply,
+            })
+        }
         Err(Stop::Rejected(rejection)) => Ok(Decision {
             changes: Vec::new(),
             reply: Reply::Refused(rejection),

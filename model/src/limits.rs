@@ -38,6 +38,12 @@ pub const OBJECT_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024 * 1024;
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Most bytes of user metadata, names and values together.
 pub const USER_METADATA_BYTES_MAX: usize = 2048;
+/// Most bytes of an object's system headers (content-type and the like), names and values together.
+pub const SYSTEM_HEADERS_BYTES_MAX: usize = 8192;
+/// Most bytes of a bucket's name (S3 user guide, "Bucket naming rules").
+pub const BUCKET_NAME_BYTES_MAX: usize = 63;
+/// Most bytes of a wrapped data key or a sealed secret.
+pub const WRAPPED_KEY_BYTES_MAX: usize = 512;
 /// Hard cap on an inlined payload; the replicated setting may only be lower.
 pub const INLINE_BYTES_MAX: u64 = 64 * 1024;
 /// Inlined payloads up to this are taken unless the setting says otherwise.
@@ -113,6 +119,10 @@ const _: () = assert!(
 const _: () = assert!(INLINE_BYTES_MAX * 2 < COMMAND_BYTES_MAX as u64);
 const _: () = assert!(CHUNKS_PER_SLICE * (COPIES_MAX as usize * 2 + 2) <= ROWS_PER_COMMAND);
 const _: () = assert!(EXTENTS_PER_PAGE * 4 <= ROWS_PER_COMMAND);
+const _: () = assert!(
+    LIST_PAGE_KEYS_MAX < LIST_SCAN_ROWS_MAX,
+    "a page is always within the bound: each row looked at gives a key or a common prefix"
+);
 const _: () = assert!(CHUNKS_PER_DRAIN * (COPIES_MAX as usize + 2) <= ROWS_PER_COMMAND);
 const _: () = assert!(OUTCOMES_PER_RENEWAL < ROWS_PER_COMMAND);
 const _: () = assert!(ROWS_PER_TICK * 5 <= ROWS_PER_COMMAND);

@@ -121,4 +121,7 @@ pub enum Rejection {
     /// No such access key.
     #[error("no such access key")]
     NoSuchAccessKey,
+    /// The user made `limits::BUCKETS_PER_USER` buckets already.
+    #[error("too many buckets")]
+    TooManyBuckets,
 }

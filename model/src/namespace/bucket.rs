@@ -1,22 +1,136 @@
-//! Buckets: create and delete.
+//! Buckets: create and delete. Whether a name is one S3 allows is the gateway's judgement.
 
 use crate::cluster_time::WallTime;
 use crate::command::{Actor, BucketRef, Reply};
-use crate::step::{Step, Stop};
-use crate::store::Read;
+use crate::fat::cluster;
+use crate::ids::{BucketId, UserId};
+use crate::limits::{BUCKET_NAME_BYTES_MAX, BUCKETS_PER_USER};
+use crate::namespace::rows::{BucketRow, BucketUsageRow, Versioning};
+use crate::namespace::{authority, bounds, keys};
+use crate::rejection::Rejection;
+use crate::step::{ReadRows, Step, Stop};
+use crate::store::{Column, Direction, KeyRange, Read, StoreError};
+use bytes::Bytes;
+use std::ops::ControlFlow;
 
 /// Makes a bucket.
+///
+/// # Errors
+/// `BucketExists`, `TooManyBuckets`, `StaleSettings`, `Invalid`.
 pub fn create<R: Read>(
-    _step: &mut Step<'_, R>,
-    _actor: Actor,
-    _name: &str,
-    _region: &str,
-    _now: WallTime,
+    step: &mut Step<'_, R>,
+    actor: Actor,
+    name: &str,
+    region: &str,
+    now: WallTime,
 ) -> Result<Reply, Stop> {
-    unimplemented!()
+    if !(1..=BUCKET_NAME_BYTES_MAX).contains(&name.len()) {
+        return Err(Rejection::Invalid(format!("a bucket name of {} bytes", name.len())).into());
+    }
+    bounds::check_name("region", region)?;
+    authority::check_actor(step, actor)?;
+    if let Some(existing) = by_name(step, name)? {
+        return Err(Rejection::BucketExists {
+            bucket: existing.bucket,
+            creator: existing.creator,
+        }
+        .into());
+    }
+    let made = made_by(step, actor.user)?;
+    if made >= BUCKETS_PER_USER {
+        return Err(Rejection::TooManyBuckets.into());
+    }
+    let bucket = BucketId(cluster::mint(step, |counters| &mut counters.bucket)?);
+    let row = BucketRow {
+        bucket,
+        name: name.to_owned(),
+        creator: actor.user,
+        created: now,
+        region: region.to_owned(),
+        versioning: Versioning::Off,
+        settings_version: cluster::next_settings_version(step, 0)?,
+    };
+    step.put(Column::Buckets, keys::bucket(bucket), &row);
+    let id = Bytes::copy_from_slice(&bucket.0.to_be_bytes());
+    step.put_bytes(Column::Buckets, keys::bucket_by_name(name), id);
+    step.put(
+        Column::Buckets,
+        keys::bucket_usage(bucket),
+        &BucketUsageRow::default(),
+    );
+    count(step, actor.user, made + 1);
+    Ok(Reply::Bucket(bucket))
 }
 
-/// Deletes an empty bucket.
-pub fn delete<R: Read>(_step: &mut Step<'_, R>, _actor: Actor, _bucket: BucketRef) -> Result<Reply, Stop> {
-    unimplemented!()
+/// Deletes an empty bucket: one without objects and without open uploads.
+///
+/// # Errors
+/// `BucketNotEmpty`, `NoSuchBucket`, `StaleSettings`.
+pub fn delete<R: Read>(step: &mut Step<'_, R>, actor: Actor, bucket: BucketRef) -> Result<Reply, Stop> {
+    let row = authority::check_bucket(step, bucket)?;
+    authority::check_actor(step, actor)?;
+    let objects = KeyRange::prefix(&row.bucket.0.to_be_bytes());
+    let uploads = KeyRange::prefix(&keys::uploads_in_bucket(row.bucket));
+    if has_rows(step, Column::Live, &objects)? || has_rows(step, Column::Uploads, &uploads)? {
+        return Err(Rejection::BucketNotEmpty.into());
+    }
+    let made = made_by(step, row.creator)?
+        .checked_sub(1)
+        .ok_or_else(|| StoreError::Inconsistent(format!("{} made fewer buckets than none", row.creator)))?;
+    step.delete(Column::Buckets, keys::bucket(row.bucket));
+    step.delete(Column::Buckets, keys::bucket_by_name(&row.name));
+    step.delete(Column::Buckets, keys::bucket_usage(row.bucket));
+    count(step, row.creator, made);
+    Ok(Reply::Done)
+}
+
+/// A bucket by its name.
+///
+/// # Errors
+/// When the store fails or the name leads nowhere.
+pub fn by_name(rows: &impl Read, name: &str) -> Result<Option<BucketRow>, StoreError> {
+    let Some(id) = rows.get(Column::Buckets, &keys::bucket_by_name(name))? else {
+        return Ok(None);
+    };
+    by_index(rows, &id).map(Some)
+}
+
+/// The bucket that the value of a name's row names.
+pub(crate) fn by_index(rows: &impl Read, id: &[u8]) -> Result<BucketRow, StoreError> {
+    let id = BucketId(number(id)?);
+    rows.row(Column::Buckets, &keys::bucket(id))?
+        .ok_or_else(|| StoreError::Inconsistent(format!("a name leads to {id}, which is not there")))
+}
+
+/// Buckets that a user made and that still exist.
+pub(crate) fn made_by(rows: &impl Read, user: UserId) -> Result<u64, StoreError> {
+    match rows.get(Column::Buckets, &keys::bucket_count(user))? {
+        Some(bytes) => number(&bytes),
+        None => Ok(0),
+    }
+}
+
+fn count<R: Read>(step: &mut Step<'_, R>, user: UserId, made: u64) {
+    let key = keys::bucket_count(user);
+    if made == 0 {
+        step.delete(Column::Buckets, key);
+    } else {
+        step.put_bytes(Column::Buckets, key, Bytes::copy_from_slice(&made.to_be_bytes()));
+    }
+}
+
+fn number(bytes: &[u8]) -> Result<u64, StoreError> {
+    let bytes = bytes
+        .try_into()
+        .map_err(|_| StoreError::Inconsistent(format!("a number of {} bytes among buckets", bytes.len())))?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+fn has_rows(rows: &impl Read, column: Column, range: &KeyRange) -> Result<bool, StoreError> {
+    let mut found = false;
+    rows.scan(column, range, Direction::Forward, &mut |_, _| {
+        found = true;
+        ControlFlow::Break(())
+    })?;
+    Ok(found)
 }

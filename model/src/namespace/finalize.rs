@@ -1,15 +1,104 @@
 //! Making an object visible: one command, all or nothing.
 
-use crate::command::{FinalizeObject, Reply};
-use crate::ids::SessionId;
+use crate::command::{Body, FinalizeObject, Reply};
+use crate::ids::{SessionId, VersionId};
+use crate::namespace::blob::{self, LastChunks, Next};
+use crate::namespace::rows::{Content, Extent, VersionRow};
+use crate::namespace::{authority, bounds, version};
+use crate::rejection::Rejection;
 use crate::step::{Step, Stop};
 use crate::store::Read;
 
-/// Makes an object visible, or replaces it.
+/// Makes an object visible, or replaces it. What it replaces is released in the same command.
+///
+/// Beside hot rows it reads the live row, the replaced version, and whether the blob is new; it writes the
+/// live row, the version, and what the body brings.
+///
+/// # Errors
+/// `NoSuchBucket`, `StaleSettings`, `NoSuchClass`, `NoSuchKey`, `PreconditionFailed`, `Invalid`, `Size`,
+/// `NotInlined`, `Blob`, and whatever settling refuses.
 pub fn object<R: Read>(
-    _step: &mut Step<'_, R>,
-    _session: SessionId,
-    _finalize: &FinalizeObject,
+    step: &mut Step<'_, R>,
+    session: SessionId,
+    finalize: &FinalizeObject,
 ) -> Result<Reply, Stop> {
-    unimplemented!()
+    let bucket = finalize.bucket.bucket;
+    let key = finalize.key.as_str();
+    bounds::check_key(key)?;
+    bounds::check_metadata(&finalize.metadata)?;
+    bounds::check_checksum(finalize.checksum.as_ref())?;
+    authority::check_bucket(step, finalize.bucket)?;
+    authority::check_actor(step, finalize.actor)?;
+    authority::check_class(step, &finalize.class)?;
+    let replaced = version::live(step, bucket, key)?;
+    version::check_conditions(replaced.as_ref(), &finalize.conditions)?;
+    if let Some(replaced) = &replaced {
+        version::remove(step, bucket, key, replaced)?;
+    }
+    let extent = store_body(step, session, &finalize.class, &finalize.body)?;
+    let row = VersionRow {
+        version: VersionId {
+            order: step.at.index,
+            random: finalize.random,
+        },
+        creator: finalize.actor.user,
+        bytes: extent.as_ref().map_or(0, |extent| extent.bytes),
+        etag: finalize.etag,
+        modified: finalize.now,
+        class: finalize.class.clone(),
+        metadata: finalize.metadata.clone(),
+        checksum: finalize.checksum.clone(),
+        content: extent.map_or(Content::Empty, Content::Single),
+    };
+    version::write(step, bucket, key, replaced.as_ref(), &row)?;
+    Ok(Reply::Stored {
+        version: row.version,
+        etag: row.etag,
+        checksum: row.checksum,
+    })
+}
+
+/// Stores a body of `class` and gives its extent; `None` for no bytes.
+pub(crate) fn store_body<R: Read>(
+    step: &mut Step<'_, R>,
+    session: SessionId,
+    class: &str,
+    body: &Body,
+) -> Result<Option<Extent>, Stop> {
+    match body {
+        Body::Empty => Ok(None),
+        Body::Inline {
+            blob,
+            plaintext_bytes,
+            sealed,
+            key,
+        } => blob::inline(step, session, *blob, *plaintext_bytes, sealed, key).map(Some),
+        Body::Chunks {
+            blob,
+            plaintext_bytes,
+            chunk_bytes,
+            first,
+            chunks,
+            key,
+            class: placed,
+        } => {
+            if placed.0 != class {
+                let what = format!("placed as {}, asked as {class}", placed.0);
+                return Err(Rejection::Invalid(what).into());
+            }
+            let next = Next {
+                blob: *blob,
+                first: *first,
+                chunk_bytes: *chunk_bytes,
+                chunks,
+                class: placed,
+            };
+            let last = LastChunks {
+                next,
+                plaintext_bytes: *plaintext_bytes,
+                key,
+            };
+            blob::finish(step, session, &last).map(Some)
+        }
+    }
 }

@@ -1,11 +1,402 @@
-//! What must hold between the namespace's rows after every command.
+//! What must hold between the namespace's rows after every command: every reference is counted, every count
+//! is of references, sums are exact, and nothing is stored that nobody owns.
 
-use crate::store::{Read, StoreError};
+use crate::fat;
+use crate::fat::rows::{ChunkRow, CopyState, InlineRow, ReleaseItem};
+use crate::ids::{BlobId, BucketId, ManifestId, SessionId, UploadId, UserId};
+use crate::namespace::rows::{
+    BlobOwner, BlobRow, BlobStorage, BucketRow, BucketUsageRow, Content, Extent, LiveRow, ManifestPage,
+    ManifestRow, PartRow, UploadRow, UploadState, VersionRow,
+};
+use crate::namespace::{blob, bucket, keys};
+use crate::step::{ReadRows, decode_row};
+use crate::store::{Column, Direction, KeyRange, Read, StoreError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 /// Checks the whole namespace. Reads everything: for tests and the simulator.
 ///
 /// # Errors
 /// When the store fails, or [`StoreError::Inconsistent`] with what does not hold.
-pub fn check(_rows: &impl Read) -> Result<(), StoreError> {
-    unimplemented!()
+pub fn check(rows: &impl Read) -> Result<(), StoreError> {
+    let mut found = Found::default();
+    found.releases(rows)?;
+    found.objects(rows)?;
+    found.uploads(rows)?;
+    found.manifests(rows)?;
+    found.blobs(rows)?;
+    found.usage(rows)?;
+    found.inlined(rows)?;
+    found.chunks(rows)
+}
+
+/// What was found so far, and who refers to it.
+#[derive(Default)]
+struct Found {
+    /// Queued releases: blobs, manifests, uploads.
+    released_blobs: BTreeSet<BlobId>,
+    released_manifests: BTreeSet<ManifestId>,
+    released_uploads: BTreeSet<UploadId>,
+    /// Usage as counted.
+    usage: BTreeMap<BucketId, BucketUsageRow>,
+    /// References to manifests by versions, and manifests that uploads are building.
+    manifest_references: BTreeMap<ManifestId, u32>,
+    building_manifests: BTreeMap<ManifestId, UploadId>,
+    /// References to shared blobs by parts and extents.
+    blob_references: BTreeMap<BlobId, u32>,
+    /// Inlined blobs and their plaintext bytes.
+    inlined: BTreeMap<BlobId, u64>,
+    /// Owners of chunk rows, with the number of chunks.
+    owned: BTreeMap<BlobId, u32>,
+}
+
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), StoreError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(StoreError::Inconsistent(what()))
+    }
+}
+
+/// Calls `visit` with each row whose key starts with `prefix`.
+fn each(
+    rows: &impl Read,
+    column: Column,
+    prefix: &[u8],
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut result = Ok(());
+    rows.scan(
+        column,
+        &KeyRange::prefix(prefix),
+        Direction::Forward,
+        &mut |key, value| {
+            result = visit(key, value);
+            if result.is_ok() {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        },
+    )?;
+    result
+}
+
+/// The number in the 8 bytes of `key` from `at` on.
+fn number(key: &[u8], at: usize) -> Result<u64, StoreError> {
+    key.get(at..at + 8)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(u64::from_be_bytes)
+        .ok_or_else(|| {
+            StoreError::Inconsistent(format!("a key of {} bytes has no number at {at}", key.len()))
+        })
+}
+
+fn text(key: &[u8], at: usize) -> Result<&str, StoreError> {
+    key.get(at..)
+        .and_then(|text| std::str::from_utf8(text).ok())
+        .ok_or_else(|| StoreError::Inconsistent("a key is not UTF-8".to_owned()))
+}
+
+impl Found {
+    fn releases(&mut self, rows: &impl Read) -> Result<(), StoreError> {
+        each(rows, Column::Releases, &[], |_, value| {
+            let (new, what) = match decode_row(Column::Releases, value)? {
+                ReleaseItem::Blob { blob, .. } => (self.released_blobs.insert(blob), blob.to_string()),
+                ReleaseItem::Manifest { manifest, .. } => {
+                    (self.released_manifests.insert(manifest), manifest.to_string())
+                }
+                ReleaseItem::Upload { upload, .. } => {
+                    (self.released_uploads.insert(upload), upload.to_string())
+                }
+            };
+            ensure(new, || format!("{what} is released twice"))
+        })
+    }
+
+    /// Live rows and versions are the same, one to one.
+    fn objects(&mut self, rows: &impl Read) -> Result<(), StoreError> {
+        let mut expected = BTreeSet::new();
+        each(rows, Column::Live, &[], |key, value| {
+            let bucket = BucketId(number(key, 0)?);
+            let key = text(key, 8)?;
+            let live: LiveRow = decode_row(Column::Live, value)?;
+            let row_key = keys::version(bucket, key, live.version);
+            let version: VersionRow = rows
+                .row(Column::Versions, &row_key)?
+                .ok_or_else(|| StoreError::Inconsistent(format!("{bucket}/{key} has no version")))?;
+            let alike = (live.version, live.bytes, live.etag, live.modified, live.creator)
+                == (
+                    version.version,
+                    version.bytes,
+                    version.etag,
+                    version.modified,
+                    version.creator,
+                )
+                && live.class == version.class;
+            ensure(alike, || format!("{bucket}/{key}: live row and version differ"))?;
+            let usage = self.usage.entry(bucket).or_default();
+            usage.objects += 1;
+            usage.bytes += live.bytes;
+            expected.insert(row_key);
+            self.content(rows, &version)
+        })?;
+        each(rows, Column::Versions, &[], |key, _| {
+            ensure(expected.remove(key), || "a version is not live".to_owned())
+        })
+    }
+
+    fn content(&mut self, rows: &impl Read, version: &VersionRow) -> Result<(), StoreError> {
+        let bytes = match &version.content {
+            Content::Empty => 0,
+            Content::Single(extent) => {
+                match extent.storage {
+                    BlobStorage::Inline => self.inline(extent.blob, extent.blob_bytes)?,
+                    BlobStorage::Chunks(chunks) => self.own(extent.blob, chunks)?,
+                }
+                extent.bytes
+            }
+            Content::Manifest(manifest) => {
+                *self.manifest_references.entry(*manifest).or_default() += 1;
+                let row: Option<ManifestRow> = rows.row(Column::Manifests, &keys::manifest(*manifest))?;
+                row.map_or(0, |row| row.bytes)
+            }
+        };
+        ensure(bytes == version.bytes, || {
+            format!("version {} is not as long as its content", version.version)
+        })
+    }
+
+    fn inline(&mut self, blob: BlobId, bytes: u64) -> Result<(), StoreError> {
+        let twice = self.inlined.insert(blob, bytes);
+        ensure(twice.is_none(), || format!("{blob} is owned twice"))
+    }
+
+    fn own(&mut self, blob: BlobId, chunks: u32) -> Result<(), StoreError> {
+        let twice = self.owned.insert(blob, chunks);
+        ensure(twice.is_none(), || format!("{blob} is owned twice"))
+    }
+
+    fn uploads(&mut self, rows: &impl Read) -> Result<(), StoreError> {
+        let mut index = BTreeSet::new();
+        let mut open = BTreeSet::new();
+        each(rows, Column::Uploads, b"u", |key, value| {
+            let row: UploadRow = decode_row(Column::Uploads, value)?;
+            ensure(*key == *keys::upload(row.upload), || {
+                format!("{} has another's key", row.upload)
+            })?;
+            if let UploadState::Completed { at, .. } = row.state {
+                index.insert(keys::completed_upload(at, row.upload));
+                return Ok(());
+            }
+            if let UploadState::Completing { manifest } = row.state {
+                self.building_manifests.insert(manifest, row.upload);
+            }
+            open.insert(row.upload);
+            index.insert(keys::upload_in_bucket(row.bucket, &row.key, row.upload));
+            self.usage.entry(row.bucket).or_default().uploads += 1;
+            Ok(())
+        })?;
+        for prefix in [b"b", b"d"] {
+            each(rows, Column::Uploads, prefix, |key, _| {
+                ensure(index.remove(key), || {
+                    "an index row of uploads leads nowhere".to_owned()
+                })
+            })?;
+        }
+        ensure(index.is_empty(), || "an upload is not in its index".to_owned())?;
+        each(rows, Column::Uploads, b"p", |key, value| {
+            let upload = UploadId(number(key, 1)?);
+            ensure(
+                open.contains(&upload) || self.released_uploads.contains(&upload),
+                || format!("a part of {upload}, which is neither open nor released"),
+            )?;
+            let part: PartRow = decode_row(Column::Uploads, value)?;
+            part.extent.iter().for_each(|extent| self.refer(extent));
+            Ok(())
+        })
+    }
+
+    fn refer(&mut self, extent: &Extent) {
+        *self.blob_references.entry(extent.blob).or_default() += 1;
+    }
+
+    fn manifests(&mut self, rows: &impl Read) -> Result<(), StoreError> {
+        let mut pages: BTreeMap<ManifestId, (u32, u64)> = BTreeMap::new();
+        each(rows, Column::Manifests, b"p", |key, value| {
+            let manifest = ManifestId(number(key, 1)?);
+            let page: ManifestPage = decode_row(Column::Manifests, value)?;
+            let released = self.released_manifests.contains(&manifest);
+            let (extents, bytes) = pages.entry(manifest).or_default();
+            // Pages of a released manifest are taken from the front.
+            ensure(released || number(key, 9)? == *bytes, || {
+                format!("a page of {manifest} is out of place")
+            })?;
+            for extent in &page.extents {
+                *extents += 1;
+                *bytes += extent.bytes;
+                *self.blob_references.entry(extent.blob).or_default() += 1;
+            }
+            Ok(())
+        })?;
+        each(rows, Column::Manifests, b"m", |key, value| {
+            let manifest = ManifestId(number(key, 1)?);
+            let row: ManifestRow = decode_row(Column::Manifests, value)?;
+            let references = self.manifest_references.remove(&manifest).unwrap_or(0);
+            ensure(row.references == references, || {
+                format!(
+                    "{manifest} counts {} references and has {references}",
+                    row.references
+                )
+            })?;
+            let sums = pages.remove(&manifest).unwrap_or_default();
+            let released = self.released_manifests.contains(&manifest);
+            ensure(released || sums == (row.extents, row.bytes), || {
+                format!("the pages of {manifest} do not add up")
+            })?;
+            let building = self.building_manifests.remove(&manifest);
+            let owner = row.building.map(|building| building.upload);
+            let owned = match (references, released) {
+                (0, false) => building.is_some() && building == owner,
+                (0, true) => building.is_none(),
+                (_, released) => !released && building.is_none() && owner.is_none(),
+            };
+            ensure(owned, || format!("{manifest} has no owner, or too many"))
+        })?;
+        let dangling = self
+            .manifest_references
+            .keys()
+            .chain(self.building_manifests.keys())
+            .next();
+        ensure(dangling.is_none(), || {
+            format!("{dangling:?} is referred to and not there")
+        })?;
+        ensure(pages.is_empty(), || "pages without a manifest".to_owned())
+    }
+
+    fn blobs(&mut self, rows: &impl Read) -> Result<(), StoreError> {
+        each(rows, Column::Blobs, b"b", |key, value| {
+            let id = blob::blob_of(key)?;
+            let row: BlobRow = decode_row(Column::Blobs, value)?;
+            ensure(
+                row.owner == BlobOwner::Building(id.session) && row.references == 0,
+                || format!("{id} is not building"),
+            )?;
+            match row.storage {
+                BlobStorage::Chunks(chunks) => self.own(id, chunks),
+                BlobStorage::Inline => ensure(false, || format!("{id} is building inline")),
+            }
+        })?;
+        each(rows, Column::Blobs, b"s", |key, value| {
+            let id = blob::blob_of(key)?;
+            let row: BlobRow = decode_row(Column::Blobs, value)?;
+            let references = self.blob_references.remove(&id).unwrap_or(0);
+            ensure(
+                row.owner == BlobOwner::Shared && row.references == references,
+                || format!("{id} counts {} references and has {references}", row.references),
+            )?;
+            match row.storage {
+                BlobStorage::Chunks(chunks) if references > 0 => self.own(id, chunks),
+                BlobStorage::Inline if references > 0 => self.inline(id, row.bytes),
+                BlobStorage::Chunks(_) => Ok(()),
+                BlobStorage::Inline => ensure(false, || format!("{id} is inlined and not referred to")),
+            }
+        })?;
+        let dangling = self.blob_references.keys().next();
+        ensure(dangling.is_none(), || {
+            format!("{dangling:?} is referred to and not there")
+        })
+    }
+
+    fn usage(&mut self, rows: &impl Read) -> Result<(), StoreError> {
+        let mut made: BTreeMap<UserId, u64> = BTreeMap::new();
+        each(rows, Column::Buckets, b"i", |_, value| {
+            let row: BucketRow = decode_row(Column::Buckets, value)?;
+            *made.entry(row.creator).or_default() += 1;
+            let named = bucket::by_name(rows, &row.name)?;
+            ensure(named.is_some_and(|named| named.bucket == row.bucket), || {
+                format!("{} is not found by its name", row.bucket)
+            })?;
+            let usage: BucketUsageRow = rows
+                .row(Column::Buckets, &keys::bucket_usage(row.bucket))?
+                .unwrap_or_default();
+            let counted = self.usage.remove(&row.bucket).unwrap_or_default();
+            ensure(usage == counted, || {
+                format!("usage of {} is {usage:?}, counted {counted:?}", row.bucket)
+            })
+        })?;
+        let homeless = self.usage.keys().next();
+        ensure(homeless.is_none(), || {
+            format!("{homeless:?} is not there and holds something")
+        })?;
+        each(rows, Column::Buckets, b"c", |key, _| {
+            let user = UserId(number(key, 1)?);
+            let counted = made.remove(&user).unwrap_or(0);
+            let count = bucket::made_by(rows, user)?;
+            ensure(count == counted, || {
+                format!("{user} made {counted} buckets, counted {count}")
+            })
+        })?;
+        ensure(made.is_empty(), || "buckets are not counted".to_owned())
+    }
+
+    fn inlined(&mut self, rows: &impl Read) -> Result<(), StoreError> {
+        let mut bytes = 0;
+        each(rows, Column::Inline, &[], |key, sealed| {
+            let blob = BlobId {
+                session: SessionId(number(key, 0)?),
+                counter: number(key, 8)?,
+            };
+            let plaintext = self.inlined.remove(&blob);
+            ensure(plaintext.is_some(), || format!("inlined {blob} is nobody's"))?;
+            let plaintext = plaintext.unwrap_or_default();
+            bytes += plaintext;
+            ensure(
+                sealed.len() as u64 == crate::units::stored_bytes(plaintext),
+                || format!("inlined {blob} has another length"),
+            )
+        })?;
+        let lost = self.inlined.keys().next();
+        ensure(lost.is_none(), || format!("inlined {lost:?} is not there"))?;
+        let settings: Option<InlineRow> = rows.row(Column::System, fat::keys::INLINE)?;
+        let used = settings.map_or(0, |settings| settings.used_bytes);
+        ensure(used == bytes, || {
+            format!("{used} inlined bytes are counted, {bytes} are there")
+        })
+    }
+
+    /// Every owned blob has its chunk rows and good copies are not ordered erased; every other chunk row is
+    /// of a released blob.
+    fn chunks(&mut self, rows: &impl Read) -> Result<(), StoreError> {
+        let mut counted: BTreeMap<BlobId, u32> = BTreeMap::new();
+        each(rows, Column::Chunks, &[], |key, value| {
+            let blob = BlobId {
+                session: SessionId(number(key, 0)?),
+                counter: number(key, 8)?,
+            };
+            let row: ChunkRow = decode_row(Column::Chunks, value)?;
+            if self.owned.contains_key(&blob) {
+                ensure(!self.released_blobs.contains(&blob), || {
+                    format!("{blob} is owned and released")
+                })?;
+                *counted.entry(blob).or_default() += 1;
+                let index = fat::keys::tail::<4>(key).map(u32::from_be_bytes);
+                return ensure(
+                    counted.get(&blob).copied() == index.map(|index| index + 1),
+                    || format!("{blob} has a gap among its chunks"),
+                );
+            }
+            let erasing = row.copies.iter().all(|copy| copy.state == CopyState::Erasing);
+            ensure(erasing || self.released_blobs.contains(&blob), || {
+                format!("a chunk of {blob}, which is neither owned nor released")
+            })
+        })?;
+        ensure(counted == self.owned, || {
+            let differs = self
+                .owned
+                .iter()
+                .find(|(blob, chunks)| counted.get(blob) != Some(chunks));
+            format!("a blob has not the chunks it should have: {differs:?}")
+        })
+    }
 }

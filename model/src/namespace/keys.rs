@@ -1,7 +1,7 @@
 //! Row keys of the namespace's columns. Object keys are escaped where something follows them, so that byte
 //! order stays the order of keys.
 
-use crate::ids::{BucketId, ManifestId, UploadId, UserId, VersionId};
+use crate::ids::{BlobId, BucketId, ManifestId, SessionId, UploadId, UserId, VersionId};
 use bytes::Bytes;
 
 fn join(parts: &[&[u8]]) -> Bytes {
@@ -24,6 +24,31 @@ pub fn bucket_by_name(name: &str) -> Bytes {
 #[must_use]
 pub fn bucket_usage(bucket: BucketId) -> Bytes {
     join(&[b"u", &bucket.0.to_be_bytes()])
+}
+
+/// `Column::Buckets`: `c` then the user: how many buckets it made, 8 bytes.
+#[must_use]
+pub fn bucket_count(creator: UserId) -> Bytes {
+    join(&[b"c", &creator.0.to_be_bytes()])
+}
+
+/// `Column::Blobs`: `b` then the blob, whose first part is its session: building blobs.
+#[must_use]
+pub fn building_blob(blob: BlobId) -> Bytes {
+    join(&[b"b", &blob.to_bytes()])
+}
+
+/// `Column::Blobs`: prefix of a session's building blobs.
+#[must_use]
+pub fn building_blobs(session: SessionId) -> Bytes {
+    join(&[b"b", &session.0.to_be_bytes()])
+}
+
+/// `Column::Blobs`: `s` then the blob: shared blobs. Apart from the building ones, so that the end of a
+/// session finds those without passing over every part it ever stored.
+#[must_use]
+pub fn shared_blob(blob: BlobId) -> Bytes {
+    join(&[b"s", &blob.to_bytes()])
 }
 
 /// `Column::Live`: bucket, then the key's bytes.

@@ -1,9 +1,252 @@
-//! Answers to gateways' questions.
+//! Answers to gateways' questions, each from one consistent state. Where an object's bytes are is
+//! [`super::locate`]'s, listing [`super::list`]'s, and the FAT answers for itself.
 
-use crate::store::{Read, StoreError};
-use crate::wire::metad::{Answer, Query};
+use crate::fat;
+use crate::ids::{BucketId, UserId};
+use crate::limits::LIST_SCAN_ROWS_MAX;
+use crate::namespace::rows::{AccessKeyRow, BucketRow, LiveRow, PartRow, UploadRow, UploadState, UserRow};
+use crate::namespace::{bucket, keys, list, locate, upload, user, version};
+use crate::step::{ReadRows, decode_row};
+use crate::store::{Column, Direction, KeyRange, Read, StoreError, after_prefix};
+use crate::wire::metad::{Answer, ByteRange, ObjectAnswer, PageSize, Query};
+use bytes::Bytes;
+use std::ops::{Bound, ControlFlow};
 
-/// Answers `query` from one consistent state.
-pub fn answer(_rows: &impl Read, _query: &Query) -> Result<Answer, StoreError> {
-    unimplemented!()
+/// Answers `query`.
+///
+/// # Errors
+/// When the store fails or its rows contradict each other.
+pub fn answer(rows: &impl Read, query: &Query) -> Result<Answer, StoreError> {
+    Ok(match query {
+        Query::AccessKey(access_key) => Answer::AccessKey(access_key_row(rows, access_key)?),
+        Query::Bucket(name) => Answer::Bucket(bucket::by_name(rows, name)?),
+        Query::Buckets { prefix, after, limit } => {
+            let (found, more) = buckets(rows, prefix, after.as_deref(), *limit)?;
+            Answer::Buckets(found, more)
+        }
+        Query::Object { bucket, key, range } => Answer::Object(object(rows, *bucket, key, *range)?),
+        Query::Locate {
+            source,
+            offset,
+            bytes,
+        } => Answer::Located(locate::source(rows, source, *offset, *bytes)?),
+        Query::List(request) => Answer::List(list::list(rows, request)?),
+        Query::Upload { bucket, key, upload } => Answer::Upload(upload::named(rows, *bucket, key, *upload)?),
+        Query::Parts { upload, after, limit } => {
+            let upload_row: Option<UploadRow> = rows.row(Column::Uploads, &keys::upload(upload.upload))?;
+            let (found, more) = match upload_row {
+                Some(row) if row.random == upload.random => parts(rows, &row, *after, *limit)?,
+                _ => (Vec::new(), false),
+            };
+            Answer::Parts(found, more)
+        }
+        Query::Users => Answer::Users(users(rows)?),
+        Query::AccessKeys => Answer::AccessKeys(access_keys(rows)?),
+        Query::Leases => Answer::Leases(fat::query::leases(rows)?),
+        Query::Vendors => Answer::Vendors(fat::query::vendors(rows)?),
+        Query::Classes => Answer::Classes(fat::query::classes(rows)?),
+        Query::Usage(bucket) => Answer::Usage(
+            rows.row(Column::Buckets, &keys::bucket_usage(*bucket))?
+                .unwrap_or_default(),
+        ),
+        Query::UserObjects { user, after, limit } => user_objects(rows, *user, after.as_ref(), *limit)?,
+    })
+}
+
+fn access_key_row(rows: &impl Read, access_key: &str) -> Result<Option<(AccessKeyRow, UserRow)>, StoreError> {
+    let Some(row) = rows.row::<AccessKeyRow>(Column::Users, &keys::access_key(access_key))? else {
+        return Ok(None);
+    };
+    let user = user::by_id(rows, row.user)?;
+    Ok(Some((row, user)))
+}
+
+/// The current version of a key, with the first page of where its bytes are.
+///
+/// # Errors
+/// When the store fails or bytes of a live version are nowhere.
+pub fn object(
+    rows: &impl Read,
+    bucket: BucketId,
+    key: &str,
+    range: Option<(ByteRange, PageSize)>,
+) -> Result<Option<Box<ObjectAnswer>>, StoreError> {
+    let Some(live) = version::live(rows, bucket, key)? else {
+        return Ok(None);
+    };
+    let version = version::current(rows, bucket, key, &live)?;
+    let spans = match range {
+        Some((range, page)) => locate::version(rows, &version, range, page)?,
+        None => Vec::new(),
+    };
+    Ok(Some(Box::new(ObjectAnswer { version, spans })))
+}
+
+/// Buckets by name from behind `after`, at most `limit` (and `limits::LIST_SCAN_ROWS_MAX`), and whether
+/// there are more.
+fn buckets(
+    rows: &impl Read,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<BucketRow>, bool), StoreError> {
+    let limit = limit.min(LIST_SCAN_ROWS_MAX);
+    let mut range = KeyRange::prefix(&keys::bucket_by_name(prefix));
+    if let Some(after) = after.filter(|after| *after >= prefix) {
+        range = range.from(Bound::Excluded(keys::bucket_by_name(after)));
+    }
+    let mut ids = Vec::new();
+    rows.scan(Column::Buckets, &range, Direction::Forward, &mut |_, id| {
+        ids.push(Bytes::copy_from_slice(id));
+        if ids.len() > limit {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    let more = limit > 0 && ids.len() > limit;
+    ids.truncate(limit);
+    let found = ids.iter().map(|id| bucket::by_index(rows, id));
+    Ok((found.collect::<Result<_, _>>()?, more))
+}
+
+/// Parts of an upload that is not completed, behind number `after`, at most `limit` (and
+/// `limits::LIST_SCAN_ROWS_MAX`), and whether there are more.
+fn parts(
+    rows: &impl Read,
+    upload: &UploadRow,
+    after: u32,
+    limit: usize,
+) -> Result<(Vec<(u32, PartRow)>, bool), StoreError> {
+    let limit = limit.min(LIST_SCAN_ROWS_MAX);
+    if limit == 0 || matches!(upload.state, UploadState::Completed { .. }) {
+        return Ok((Vec::new(), false));
+    }
+    let range =
+        KeyRange::prefix(&keys::parts(upload.upload)).from(Bound::Excluded(keys::part(upload.upload, after)));
+    let mut found: Vec<(Bytes, PartRow)> = rows.rows(Column::Uploads, &range, limit + 1)?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let numbered = found.into_iter().map(|(key, row)| {
+        let number = fat::keys::tail::<4>(&key)
+            .ok_or_else(|| StoreError::Inconsistent("a key of parts is too short".to_owned()))?;
+        Ok((u32::from_be_bytes(number), row))
+    });
+    Ok((numbered.collect::<Result<_, StoreError>>()?, more))
+}
+
+fn users(rows: &impl Read) -> Result<Vec<UserRow>, StoreError> {
+    let found = rows.rows(Column::Users, &KeyRange::prefix(b"i"), usize::MAX)?;
+    Ok(found.into_iter().map(|(_, row)| row).collect())
+}
+
+fn access_keys(rows: &impl Read) -> Result<Vec<(String, UserId)>, StoreError> {
+    let found: Vec<(Bytes, AccessKeyRow)> = rows.rows(Column::Users, &KeyRange::prefix(b"k"), usize::MAX)?;
+    let named = found
+        .into_iter()
+        .map(|(key, row)| Ok((text(&key, 1)?.to_owned(), row.user)));
+    named.collect()
+}
+
+/// Versions that `user` stored, bucket by bucket in the order of names. Looks at no more than `limit` (and
+/// `limits::LIST_SCAN_ROWS_MAX`) rows, of which each bucket is one.
+fn user_objects(
+    rows: &impl Read,
+    user: UserId,
+    after: Option<&(String, String)>,
+    limit: usize,
+) -> Result<Answer, StoreError> {
+    let mut left = limit.clamp(1, LIST_SCAN_ROWS_MAX);
+    let mut found = Vec::new();
+    let mut name = after.map_or_else(String::new, |(bucket, _)| bucket.clone());
+    let mut key_after = after.map(|(_, key)| key.clone()).filter(|key| !key.is_empty());
+    let mut resumed = after.map(|(bucket, _)| bucket.clone());
+    loop {
+        let Some(bucket) = bucket_from(rows, &name)? else {
+            return Ok(Answer::UserObjects(found, None));
+        };
+        if resumed.take().is_some_and(|resumed| resumed != bucket.name) {
+            key_after = None;
+        }
+        let (last, more) = objects_of(rows, user, &bucket, key_after.take(), &mut left, &mut found)?;
+        if more {
+            return Ok(Answer::UserObjects(found, Some((bucket.name, last))));
+        }
+        // The next name in byte order: this one with a NUL behind it.
+        name = bucket.name + "\0";
+        left = left.saturating_sub(1);
+        if left == 0 {
+            return Ok(Answer::UserObjects(found, Some((name, String::new()))));
+        }
+    }
+}
+
+/// The first bucket whose name is not below `name`.
+fn bucket_from(rows: &impl Read, name: &str) -> Result<Option<BucketRow>, StoreError> {
+    let range = KeyRange {
+        start: Bound::Included(keys::bucket_by_name(name)),
+        end: after_prefix(b"n").map_or(Bound::Unbounded, Bound::Excluded),
+    };
+    let mut id = None;
+    rows.scan(Column::Buckets, &range, Direction::Forward, &mut |_, value| {
+        id = Some(Bytes::copy_from_slice(value));
+        ControlFlow::Break(())
+    })?;
+    id.map(|id| bucket::by_index(rows, &id)).transpose()
+}
+
+/// Adds the versions that `user` stored in `bucket` while `left` rows may be looked at. Answers the last key
+/// looked at, and whether there may be more.
+fn objects_of(
+    rows: &impl Read,
+    user: UserId,
+    bucket: &BucketRow,
+    after: Option<String>,
+    left: &mut usize,
+    found: &mut Vec<(String, String, crate::namespace::rows::VersionRow)>,
+) -> Result<(String, bool), StoreError> {
+    let prefix = bucket.bucket.0.to_be_bytes();
+    let mut range = KeyRange::prefix(&prefix);
+    if let Some(after) = &after {
+        range = range.from(Bound::Excluded(keys::live(bucket.bucket, after)));
+    }
+    let mut last = after.unwrap_or_default();
+    let mut more = false;
+    let mut mine: Vec<(String, LiveRow)> = Vec::new();
+    let mut failed = None;
+    rows.scan(Column::Live, &range, Direction::Forward, &mut |key, value| {
+        if *left == 0 {
+            more = true;
+            return ControlFlow::Break(());
+        }
+        *left -= 1;
+        match text(key, prefix.len()).and_then(|key| Ok((key, decode_row::<LiveRow>(Column::Live, value)?))) {
+            Ok((key, row)) => {
+                key.clone_into(&mut last);
+                if row.creator == user {
+                    mine.push((key.to_owned(), row));
+                }
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    for (key, live) in mine {
+        let version = version::current(rows, bucket.bucket, &key, &live)?;
+        found.push((bucket.name.clone(), key, version));
+    }
+    Ok((last, more))
+}
+
+/// The text in a row's key from byte `at` on.
+fn text(key: &[u8], at: usize) -> Result<&str, StoreError> {
+    key.get(at..)
+        .and_then(|text| std::str::from_utf8(text).ok())
+        .ok_or_else(|| StoreError::Inconsistent("a key is not UTF-8".to_owned()))
 }

@@ -227,6 +227,8 @@ pub struct BlobRow {
     pub storage: BlobStorage,
     /// Plaintext bytes committed so far.
     pub bytes: u64,
+    /// Plaintext bytes of each chunk but the last; 0 for an inlined blob.
+    pub chunk_bytes: u64,
 }
 
 /// An immutable list of extents; its pages are rows of up to `limits::EXTENTS_PER_PAGE`.
@@ -238,8 +240,21 @@ pub struct ManifestRow {
     pub extents: u32,
     /// Plaintext bytes so far.
     pub bytes: u64,
-    /// While under construction: the upload it is made for, and the upload's `generation` then.
-    pub building: Option<(UploadId, u64)>,
+    /// While under construction: for what.
+    pub building: Option<ManifestBuilding>,
+}
+
+/// A manifest under construction, which its upload's complete owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestBuilding {
+    /// The upload it is made for.
+    pub upload: UploadId,
+    /// The upload's `generation` when the manifest was begun.
+    pub generation: u64,
+    /// Number of the last part taken.
+    pub last_part: u32,
+    /// The last slice has come: no more parts follow.
+    pub closed: bool,
 }
 
 /// One page of a manifest; its key names the manifest and the page's first plaintext offset.

@@ -1,11 +1,19 @@
-//! Multipart uploads: create, parts, abort.
+//! Multipart uploads: create, parts, abort. Completing is [`super::complete`]'s.
 
 use crate::cluster_time::WallTime;
-use crate::command::{Actor, BucketRef, FinalizePart, Reply, UploadRef};
-use crate::ids::SessionId;
-use crate::namespace::rows::{ChecksumAlgorithm, ChecksumKind, Metadata};
-use crate::step::{Step, Stop};
-use crate::store::Read;
+use crate::command::{Actor, Body, BucketRef, FinalizePart, Reply, UploadRef};
+use crate::fat;
+use crate::fat::cluster;
+use crate::ids::{BucketId, SessionId, UploadId};
+use crate::limits::PARTS_PER_UPLOAD;
+use crate::namespace::rows::{
+    ChecksumAlgorithm, ChecksumKind, Etag, Metadata, PartRow, UploadRow, UploadState,
+};
+use crate::namespace::{authority, bounds, finalize, keys, release, version};
+use crate::rejection::Rejection;
+use crate::step::{ReadRows, Step, Stop};
+use crate::store::{Column, Read, StoreError};
+use bytes::Bytes;
 
 /// What `SessionCommand::CreateUpload` carries.
 #[derive(Clone, Copy, Debug)]
@@ -29,26 +37,141 @@ pub struct NewUpload<'a> {
 }
 
 /// Begins a multipart upload.
-pub fn create<R: Read>(_step: &mut Step<'_, R>, _new: &NewUpload<'_>) -> Result<Reply, Stop> {
-    unimplemented!()
+///
+/// # Errors
+/// `NoSuchBucket`, `StaleSettings`, `NoSuchClass`, `Invalid`, `Size`.
+pub fn create<R: Read>(step: &mut Step<'_, R>, new: &NewUpload<'_>) -> Result<Reply, Stop> {
+    bounds::check_key(new.key)?;
+    bounds::check_metadata(new.metadata)?;
+    authority::check_bucket(step, new.bucket)?;
+    authority::check_actor(step, new.actor)?;
+    authority::check_class(step, new.class)?;
+    let upload = UploadId(cluster::mint(step, |counters| &mut counters.upload)?);
+    let row = UploadRow {
+        upload,
+        random: new.random,
+        bucket: new.bucket.bucket,
+        key: new.key.to_owned(),
+        creator: new.actor.user,
+        initiated: new.now,
+        class: new.class.to_owned(),
+        metadata: new.metadata.clone(),
+        checksum: new.checksum,
+        generation: 0,
+        state: UploadState::Open,
+    };
+    step.put(Column::Uploads, keys::upload(upload), &row);
+    let index = keys::upload_in_bucket(row.bucket, new.key, upload);
+    step.put_bytes(Column::Uploads, index, Bytes::new());
+    version::change_usage(step, row.bucket, |usage| {
+        usage.uploads = usage.uploads.checked_add(1)?;
+        Some(())
+    })?;
+    Ok(Reply::Upload(UploadRef {
+        upload,
+        random: new.random,
+    }))
 }
 
-/// Makes an uploaded part, or replaces it.
+/// Makes an uploaded part, or replaces it. A complete that is under way has to start again.
+///
+/// # Errors
+/// `NoSuchBucket`, `StaleSettings`, `NoSuchUpload`, `Invalid`, `Size`, `Blob`, and whatever settling refuses.
 pub fn finalize_part<R: Read>(
-    _step: &mut Step<'_, R>,
-    _session: SessionId,
-    _finalize: &FinalizePart,
+    step: &mut Step<'_, R>,
+    session: SessionId,
+    finalize: &FinalizePart,
 ) -> Result<Reply, Stop> {
-    unimplemented!()
+    if !(1..=PARTS_PER_UPLOAD).contains(&finalize.number) {
+        return Err(Rejection::Invalid(format!("part number {}", finalize.number)).into());
+    }
+    if !matches!(finalize.etag, Etag::Md5(_)) {
+        return Err(Rejection::Invalid("a part's entity tag is the MD5 of its bytes".to_owned()).into());
+    }
+    if matches!(finalize.body, Body::Inline { .. }) {
+        return Err(Rejection::Invalid("a part is never inlined".to_owned()).into());
+    }
+    bounds::check_checksum(finalize.checksum.as_ref())?;
+    authority::check_bucket(step, finalize.bucket)?;
+    authority::check_actor(step, finalize.actor)?;
+    let mut upload = open(step, finalize.bucket, &finalize.key, finalize.upload)?;
+    let extent = finalize::store_body(step, session, &upload.class, &finalize.body)?;
+    if let Some(extent) = &extent {
+        release::share(step, extent);
+    }
+    let key = keys::part(upload.upload, finalize.number);
+    let replaced: Option<PartRow> = step.row(Column::Uploads, &key)?;
+    if let Some(extent) = replaced.and_then(|part| part.extent) {
+        release::unrefer(step, extent.blob)?;
+    }
+    let row = PartRow {
+        extent,
+        etag: finalize.etag,
+        modified: finalize.now,
+        checksum: finalize.checksum.clone(),
+    };
+    step.put(Column::Uploads, key, &row);
+    upload.generation += 1;
+    step.put(Column::Uploads, keys::upload(upload.upload), &upload);
+    Ok(Reply::Done)
 }
 
-/// Aborts an upload.
+/// Aborts an upload: it is gone at once, its parts and an unfinished manifest are released.
+///
+/// # Errors
+/// `NoSuchBucket`, `StaleSettings`, `NoSuchUpload` (also for a completed one, whose object stays).
 pub fn abort<R: Read>(
-    _step: &mut Step<'_, R>,
-    _actor: Actor,
-    _bucket: BucketRef,
-    _key: &str,
-    _upload: UploadRef,
+    step: &mut Step<'_, R>,
+    actor: Actor,
+    bucket: BucketRef,
+    key: &str,
+    upload: UploadRef,
 ) -> Result<Reply, Stop> {
-    unimplemented!()
+    authority::check_bucket(step, bucket)?;
+    authority::check_actor(step, actor)?;
+    let row = open(step, bucket, key, upload)?;
+    if let UploadState::Completing { manifest } = row.state {
+        fat::release::release_manifest(step, manifest);
+    }
+    step.delete(Column::Uploads, keys::upload(row.upload));
+    close(step, &row)?;
+    Ok(Reply::Done)
+}
+
+/// Takes an upload out of its bucket and releases its parts. Its own row is the caller's.
+pub(crate) fn close<R: Read>(step: &mut Step<'_, R>, row: &UploadRow) -> Result<(), StoreError> {
+    let index = keys::upload_in_bucket(row.bucket, &row.key, row.upload);
+    step.delete(Column::Uploads, index);
+    fat::release::release_upload(step, row.upload);
+    version::change_usage(step, row.bucket, |usage| {
+        usage.uploads = usage.uploads.checked_sub(1)?;
+        Some(())
+    })
+}
+
+/// The upload as named: number, random part, bucket and key must all be those of one upload.
+///
+/// # Errors
+/// When the store fails.
+pub fn named(
+    rows: &impl Read,
+    bucket: BucketId,
+    key: &str,
+    named: UploadRef,
+) -> Result<Option<UploadRow>, StoreError> {
+    let row: Option<UploadRow> = rows.row(Column::Uploads, &keys::upload(named.upload))?;
+    Ok(row.filter(|row| row.random == named.random && row.bucket == bucket && row.key == key))
+}
+
+/// The upload as named, if it is not completed.
+fn open<R: Read>(
+    step: &Step<'_, R>,
+    bucket: BucketRef,
+    key: &str,
+    upload: UploadRef,
+) -> Result<UploadRow, Stop> {
+    match named(step, bucket.bucket, key, upload)? {
+        Some(row) if !matches!(row.state, UploadState::Completed { .. }) => Ok(row),
+        _ => Err(Rejection::NoSuchUpload.into()),
+    }
 }
