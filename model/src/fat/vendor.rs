@@ -111,13 +111,7 @@ fn set_capacities<R: Read>(
     vendor: VendorId,
     devices: &[DeviceReport],
 ) -> Result<(), Stop> {
-    let mut capacities: BTreeMap<&str, u64> = BTreeMap::new();
-    for device in devices {
-        let capacity = capacities.entry(&device.class).or_default();
-        if device.state != DeviceState::Gone {
-            *capacity += device.capacity;
-        }
-    }
+    let mut capacities = capacities(devices);
     for (device_class, before) in query::rooms(step, vendor)? {
         let capacity = capacities.remove(device_class.as_str()).unwrap_or(0);
         let row = RoomRow { capacity, ..before };
@@ -128,7 +122,7 @@ fn set_capacities<R: Read>(
             step.put(Column::Rooms, key, &row);
         }
     }
-    for (device_class, capacity) in capacities {
+    for (device_class, capacity) in capacities.into_iter().filter(|(_, capacity)| *capacity > 0) {
         let row = RoomRow {
             capacity,
             ..RoomRow::default()
@@ -136,6 +130,18 @@ fn set_capacities<R: Read>(
         step.put(Column::Rooms, keys::room(vendor, device_class), &row);
     }
     Ok(())
+}
+
+/// What `devices` offer by device class: the sum over those that are not gone.
+pub(crate) fn capacities(devices: &[DeviceReport]) -> BTreeMap<&str, u64> {
+    let mut capacities: BTreeMap<&str, u64> = BTreeMap::new();
+    for device in devices {
+        let capacity = capacities.entry(&device.class).or_default();
+        if device.state != DeviceState::Gone {
+            *capacity += device.capacity;
+        }
+    }
+    capacities
 }
 
 fn id_at(rows: &impl Read, key: &[u8]) -> Result<Option<VendorId>, StoreError> {
