@@ -58,13 +58,14 @@ async fn measure(home: &Path, duration: Duration) -> Result<(), Box<dyn Error>> 
         resident_mib()
     );
     for clients in [1, 64, 256, 1024] {
-        let syncs = group.metrics().syncs.get();
+        let (syncs, cpu) = (group.metrics().syncs.get(), cpu_time());
         let (commits, took, latency) = commit(&proposer, clients, duration).await?;
-        let syncs = group.metrics().syncs.get() - syncs;
+        let (syncs, cpu) = (group.metrics().syncs.get() - syncs, cpu_time() - cpu);
         let rate = commits as f64 / took.as_secs_f64();
         println!(
-            "{clients:>5} clients: {rate:>8.0} commits/s, {:>5.1} entries/sync, p50 {:?}, p99 {:?}",
+            "{clients:>5} clients: {rate:>8.0} commits/s, {:>5.1} entries/sync, {:>4.1} µs CPU, p50 {:?}, p99 {:?}",
             commits as f64 / syncs.max(1) as f64,
+            cpu.as_secs_f64() * 1e6 / commits as f64,
             latency[latency.len() / 2],
             latency[latency.len() * 99 / 100],
         );
@@ -161,4 +162,17 @@ fn resident_mib() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok())
         .map_or(0, |kib| kib / 1024)
+}
+
+/// Processor time this process has used, clients included.
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = fields
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    // USER_HZ is 100 on Linux.
+    Duration::from_millis(ticks * 10)
 }

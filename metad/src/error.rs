@@ -92,6 +92,9 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// Bytes to be proposed are no command this release knows. They were not appended.
+    #[error("the bytes to be proposed are no command")]
+    NoCommand,
     /// Too many or too large proposals are in flight. This one was not appended; try again later.
     #[error("too many proposals are in flight")]
     Overloaded,

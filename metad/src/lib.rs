@@ -1,12 +1,17 @@
 //! The metadata service: the File Allocation Table and the namespace behind Raft on RocksDB.
 //!
 //! `store` alone names RocksDB, `raft` alone names openraft. Everything else proposes commands
-//! ([`propose`]), reads states ([`reads`]) and knows neither.
+//! ([`propose`]), reads states ([`reads`]) and knows neither. [`service`] is what callers see.
 
+pub mod clock;
+pub mod config;
 pub mod error;
+pub mod grants;
+pub mod leader;
 pub mod propose;
 pub mod raft;
 pub mod reads;
+pub mod service;
 pub mod store;
 
 pub use error::Error;

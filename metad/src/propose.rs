@@ -68,18 +68,35 @@ impl Proposer {
     /// # Errors
     /// [`Error::OutcomeUnknown`] when it may have been appended, anything else when it was not.
     pub async fn propose(&self, command: &Command) -> Result<Reply, Error> {
-        let reply = self.propose_bytes(encode(command)).await?;
+        Ok(self.propose_indexed(command).await?.1)
+    }
+
+    /// Proposes `command` and waits until it is applied; answers with its log index too.
+    ///
+    /// # Errors
+    /// As [`Proposer::propose`].
+    pub async fn propose_indexed(&self, command: &Command) -> Result<(u64, Reply), Error> {
+        let (index, reply) = self.submit(encode(command)).await?;
         // It is applied: whatever is wrong with the reply, nobody may take the command for refused.
-        decode(&reply).map_err(|error| Error::OutcomeUnknown {
+        let reply = decode(&reply).map_err(|error| Error::OutcomeUnknown {
             reason: error.to_string(),
-        })
+        })?;
+        Ok((index, reply))
     }
 
     /// Proposes an encoded command and waits until it is applied; answers with the encoded reply.
     ///
     /// # Errors
-    /// As [`Proposer::propose`].
+    /// As [`Proposer::propose`]; [`Error::NoCommand`] when the bytes are none.
     pub async fn propose_bytes(&self, command: Bytes) -> Result<Bytes, Error> {
+        if self.group.understands(&command) {
+            Ok(self.submit(command).await?.1)
+        } else {
+            Err(Error::NoCommand)
+        }
+    }
+
+    async fn submit(&self, command: Bytes) -> Result<(u64, Bytes), Error> {
         let room = self.admit(command.len())?;
         let answer = self.group.submit(command, room).await?;
         let unknown = |reason: &str| {
@@ -89,7 +106,7 @@ impl Proposer {
             }
         };
         match tokio::time::timeout(self.patience, answer).await {
-            Ok(Ok(Ok(applied))) => Ok(applied.data.0),
+            Ok(Ok(Ok(applied))) => Ok((applied.log_id.index, applied.data.0)),
             Ok(Ok(Err(error))) => Err(refused(error)),
             Ok(Err(_)) => Err(unknown("the group stopped before it answered")),
             Err(_) => Err(unknown("no answer in time")),

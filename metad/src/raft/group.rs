@@ -143,6 +143,7 @@ pub struct Group {
     raft: Raft<TypeConfig, StateMachine>,
     states: Arc<States>,
     digests: Arc<DigestPoints>,
+    machine: Arc<dyn Machine>,
     server: WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>,
     rounds: Arc<Rounds>,
     metrics: Metrics,
@@ -200,14 +201,9 @@ impl Group {
         let (open, closed) = mpsc::channel(1);
         let log = LogStore::new(log, metrics.clone())?.guarded(open.clone());
         let digests = Arc::new(DigestPoints::default());
-        let machine = StateMachine::new(
-            Arc::clone(&states),
-            machine,
-            Arc::clone(&digests),
-            metrics.clone(),
-        )?;
-        let machine = machine.guarded(open);
-        let raft = Raft::new(identity.node, raft_config, NoPeers, log.clone(), machine).await;
+        let (kept, noted) = (Arc::clone(&states), Arc::clone(&digests));
+        let applies = StateMachine::new(kept, Arc::clone(&machine), noted, metrics.clone())?.guarded(open);
+        let raft = Raft::new(identity.node, raft_config, NoPeers, log.clone(), applies).await;
         let raft = raft.map_err(stopped)?;
         let retention = Retention {
             snapshot_after_bytes: config.snapshot_after_bytes,
@@ -232,6 +228,7 @@ impl Group {
             raft,
             states,
             digests,
+            machine,
             metrics,
             closed,
             data,
@@ -304,6 +301,12 @@ impl Group {
         })
     }
 
+    /// Whether `command` is one that this node's state machine knows.
+    #[must_use]
+    pub fn understands(&self, command: &[u8]) -> bool {
+        self.machine.understands(command)
+    }
+
     /// Whether this node leads and is the only voter: then what it has applied is all that was acknowledged.
     #[must_use]
     pub fn leads_alone(&self) -> bool {
@@ -318,6 +321,12 @@ impl Group {
     #[must_use]
     pub fn state(&self) -> Arc<OpenState> {
         self.states.current()
+    }
+
+    /// Index of the last applied entry: no state read from now on is older.
+    #[must_use]
+    pub fn applied_index(&self) -> u64 {
+        u64::try_from(self.metrics.applied_index.get()).unwrap_or(0)
     }
 
     /// Digests of the applied changes, to be compared between replicas.

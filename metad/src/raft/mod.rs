@@ -23,7 +23,7 @@ pub use digest::{DIGEST_EVERY_ENTRIES, Digest, DigestPoints};
 pub(crate) use group::refused;
 pub use group::{Group, GroupConfig, GroupParts, ReadIndex, Status};
 pub use log_store::LogStore;
-pub use machine::{Applied, Machine};
+pub use machine::{Applied, Machine, ModelMachine};
 pub use metrics::Metrics;
 pub use respond::Room;
 pub use state_machine::{RAFT_ROWS, StateMachine};

@@ -1,5 +1,6 @@
 //! How much log is kept: bytes of log trigger snapshots, and what both lies in a snapshot and exceeds the
-//! retention is purged. A snapshot was flushed, so purging never outruns what the state has on disk.
+//! retention is purged. A snapshot was flushed, so purging never outruns what the state has on disk. The same
+//! task keeps scans of the state fast after mass deletions.
 
 use super::log_store::LogStore;
 use super::state_machine::StateMachine;
@@ -14,6 +15,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Least time between two flushes for the sake of scans: each writes a table for every column it touches.
+const TIDY_EVERY: Duration = Duration::from_secs(2);
 /// A snapshot that was asked for and did not come is asked for again after this long.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
@@ -38,6 +41,7 @@ impl Keeper {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asked: Option<(Option<u64>, Instant)> = None;
         let mut purged = None;
+        let mut tidied = Instant::now();
         loop {
             tokio::select! {
                 _ = look.tick() => (),
@@ -63,6 +67,13 @@ impl Keeper {
                 tracing::error!(%error, "cannot trim the Raft log");
             }
             purged = now_purged;
+            if tidied.elapsed() >= TIDY_EVERY {
+                match self.tidy().await {
+                    Ok(true) => tidied = Instant::now(),
+                    Ok(false) => (),
+                    Err(error) => tracing::error!(%error, "cannot tidy the state"),
+                }
+            }
         }
     }
 
@@ -78,6 +89,13 @@ impl Keeper {
             .map_err(stopped)??;
         self.raft.trigger().snapshot().await.map_err(stopped)?;
         Ok(true)
+    }
+
+    async fn tidy(&self) -> Result<bool, Error> {
+        let state = self.states.current();
+        tokio::task::spawn_blocking(move || state.tidy())
+            .await
+            .map_err(stopped)?
     }
 
     /// Purges what exceeds the retention, in steps worth a sync, and gives back files of earlier purges.

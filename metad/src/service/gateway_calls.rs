@@ -19,7 +19,7 @@ use ullage_model::wire::metad::{
 /// state of the leader.
 const RENEWED_MS: u64 = SESSION_MS / 6;
 /// Rows counted for `status` at most.
-const COUNTED_MAX: usize = 10_000;
+const COUNTED_MAX: u64 = 10_000;
 
 impl Metad {
     /// Opens a session for a gateway that holds the right KEK.

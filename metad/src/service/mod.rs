@@ -6,13 +6,12 @@ mod gateway_calls;
 
 use crate::clock::Clock;
 use crate::config::MetadConfig;
-use crate::decider::Decider;
 use crate::error::Error;
 use crate::grants::GrantSigner;
 use crate::leader::duties;
 use crate::leader::soft_state::SoftState;
 use crate::propose::{ProposalLimits, Proposer};
-use crate::raft::{Group, GroupConfig, GroupParts, Metrics};
+use crate::raft::{Group, GroupConfig, GroupParts, Metrics, ModelMachine};
 use crate::reads::Reads;
 use crate::store::{Budget, DataDirectory, OpenState, Steps};
 use prometheus::Registry;
@@ -75,7 +74,7 @@ impl Metad {
             key: "metrics",
             reason: error.to_string(),
         })?;
-        let parts = GroupParts { data, budget, machine: Arc::new(Decider), metrics, steps: Steps::default() };
+        let parts = GroupParts { data, budget, machine: Arc::new(ModelMachine), metrics, steps: Steps::default() };
         let group = Arc::new(Group::start(&GroupConfig::default(), parts).await?);
         let proposer = Proposer::new(Arc::clone(&group), ProposalLimits::default());
         let reads = Reads::new(Arc::clone(&group), READ_PATIENCE);
@@ -99,15 +98,23 @@ impl Metad {
         Ok(metad)
     }
 
-    /// Stops the duties and the group. Callers under way get an unknown outcome.
-    pub async fn shutdown(&self) {
+    /// Stops the duties and the group. Callers under way get an unknown outcome. Whoever calls this should
+    /// hold the last handle: the databases close in an orderly way only then.
+    pub async fn shutdown(self: Arc<Self>) {
         self.stop.send_replace(true);
         if let Some(task) = self.duties.lock().await.take()
             && let Err(error) = task.await
         {
             tracing::error!(%error, "the leader's duties did not end well");
         }
-        self.group.stop().await;
+        let Some(Self { group, proposer, reads, .. }) = Arc::into_inner(self) else {
+            tracing::warn!("the metadata service is still in use; its databases recover at the next start");
+            return;
+        };
+        drop((proposer, reads));
+        if let Some(group) = Arc::into_inner(group) {
+            group.shutdown().await;
+        }
     }
 
     async fn initialise(&self) -> Result<(), Error> {

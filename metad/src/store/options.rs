@@ -24,9 +24,6 @@ const DELETION_TRIGGER_ENTRIES: usize = 1024;
 const DELETION_RATIO: f64 = 0.3;
 /// A table that nothing else compacted is compacted after this long.
 const PERIODIC_COMPACTION_SECONDS: u64 = 24 * 3600;
-/// A scan that meets so many deletions in a memtable has it flushed (mutable RocksDB column option).
-pub(super) const SCAN_FLUSH_TRIGGER: (&str, &str) = ("memtable_op_scan_flush_trigger", "2048");
-
 /// The column family that holds Raft's own rows in the state database.
 pub(super) const RAFT_COLUMN: &str = "raft";
 /// The column family that holds vote, committed index and purge mark in the log database.

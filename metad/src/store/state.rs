@@ -2,13 +2,13 @@
 //! written without a write-ahead file and flushed together. Reads come from the database as it is or from a
 //! snapshot of it; both are `model`'s `Read`.
 
-use super::options::{self, Budget, RAFT_COLUMN, SCAN_FLUSH_TRIGGER};
+use super::options::{self, Budget, RAFT_COLUMN};
 use super::steps::{Step, Steps};
 use crate::error::Error;
 use bytes::Bytes;
 use rocksdb::{
     ColumnFamily, DB, DBAccess, DBRawIteratorWithThreadMode, FlushOptions, ReadOptions, Snapshot, WriteBatch,
-    WriteOptions, checkpoint::Checkpoint,
+    WriteOptions, checkpoint::Checkpoint, properties,
 };
 use std::ops::Bound;
 use std::path::Path;
@@ -17,6 +17,8 @@ use ullage_model::store::{Change, Column, Direction, KeyRange, Read, StoreError,
 
 /// Most bytes a forward scan reads ahead.
 const READAHEAD_BYTES: usize = 256 * 1024;
+/// Deletions that a column may hold in its memtable: about a millisecond of scanning.
+const DELETIONS_IN_MEMORY_MAX: u64 = 4096;
 
 /// The state database.
 pub struct StateDatabase {
@@ -59,17 +61,11 @@ impl StateDatabase {
         let columns = options::state_columns(budget);
         let db = DB::open_cf_descriptors(&options::state(budget), path, columns)
             .map_err(|error| failed("open", error))?;
-        let database = Self {
+        Ok(Self {
             db,
             steps,
             failed: OnceLock::new(),
-        };
-        for column in Column::ALL {
-            let family = database.family(column.name())?;
-            let set = database.db.set_options_cf(family, &[SCAN_FLUSH_TRIGGER]);
-            set.map_err(|error| failed("configure", error))?;
-        }
-        Ok(database)
+        })
     }
 
     /// Reads Raft's rows out of a checkpoint without writing to it.
@@ -159,6 +155,27 @@ impl StateDatabase {
         self.db
             .flush_cfs_opt(&families, &options)
             .map_err(|error| failed("flush", error))
+    }
+
+    /// Flushes if any column has so many deletions in memory that scans would wade through them; on disk the
+    /// density of deletions has them compacted away. To be called every now and then. Returns whether it
+    /// flushed.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn tidy(&self) -> Result<bool, Error> {
+        for column in Column::ALL {
+            let family = self.family(column.name())?;
+            let deletions = self
+                .db
+                .property_int_value_cf(family, properties::NUM_DELETES_ACTIVE_MEM_TABLE);
+            let deletions = deletions.map_err(|error| failed("inspect", error))?.unwrap_or(0);
+            if deletions >= DELETIONS_IN_MEMORY_MAX {
+                self.flush()?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Makes a checkpoint in `path`, which must not exist: flushes, then links.

@@ -48,6 +48,10 @@ impl Machine for Puts {
             reply: before.unwrap_or_default(),
         })
     }
+
+    fn understands(&self, command: &[u8]) -> bool {
+        command.len() >= 2
+    }
 }
 
 /// The command that puts `value` at `key`.

@@ -40,6 +40,10 @@ impl Machine for Appender {
         let reply = changes[0].value.clone().unwrap_or_default();
         Ok(Applied { changes, reply })
     }
+
+    fn understands(&self, _command: &[u8]) -> bool {
+        true
+    }
 }
 
 /// The stores of one directory.
