@@ -5,16 +5,16 @@ use crate::cluster_time::ClusterTime;
 use crate::codec::Versioned;
 use crate::fat::keys;
 use crate::fat::rows::{
-    ClassRow, ClusterRow, CountersRow, EraseOrderRow, InlineRow, LeaseRow, LeaseState, LeaseVendorRow,
+    ClassRow, ClusterRow, CopyPlace, CountersRow, EraseOrderRow, InlineRow, LeaseRow, LeaseState, LeaseVendorRow,
     ReleaseItem, RoomRow, SessionRow, SessionState, VendorRow,
 };
 use crate::ids::{CopyId, Epoch, KekId, LeaseId, SessionId, VendorId};
-use crate::limits::BACKLOG_COUNTED_MAX;
+use crate::limits::{BACKLOG_COUNTED_MAX, LIST_SCAN_ROWS_MAX};
 use crate::step::{ReadRows, decode_row};
 use crate::store::{Column, Direction, KeyRange, Read, StoreError};
 use crate::wire::agent::{ClosedLeases, JudgeReply, JudgeRequest, Judgement};
 use bytes::Bytes;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 
 /// A lease with its rows by vendor.
 pub type LeaseWithRows = (LeaseRow, Vec<(VendorId, LeaseVendorRow)>);
@@ -126,6 +126,36 @@ pub fn vendor_rows(rows: &impl Read) -> Result<Vec<VendorRow>, StoreError> {
         usize::MAX,
         |_: &VendorRow| true,
     )
+}
+
+/// Copies of a vendor in the order of their names from behind `after`, at most `limit` (and
+/// `limits::LIST_SCAN_ROWS_MAX`), and whether there are more: `Query::Copies`.
+///
+/// # Errors
+/// When the store fails.
+pub fn copies(
+    rows: &impl Read,
+    vendor: VendorId,
+    after: Option<CopyId>,
+    limit: usize,
+) -> Result<(Vec<(CopyId, CopyPlace)>, bool), StoreError> {
+    let limit = limit.min(LIST_SCAN_ROWS_MAX);
+    if limit == 0 {
+        return Ok((Vec::new(), false));
+    }
+    let mut range = KeyRange::prefix(&vendor.0.to_be_bytes());
+    if let Some(after) = after {
+        range = range.from(Bound::Excluded(keys::copy(vendor, after)));
+    }
+    let mut found: Vec<(Bytes, CopyPlace)> = rows.rows(Column::Copies, &range, limit + 1)?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let named = found.into_iter().map(|(key, place)| {
+        let name = keys::tail(&key)
+            .ok_or_else(|| StoreError::Inconsistent("a key of copies is too short".to_owned()))?;
+        Ok((CopyId::from_bytes(&name), place))
+    });
+    Ok((named.collect::<Result<_, StoreError>>()?, more))
 }
 
 /// All vendors with their room by device class: `Query::Vendors`.

@@ -50,6 +50,10 @@ pub fn answer(rows: &impl Read, query: &Query) -> Result<Answer, StoreError> {
                 .unwrap_or_default(),
         ),
         Query::UserObjects { user, after, limit } => user_objects(rows, *user, after.as_ref(), *limit)?,
+        Query::Copies { vendor, after, limit } => {
+            let (found, more) = fat::query::copies(rows, *vendor, *after, *limit)?;
+            Answer::Copies(found, more)
+        }
     })
 }
 

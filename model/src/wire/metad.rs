@@ -4,8 +4,10 @@
 use crate::cluster_time::ClusterTime;
 use crate::codec::versioned;
 use crate::command::{Reply, SessionCommand, UploadRef};
-use crate::fat::rows::{ChunkRow, ClassRow, InlineRow, LeaseRow, LeaseVendorRow, RoomRow, VendorRow};
-use crate::ids::{BucketId, ClusterId, Epoch, KekId, LeaseId, ManifestId, SessionId, UserId, VendorId};
+use crate::fat::rows::{
+    ChunkRow, ClassRow, CopyPlace, InlineRow, LeaseRow, LeaseVendorRow, RoomRow, VendorRow,
+};
+use crate::ids::{BucketId, ClusterId, CopyId, Epoch, KekId, LeaseId, ManifestId, SessionId, UserId, VendorId};
 use crate::namespace::rows::{
     AccessKeyRow, BucketRow, BucketUsageRow, Extent, LiveRow, PartRow, UploadRow, UserRow, VersionRow,
 };
@@ -226,6 +228,15 @@ pub enum Query {
         /// Most rows to look at.
         limit: usize,
     },
+    /// The copies that the FAT says a vendor holds, in the order of their names. Answers `Answer::Copies`.
+    Copies {
+        /// The vendor.
+        vendor: VendorId,
+        /// Copies after this one.
+        after: Option<CopyId>,
+        /// Most to answer.
+        limit: usize,
+    },
 }
 
 /// Which plaintext bytes of an object.
@@ -345,6 +356,8 @@ pub enum Answer {
     Usage(BucketUsageRow),
     /// (bucket name, key, version) of a user's objects, and where to go on.
     UserObjects(Vec<(String, String, VersionRow)>, Option<(String, String)>),
+    /// Copies with their places, and whether there are more.
+    Copies(Vec<(CopyId, CopyPlace)>, bool),
 }
 
 /// A version and where the wanted bytes are.
