@@ -5,8 +5,8 @@ use crate::cluster_time::ClusterTime;
 use crate::codec::Versioned;
 use crate::fat::keys;
 use crate::fat::rows::{
-    ClassRow, ClusterRow, CopyPlace, CountersRow, EraseOrderRow, InlineRow, LeaseRow, LeaseState, LeaseVendorRow,
-    ReleaseItem, RoomRow, SessionRow, SessionState, VendorRow,
+    ClassRow, ClusterRow, CopyPlace, CountersRow, EraseOrderRow, InlineRow, LeaseRow, LeaseState,
+    LeaseVendorRow, ReleaseItem, RoomRow, SessionRow, SessionState, VendorRow,
 };
 use crate::ids::{CopyId, Epoch, KekId, LeaseId, SessionId, VendorId};
 use crate::limits::{BACKLOG_COUNTED_MAX, LIST_SCAN_ROWS_MAX};

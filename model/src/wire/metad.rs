@@ -7,7 +7,9 @@ use crate::command::{Reply, SessionCommand, UploadRef};
 use crate::fat::rows::{
     ChunkRow, ClassRow, CopyPlace, InlineRow, LeaseRow, LeaseVendorRow, RoomRow, VendorRow,
 };
-use crate::ids::{BucketId, ClusterId, CopyId, Epoch, KekId, LeaseId, ManifestId, SessionId, UserId, VendorId};
+use crate::ids::{
+    BucketId, ClusterId, CopyId, Epoch, KekId, LeaseId, ManifestId, SessionId, UserId, VendorId,
+};
 use crate::namespace::rows::{
     AccessKeyRow, BucketRow, BucketUsageRow, Extent, LiveRow, PartRow, UploadRow, UserRow, VersionRow,
 };
