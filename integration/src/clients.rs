@@ -99,6 +99,14 @@ impl Client {
     pub fn output(&self, directory: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
         let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(directory);
+        // The surroundings' profiles, certificates and proxies are not part of the test.
+        let foreign = |name: &str| {
+            let upper = name.to_ascii_uppercase();
+            upper.starts_with("AWS_") || upper.starts_with("RCLONE_") || upper.ends_with("_PROXY")
+        };
+        for (name, _) in std::env::vars().filter(|(name, _)| foreign(name)) {
+            command.env_remove(name);
+        }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
             .output()

@@ -87,13 +87,20 @@ async fn the_aws_cli_stores_a_source_tree_and_gives_it_back() -> anyhow::Result<
     assert_same_trees(&sources, &back)?;
 
     assert_eq!(
-        run(&["s3", "sync", "sources", "s3://cellar/tree"])?,
+        run(&["s3", "sync", "--no-progress", "sources", "s3://cellar/tree"])?,
         "",
         "nothing changed, so nothing is copied"
     );
     std::fs::write(sources.join("README.md"), "changed\n")?;
     std::fs::remove_file(sources.join("Cargo.toml"))?;
-    let changes = run(&["s3", "sync", "--delete", "sources", "s3://cellar/tree"])?;
+    let changes = run(&[
+        "s3",
+        "sync",
+        "--no-progress",
+        "--delete",
+        "sources",
+        "s3://cellar/tree",
+    ])?;
     assert_eq!(
         changes.lines().filter(|line| line.starts_with("upload:")).count(),
         1,
