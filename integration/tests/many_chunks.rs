@@ -65,7 +65,7 @@ async fn measure_puts_during(
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_an_object_of_many_chunks_is_quick_and_disturbs_nobody() -> anyhow::Result<()> {
     let seed = seed::announce("deleting_an_object_of_many_chunks_is_quick_and_disturbs_nobody");
-    // 10,000 in the long run; a CI machine's disk and time allow fewer.
+    // 10,000 before a release; fewer show the same in less time.
     let chunks = seed::number_from_env("ULLAGE_TEST_CHUNKS", 1_000);
     let standalone = Standalone::start(Options::single()).await?;
     let (s3, admin) = (standalone.s3()?, Admin::of(&standalone)?);
