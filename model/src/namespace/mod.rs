@@ -17,3 +17,6 @@ pub mod rows;
 pub mod upload;
 pub mod user;
 pub mod version;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Buckets.
+
+use super::world::{ROOT, World};
+use crate::cluster_time::WallTime;
+use crate::command::{Reply, SessionCommand};
+use crate::ids::UserId;
+use crate::namespace::rows::ROOT_USER;
+use crate::rejection::Rejection;
+use crate::store::Column;
+use crate::wire::metad::{Answer, Query};
+
+fn create(name: &str) -> SessionCommand {
+    SessionCommand::CreateBucket {
+        actor: ROOT,
+        name: name.to_owned(),
+        region: "us-east-1".to_owned(),
+        now: WallTime(1),
+    }
+}
+
+fn delete(world: &World) -> SessionCommand {
+    SessionCommand::DeleteBucket {
+        actor: ROOT,
+        bucket: world.bucket,
+    }
+}
+
+#[test]
+fn a_name_is_taken_until_its_bucket_is_deleted_and_never_leads_to_the_old_one() {
+    let mut world = World::new();
+    let old = world.bucket;
+    let exists = Rejection::BucketExists {
+        bucket: old.bucket,
+        creator: ROOT_USER,
+    };
+    assert_eq!(world.refused(create("first")), exists);
+    let command = delete(&world);
+    world.done(command.clone());
+    assert_eq!(world.refused(command), Rejection::NoSuchBucket);
+    assert_eq!(world.count(Column::Buckets), 0);
+    let new = world.make_bucket("first");
+    assert_ne!(new.bucket, old.bucket);
+    let stale = world.finalize("key", 1, crate::command::Body::Empty);
+    assert_eq!(
+        world.refused(SessionCommand::FinalizeObject(stale)),
+        Rejection::NoSuchBucket
+    );
+}
+
+#[test]
+fn a_bucket_with_objects_or_open_uploads_is_not_deleted() {
+    let mut world = World::new();
+    world.make_bucket("second");
+    world.put("key", 1, 10);
+    let command = delete(&world);
+    assert_eq!(world.refused(command.clone()), Rejection::BucketNotEmpty);
+    world.delete("key");
+    let upload = world.upload("key");
+    assert_eq!(world.refused(command.clone()), Rejection::BucketNotEmpty);
+    let part = world.part("key", upload, 1, 1, 10);
+    world.complete("key", upload, &[part], 2);
+    assert_eq!(world.refused(command.clone()), Rejection::BucketNotEmpty);
+    world.delete("key");
+    let upload = world.upload("key");
+    let abort = world.abort("key", upload);
+    world.done(abort);
+    let mut stale = command.clone();
+    if let SessionCommand::DeleteBucket { bucket, .. } = &mut stale {
+        bucket.settings_version += 1;
+    }
+    assert_eq!(world.refused(stale), Rejection::StaleSettings);
+    world.done(command);
+    world.drain();
+    world.assert_nothing_stored();
+}
+
+#[test]
+fn names_are_bounded_and_buckets_are_counted() {
+    let mut world = World::new();
+    for name in ["", &"b".repeat(64)] {
+        assert!(matches!(world.refused(create(name)), Rejection::Invalid(_)));
+    }
+    let count = crate::namespace::keys::bucket_count(ROOT_USER);
+    let full = crate::limits::BUCKETS_PER_USER.to_be_bytes().to_vec();
+    world.checked = false;
+    world.rows.apply([crate::store::Change {
+        column: Column::Buckets,
+        key: count,
+        value: Some(full.into()),
+    }]);
+    assert_eq!(world.refused(create("another")), Rejection::TooManyBuckets);
+}
+
+#[test]
+fn buckets_are_listed_by_name_in_pages() {
+    let mut world = World::new();
+    for name in ["b", "a", "ab", "c"] {
+        world.make_bucket(name);
+    }
+    let names = |prefix: &str, after: Option<&str>, limit| {
+        let query = Query::Buckets {
+            prefix: prefix.to_owned(),
+            after: after.map(str::to_owned),
+            limit,
+        };
+        match world.ask(&query) {
+            Answer::Buckets(rows, more) => (rows.into_iter().map(|row| row.name).collect::<Vec<_>>(), more),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        names("", None, 9),
+        (
+            vec!["a", "ab", "b", "c", "first"]
+                .into_iter()
+                .map(String::from)
+                .collect(),
+            false
+        )
+    );
+    assert_eq!(
+        names("", Some("ab"), 2),
+        (vec!["b".to_owned(), "c".to_owned()], true)
+    );
+    assert_eq!(
+        names("a", None, 2),
+        (vec!["a".to_owned(), "ab".to_owned()], false)
+    );
+    assert_eq!(names("b", Some("a"), 2), (vec!["b".to_owned()], false));
+    assert_eq!(names("b", Some("z"), 2), (Vec::new(), false));
+    assert_eq!(names("", None, 0), (Vec::new(), false));
+}
+
+#[test]
+fn the_objects_of_a_user_are_found_bucket_by_bucket() {
+    let mut world = World::new();
+    world.put("a", 1, 0);
+    world.put("b", 2, 10);
+    world.make_bucket("empty");
+    world.bucket = world.make_bucket("zebra");
+    world.put("c", 3, 0);
+    for limit in 1..9 {
+        let mut found = Vec::new();
+        let mut after = None;
+        for _ in 0..20 {
+            let query = Query::UserObjects {
+                user: ROOT_USER,
+                after,
+                limit,
+            };
+            let Answer::UserObjects(page, next) = world.ask(&query) else {
+                panic!()
+            };
+            found.extend(page.into_iter().map(|(bucket, key, _)| format!("{bucket}/{key}")));
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, ["first/a", "first/b", "zebra/c"], "limit {limit}");
+    }
+    let nobody = Query::UserObjects {
+        user: UserId(9),
+        after: None,
+        limit: 9,
+    };
+    assert_eq!(world.ask(&nobody), Answer::UserObjects(Vec::new(), None));
+    assert!(matches!(world.submit(create("last")), Reply::Bucket(_)));
+}

@@ -1,0 +1,12 @@
+//! Tests of the namespace, all through `decide`: each command is followed by a check of every invariant.
+
+mod bounds;
+mod buckets;
+mod listing;
+mod location;
+mod objects;
+mod reference_model;
+mod releases;
+mod uploads;
+mod users;
+mod world;
