@@ -1,0 +1,14 @@
+//! Transitions of the FAT and of sessions, one file per area: what each changes, and what it refuses.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cluster;
+mod leases;
+mod placement;
+mod release;
+mod sessions;
+mod settling;
+mod vendors;
