@@ -146,7 +146,13 @@ impl WriteCondition {
         }
     }
 
-    /// What to answer when it does not: S3 says NoSuchKey for an If-Match on
+    /// What to answer when a delete's condition does not hold, which is a
+    /// PreconditionFailed also where there is no object.
+    pub fn delete_refusal(&self) -> S3Error {
+        S3Error::precondition("If-Match")
+    }
+
+    /// What to answer when a write's condition does not hold: S3 says NoSuchKey for an If-Match on
     /// nothing, else PreconditionFailed.
     pub fn refusal(&self, exists: bool) -> S3Error {
         match self {
@@ -263,6 +269,8 @@ mod tests {
         assert!(a().holds(Some(&same)) && !a().holds(Some(&other)) && !a().holds(None));
         assert!(WriteCondition::IfAbsent.holds(None) && !WriteCondition::IfAbsent.holds(Some(&same)));
         assert_eq!(a().refusal(false).code(), ErrorCode::NoSuchKey);
+        assert_eq!(a().refusal(true).code(), ErrorCode::PreconditionFailed);
+        assert_eq!(a().delete_refusal().code(), ErrorCode::PreconditionFailed);
     }
 
     #[test]
