@@ -196,6 +196,12 @@ impl Agent {
         self.ready.load(Ordering::Acquire)
     }
 
+    /// Bytes of chunks being received or waiting to be written.
+    #[must_use]
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.in_flight_bytes.load(Ordering::Relaxed)
+    }
+
     /// Asks for a heartbeat now.
     pub fn kick(&self) {
         self.report.notify_one();

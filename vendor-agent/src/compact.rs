@@ -142,7 +142,10 @@ impl Keeper {
         while !self.stopping.load(Ordering::Relaxed) {
             let rows = self.fat.segment_rows(self.device.id());
             let segments = self.device.segments();
-            for info in segments.iter().filter(|info| info.sealed && !memory.pinned.contains(&info.segment)) {
+            for info in segments.iter().filter(|info| info.sealed) {
+                if memory.pinned.contains(&info.segment) {
+                    continue;
+                }
                 let row = rows.get(&info.segment).copied().unwrap_or_default();
                 if row.live == 0 && row.control == 0 && self.is_indexed(info.segment)? {
                     self.remove(memory, info.segment)?;

@@ -11,11 +11,11 @@ use crate::receipts::Signer;
 use crate::sync::{Shared, lock};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use tokio::sync::Notify;
 use ullage_model::ids::DeviceId;
-use ullage_model::limits::SEGMENTS_IN_HAND;
+use ullage_model::limits::{DEVICE_BYTES_MAX, SEGMENTS_IN_HAND};
 use ullage_model::wire::agent::{DeviceReport, DeviceState};
 
 /// One in this many bytes of a device is not offered: the index needs room too.
@@ -63,7 +63,8 @@ pub struct ToStart {
 
 /// What ties lanes and keepers to each other and to the agent.
 struct Links {
-    keepers: OnceLock<BTreeMap<DeviceId, Arc<Keeper>>>,
+    /// Weak, because keepers hold this.
+    keepers: OnceLock<BTreeMap<DeviceId, Weak<Keeper>>>,
     devices: BTreeMap<DeviceId, Arc<dyn Device>>,
     signer: Arc<Signer>,
     report: Arc<Notify>,
@@ -82,7 +83,9 @@ impl LaneListener for Links {
                 .filter(|(home, _)| home == device)
                 .map(|(_, location)| *location)
                 .collect();
-            if !own.is_empty() {
+            if !own.is_empty()
+                && let Some(keeper) = keeper.upgrade()
+            {
                 keeper.died(own);
             }
         }
@@ -90,7 +93,7 @@ impl LaneListener for Links {
 
     fn failed(&self, device: DeviceId) {
         self.report.notify_one();
-        if let Some(keeper) = self.keepers.get().and_then(|keepers| keepers.get(&device)) {
+        if let Some(keeper) = self.keepers.get().and_then(|keepers| keepers.get(&device)?.upgrade()) {
             keeper.kick();
         }
     }
@@ -154,7 +157,7 @@ impl Devices {
                 Arc::clone(&links) as Arc<dyn SegmentsExist>,
                 parts.compact_rate,
             ));
-            keepers.insert(start.id, Arc::clone(&keeper));
+            keepers.insert(start.id, Arc::downgrade(&keeper));
             let runner = Arc::clone(&keeper);
             let name = format!("keeper-{}", start.id.0);
             let thread = std::thread::Builder::new()
@@ -178,14 +181,8 @@ impl Devices {
             threads: Shared::new(threads),
             fat: parts.fat,
         };
-        devices.reports();
+        devices.look();
         Ok(devices)
-    }
-
-    /// The devices in order of their ids.
-    #[must_use]
-    pub fn slots(&self) -> &[Slot] {
-        &self.slots
     }
 
     /// The device `id`, if it was opened.
@@ -198,14 +195,14 @@ impl Devices {
             .ok_or_else(|| DeviceError::Gone { device: id, reason: "it could not be opened".to_owned() })
     }
 
-    /// Devices that take `bytes` more now, best first: fewest bytes waiting, then in turn.
+    /// Devices of a class that take `bytes` more now, best first: fewest bytes waiting, then in turn.
     #[must_use]
-    pub fn choose(&self, bytes: u64, without: &[DeviceId]) -> Vec<DeviceId> {
+    pub fn choose(&self, class: &str, bytes: u64, without: &[DeviceId]) -> Vec<DeviceId> {
         let spaces = lock(&self.spaces);
         let mut fit: Vec<(u64, DeviceId)> = self
             .slots
             .iter()
-            .filter(|slot| !without.contains(&slot.id))
+            .filter(|slot| slot.class == class && !without.contains(&slot.id))
             .filter_map(|slot| {
                 let opened = slot.opened.as_ref()?;
                 let space = spaces.get(&slot.id)?;
@@ -239,7 +236,8 @@ impl Devices {
 
     fn offered(&self, opened: &Opened, space: &Space) -> u64 {
         let in_hand = SEGMENTS_IN_HAND * opened.device.segment_bytes();
-        space.capacity.saturating_sub(in_hand).saturating_sub(space.capacity / INDEX_SHARE)
+        let offered = space.capacity.saturating_sub(in_hand).saturating_sub(space.capacity / INDEX_SHARE);
+        offered.min(DEVICE_BYTES_MAX)
     }
 
     /// Bytes that records may still take, when `sharers` devices draw on the same file system.
@@ -254,14 +252,20 @@ impl Devices {
     }
 
     /// Looks at every device now.
-    #[must_use]
-    pub fn reports(&self) -> Vec<DeviceReport> {
+    fn look(&self) -> BTreeMap<DeviceId, Space> {
         let fresh: BTreeMap<DeviceId, Space> = self
             .slots
             .iter()
             .filter_map(|slot| Some((slot.id, slot.opened.as_ref()?.device.space())))
             .collect();
         *lock(&self.spaces) = fresh.clone();
+        fresh
+    }
+
+    /// Looks at every device now and says how each is.
+    #[must_use]
+    pub fn reports(&self) -> Vec<DeviceReport> {
+        let fresh = self.look();
         self.slots
             .iter()
             .map(|slot| {

@@ -135,20 +135,17 @@ impl Agent {
 }
 
 /// Why a window did not come.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 enum WindowError {
     /// The device did not read.
-    Device(DeviceError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A frame does not verify.
+    #[error("a frame does not verify")]
     Damaged,
     /// The process is stopping.
+    #[error("the process is stopping")]
     Stopped,
-}
-
-impl From<DeviceError> for WindowError {
-    fn from(error: DeviceError) -> Self {
-        Self::Device(error)
-    }
 }
 
 impl Reading {
@@ -182,7 +179,7 @@ impl Reading {
                     // Compaction may have moved it, an erase order may have removed it.
                     self.entry = self.agent.here(self.copy).await?;
                     if self.window() == Some(window) {
-                        tracing::warn!(copy = %self.copy, frame = window.first_frame, device = %window.device, ?error, "copy cannot be read");
+                        tracing::warn!(copy = %self.copy, frame = window.first_frame, device = %window.device, %error, "copy cannot be read");
                         let lost = !matches!(error, WindowError::Damaged);
                         self.agent.note_damaged(self.copy, lost);
                         return Err(ChunkRefusal::CopyDamaged(self.copy));

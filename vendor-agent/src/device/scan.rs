@@ -2,7 +2,7 @@
 //! skipped by looking for the next header. What a record means is not decided here.
 
 use super::record::{
-    HEADER_BYTES, Header, KIND_CLOSED, KIND_ERASED, KIND_KEPT, KIND_PIECE, MAGIC, RECORD_ALIGN, is_aligned,
+    HEADER_BYTES, Header, KIND_CLOSED, KIND_ERASED, KIND_KEPT, KIND_PIECE, MAGIC, RECORD_ALIGN,
     parse_control, place, verify_payload,
 };
 use super::record::{ClosedState, ErasedItem, PieceHeader};

@@ -45,19 +45,6 @@ pub(super) fn create(path: &Path, bytes: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// Writes zeroes over the allocated bytes of `file` and syncs them: overwriting written blocks later costs
-/// no change of the file system's own tables.
-pub(super) fn fill(file: &File, bytes: u64) -> io::Result<()> {
-    let zeroes = vec![0; 1024 * 1024];
-    let mut at = 0;
-    while at < bytes {
-        let step = zeroes.len().min(usize::try_from(bytes - at).unwrap_or(usize::MAX));
-        file.write_all_at(&zeroes[..step], at)?;
-        at += step as u64;
-    }
-    file.sync_all()
-}
-
 /// Bytes `file` occupies on its medium.
 pub(super) fn allocated(file: &File) -> io::Result<u64> {
     Ok(file.metadata()?.blocks() * 512)

@@ -28,6 +28,8 @@ struct Admitted {
     header: ChunkHeader,
     me: VendorId,
     copy: CopyId,
+    /// Pieces go to devices of this class.
+    device_class: String,
     /// Pieces it will be cut into.
     pieces: u32,
     admission: Admission,
@@ -117,7 +119,7 @@ impl Agent {
             return Err(bad("its length is out of bounds"));
         }
         let body = self.grants.check(&hop.grant, &context)?;
-        let GrantAction::Write { lease, bytes: cap } = body.action else {
+        let GrantAction::Write { lease, device_class, bytes: cap } = body.action else {
             return Err(ChunkRefusal::Grant("it allows no writing".to_owned()));
         };
         if lease != hop.lease {
@@ -132,7 +134,7 @@ impl Agent {
         let room = units::room(header.plaintext_bytes, pieces);
         let admission = self.leases.admit(copy, room, cap)?;
         let memory = self.take_memory(units::stored_bytes(header.plaintext_bytes))?;
-        Ok(Admitted { me: context.vendor, copy, pieces, admission, memory, header })
+        Ok(Admitted { me: context.vendor, copy, device_class, pieces, admission, memory, header })
     }
 
     /// Room used under a lease that this process has not seen yet.

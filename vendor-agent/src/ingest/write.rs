@@ -77,7 +77,7 @@ pub(super) async fn write(
     let mut todo: Vec<usize> = (0..pieces.len()).collect();
     let mut failed: Vec<PieceFailure> = Vec::new();
     loop {
-        let placed = place(agent, &pieces, &todo, &receipt, &failed);
+        let placed = place(agent, &admitted.device_class, &pieces, &todo, &receipt, &failed);
         let Ok(placed) = placed else {
             abandon(agent, admitted, todo.len() < pieces.len()).await;
             return Err(refusal(&pieces, failed));
@@ -128,6 +128,7 @@ fn submit(agent: &Agent, copy_write: &Arc<CopyWrite>, piece: &Piece, index: usiz
 /// of its pieces yet is preferred.
 fn place(
     agent: &Agent,
+    device_class: &str,
     pieces: &[Piece],
     todo: &[usize],
     receipt: &Receipt,
@@ -135,7 +136,7 @@ fn place(
 ) -> Result<Vec<(usize, DeviceId)>, ()> {
     let without: Vec<DeviceId> = failed.iter().map(|failure| failure.device).collect();
     let largest = todo.iter().map(|piece| piece_room(&pieces[*piece])).max().unwrap_or(0);
-    let usable = agent.devices.choose(largest, &without);
+    let usable = agent.devices.choose(device_class, largest, &without);
     let taken: Vec<DeviceId> = (0..pieces.len())
         .filter(|piece| !todo.contains(piece))
         .map(|piece| receipt.pieces[piece].device)
