@@ -345,6 +345,12 @@ fn open_devices(config: &Config, data_dir: &mut DataDir) -> Result<Vec<ToStart>,
     let mut devices = Vec::new();
     for device in &config.device {
         let (id, is_new) = data_dir.device_id(&device.path)?;
+        if devices.iter().any(|known: &ToStart| known.id == id) {
+            return Err(AgentError::Foreign {
+                path: device.path.clone(),
+                reason: format!("it is {id}, and so is another path of the configuration"),
+            });
+        }
         let marker = DeviceMarker { format: data_dir::FORMAT, device: id, vendor_key: vendor_key.clone() };
         let capacity = match device.capacity {
             0 => whole_file_system(&device.path)?,

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `ullage-vendor-agent` | marker: JSON with `format`, and, once registered, `cluster` and `vendor` |
 //! | `key` | the vendor's Ed25519 secret key, 32 bytes as hex, mode 0600 |
-//! | `devices` | JSON: the path of each device id ever seen, in order of their ids |
+//! | `devices` | JSON: the path at which each device was last seen, in order of their ids |
 //! | `lock` | locked (flock) while an agent runs |
 //! | `index/` | the local FAT's index; may be deleted while no agent runs |
 //!
@@ -21,6 +21,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use ullage_model::ids::{ClusterId, DeviceId, VendorId};
+use ullage_model::limits::DEVICES_PER_VENDOR;
 
 /// The format level this build writes; it refuses greater ones.
 pub const FORMAT: u32 = 1;
@@ -138,19 +139,33 @@ impl DataDir {
         }
     }
 
-    /// The id of the device at `path`: the one it had before, or the next. The second value says whether it
-    /// is new.
+    /// The id of the device at `path`: what its marker says (a directory may have been moved), else the one
+    /// it had there before, else the next. The second value says whether it is new.
     ///
     /// # Errors
-    /// When the list cannot be written.
+    /// When the marker cannot be read.
     pub fn device_id(&mut self, path: &Path) -> Result<(DeviceId, bool), AgentError> {
-        let index = match self.devices.iter().position(|known| known == path) {
-            Some(index) => {
-                // A device that was named but never finished has no marker anywhere and no data.
-                return Ok((DeviceId(u32::try_from(index).unwrap_or(u32::MAX)), false));
+        let vendor_key = hex_of(self.key.verifying_key().as_bytes());
+        if let Some(marker) = read_json::<DeviceMarker>(&path.join(DEVICE_MARKER))?
+            && marker.vendor_key == vendor_key
+        {
+            let index = marker.device.0 as usize;
+            if index >= DEVICES_PER_VENDOR {
+                return Err(AgentError::Foreign {
+                    path: path.to_owned(),
+                    reason: format!("{} is out of bounds", marker.device),
+                });
             }
-            None => self.devices.len(),
-        };
+            while self.devices.len() <= index {
+                self.devices.push(PathBuf::new());
+            }
+            path.clone_into(&mut self.devices[index]);
+            return Ok((marker.device, false));
+        }
+        if let Some(index) = self.devices.iter().position(|known| known == path) {
+            return Ok((DeviceId(u32::try_from(index).unwrap_or(u32::MAX)), false));
+        }
+        let index = self.devices.len();
         self.devices.push(path.to_owned());
         Ok((DeviceId(u32::try_from(index).unwrap_or(u32::MAX)), true))
     }
