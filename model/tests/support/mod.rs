@@ -33,6 +33,8 @@ pub struct World {
     pub rows: Memory,
     /// Log index of the last command.
     pub index: u64,
+    /// Every command decided, as it travelled.
+    pub log: Vec<(At, Bytes)>,
     sequences: BTreeMap<SessionId, u64>,
     /// Whether every command is followed by a walk over the whole table.
     pub unchecked: bool,
@@ -130,10 +132,21 @@ impl World {
             );
         }
         self.rows.apply(decision.changes);
+        self.log.push((at, encoded));
         if !self.unchecked {
             self.check(command);
         }
         decision.reply
+    }
+
+    /// What another replica has that applies the same log.
+    pub fn replayed(&self) -> Memory {
+        let mut rows = Memory::default();
+        for (at, encoded) in &self.log {
+            let decision = decide(&rows, *at, &decode::<Command>(encoded).unwrap()).unwrap();
+            rows.apply(decision.changes);
+        }
+        rows
     }
 
     fn check(&self, after: &Command) {

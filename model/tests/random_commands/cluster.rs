@@ -1,0 +1,791 @@
+//! Acts on actions: gateways that send before they commit, a leader, vendors; and what must hold of FAT and
+//! vendors together.
+
+use crate::Action;
+use crate::agents::Agent;
+use crate::support::{HDD, STANDARD, World, allocate, blob, chunk, class, device, sealed};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use ullage_model::cluster_time::WallTime;
+use ullage_model::command::{
+    Actor, Body, BucketRef, Command, Conditions, FinalizeObject, Reply, SessionCommand,
+};
+use ullage_model::fat::placement::{Choice, VendorLoad, choose_rows};
+use ullage_model::fat::query;
+use ullage_model::fat::rows::{ChunkRow, CopyState, LeaseState, SessionState, VendorState};
+use ullage_model::ids::{BucketId, KekId, LeaseId, SessionId, VendorId};
+use ullage_model::limits::{CHUNK_BYTES_MIN, LEASE_MS, OUTCOME_KEPT_MS};
+use ullage_model::namespace::keys;
+use ullage_model::namespace::rows::{BucketRow, Etag, Metadata, ROOT_USER, WrappedKey};
+use ullage_model::rejection::Rejection;
+use ullage_model::step::{ReadRows, decode_row};
+use ullage_model::store::{Column, Direction, KeyRange, Read};
+use ullage_model::units::{room, stored_bytes};
+
+const VENDORS: [(&str, &str); 4] = [("a", "x"), ("b", "x"), ("c", "y"), ("d", "z")];
+const CAPACITY: u64 = 5 << 20;
+const SESSIONS: usize = 3;
+const KEYS: u8 = 5;
+const ROOT: Actor = Actor {
+    user: ROOT_USER,
+    settings_version: 0,
+};
+
+/// A gateway: what it knows of its leases, and the blob it is building.
+#[derive(Debug)]
+struct Gateway {
+    session: SessionId,
+    silent: bool,
+    /// (lease, vendor) → (granted, sent), in bytes of room.
+    grants: BTreeMap<(LeaseId, VendorId), (u64, u64)>,
+    chunks: u32,
+    blobs: u64,
+    /// Chunks and bytes committed of the blob being built.
+    building: (u32, u64),
+}
+
+/// The whole.
+pub struct Cluster {
+    world: World,
+    agents: Vec<Agent>,
+    gateways: Vec<Gateway>,
+    bucket: BucketRef,
+    decided: Vec<(Command, Reply)>,
+}
+
+fn pick<T>(items: &[T], number: u8) -> Option<usize> {
+    usize::from(number).checked_rem(items.len())
+}
+
+fn wrapped_key() -> WrappedKey {
+    WrappedKey {
+        kek: KekId(1),
+        bytes: sealed(32),
+    }
+}
+
+impl Cluster {
+    pub fn new(copies: u32, zones: u32) -> Self {
+        let mut world = World::with_class(class(copies, zones));
+        let agents = VENDORS.map(|(name, zone)| Agent::new(world.vendor(name, zone, CAPACITY), CAPACITY));
+        let session = world.session();
+        let create = SessionCommand::CreateBucket {
+            actor: ROOT,
+            name: "bucket".to_owned(),
+            region: "here".to_owned(),
+            now: WallTime(0),
+        };
+        let bucket = BucketRef {
+            bucket: BucketId(0),
+            settings_version: 0,
+        };
+        let (gateways, decided) = (Vec::new(), Vec::new());
+        let mut cluster = Self {
+            world,
+            agents: agents.into(),
+            gateways,
+            bucket,
+            decided,
+        };
+        cluster.add_gateway(session);
+        let Reply::Bucket(bucket) = cluster.submit(0, create) else {
+            panic!("no bucket")
+        };
+        let row: Option<BucketRow> = cluster
+            .world
+            .rows
+            .row(Column::Buckets, &keys::bucket(bucket))
+            .unwrap();
+        cluster.bucket = BucketRef {
+            bucket,
+            settings_version: row.unwrap().settings_version,
+        };
+        cluster
+    }
+
+    fn add_gateway(&mut self, session: SessionId) {
+        self.gateways.push(Gateway {
+            session,
+            silent: false,
+            grants: BTreeMap::new(),
+            chunks: 0,
+            blobs: 0,
+            building: (0, 0),
+        });
+    }
+
+    /// Does one action.
+    pub fn act(&mut self, action: &Action) {
+        match *action {
+            Action::OpenSession if self.gateways.len() < SESSIONS => {
+                let session = self.world.session();
+                self.add_gateway(session);
+            }
+            Action::OpenSession => {}
+            Action::Tick { ms } => self.tick(ms),
+            Action::Drain => {
+                assert!(matches!(
+                    self.world.decide(&Command::DrainReleases),
+                    Reply::Progress { .. }
+                ));
+            }
+            Action::Vendor {
+                vendor,
+                closes,
+                erases,
+            } => {
+                let at = pick(&self.agents, vendor).unwrap();
+                self.agents[at].work(&mut self.world, closes.into(), erases.into());
+            }
+            Action::Damage { vendor, copy } => {
+                let at = pick(&self.agents, vendor).unwrap();
+                self.agents[at].lose(&mut self.world, copy);
+            }
+            Action::Devices { vendor, capacity } => self.devices(vendor, capacity),
+            Action::VendorState { vendor, state } => {
+                let vendor = self.agents[pick(&self.agents, vendor).unwrap()].vendor;
+                let states = [VendorState::Healthy, VendorState::Stale, VendorState::Dead];
+                let state = states[pick(&states, state).unwrap()];
+                assert_eq!(
+                    self.world.decide(&Command::SetVendorState { vendor, state }),
+                    Reply::Done
+                );
+            }
+            Action::SetClass { copies } => {
+                let command = Command::SetClass(class(copies.into(), 0));
+                assert_eq!(self.world.decide(&command), Reply::Done);
+            }
+            Action::Repeat { back } => self.repeat(back),
+            ref action => self.act_for_gateway(action),
+        }
+    }
+
+    fn act_for_gateway(&mut self, action: &Action) {
+        let gateway = |number: u8| pick(&self.gateways, number).unwrap();
+        match *action {
+            Action::LoseGateway {
+                gateway: number,
+                silently,
+            } => self.lose_gateway(gateway(number), silently),
+            Action::Renew {
+                gateway: number,
+                acknowledge,
+            } => self.renew(gateway(number), acknowledge),
+            Action::Abandon { gateway: number } => self.abandon(gateway(number)),
+            Action::Resolve {
+                gateway: number,
+                ahead,
+                back,
+            } => self.resolve(gateway(number), ahead, back),
+            Action::Choose {
+                gateway: number,
+                bytes,
+                least,
+            } => self.choose(gateway(number), bytes, least),
+            Action::Allocate {
+                gateway: number,
+                vendors,
+                bytes,
+            } => {
+                let named = self.masked(vendors);
+                self.allocate(gateway(number), allocate(&named, bytes));
+            }
+            Action::RenewLease {
+                gateway: number,
+                lease,
+                duration_ms,
+            } => {
+                let command = |lease| SessionCommand::RenewLease { lease, duration_ms };
+                self.with_lease(gateway(number), lease, command);
+            }
+            Action::Return {
+                gateway: number,
+                lease,
+            } => {
+                self.with_lease(gateway(number), lease, |lease| SessionCommand::ReturnLease {
+                    lease,
+                });
+            }
+            Action::Shrink {
+                gateway: number,
+                lease,
+                vendor,
+                bytes,
+            } => {
+                self.shrink(gateway(number), (lease, vendor), bytes);
+            }
+            Action::Recall {
+                gateway: number,
+                lease,
+            } => {
+                if let Some(lease) = self.lease_of(gateway(number), lease) {
+                    assert_eq!(self.world.decide(&Command::RecallLease { lease }), Reply::Done);
+                }
+            }
+            Action::Expire {
+                gateway: number,
+                lease,
+            } => {
+                if let Some(lease) = self.lease_of(gateway(number), lease) {
+                    self.world.decide(&Command::ExpireLease { lease });
+                }
+            }
+            Action::Stray {
+                gateway: number,
+                lease,
+                vendors,
+                bytes,
+            } => {
+                self.send(gateway(number), (lease, vendors), bytes.min(CHUNK_BYTES_MIN));
+            }
+            Action::Slice {
+                gateway: number,
+                lease,
+                vendors,
+                chunks,
+            } => {
+                self.slice(gateway(number), (lease, vendors), chunks);
+            }
+            Action::AbandonBlob { gateway: number } => self.abandon_blob(gateway(number)),
+            Action::Finalize {
+                gateway: number,
+                lease,
+                vendors,
+                bytes,
+                key,
+            } => {
+                self.finalize(gateway(number), (lease, vendors), bytes, key);
+            }
+            Action::Inline {
+                gateway: number,
+                bytes,
+                key,
+            } => self.inline(gateway(number), bytes.into(), key),
+            Action::Delete { gateway: number, key } => self.delete(gateway(number), key),
+            ref other => panic!("{other:?} is nobody's"),
+        }
+    }
+
+    /// Vendors hold every good copy, and never more bytes than they offered.
+    pub fn check(&self) {
+        for agent in &self.agents {
+            let (least, most) = agent.offered;
+            if least == most {
+                assert!(
+                    agent.stored() <= most,
+                    "{} holds {} of {most}",
+                    agent.vendor,
+                    agent.stored()
+                );
+            }
+        }
+        let all = KeyRange::all();
+        let check = &mut |_: &[u8], value: &[u8]| {
+            let chunk: ChunkRow = decode_row(Column::Chunks, value).unwrap();
+            for copy in chunk.copies.iter().filter(|copy| copy.state == CopyState::Good) {
+                let agent = self
+                    .agents
+                    .iter()
+                    .find(|agent| agent.vendor == copy.vendor)
+                    .unwrap();
+                let name = chunk.copy_id(copy);
+                assert!(agent.copies.contains_key(&name), "{} lost {name}", agent.vendor);
+            }
+            ControlFlow::Continue(())
+        };
+        self.world
+            .rows
+            .scan(Column::Chunks, &all, Direction::Forward, check)
+            .unwrap();
+    }
+
+    /// Ends every session and lets everybody finish: all room is free but that of live objects, and FAT and
+    /// vendors agree copy by copy. Then deletes the objects: nothing is left at all.
+    pub fn close_everything(mut self) {
+        let undertaker = self.world.session();
+        let sessions = query::sessions(&self.world.rows).unwrap();
+        for session in sessions
+            .into_iter()
+            .map(|row| row.session)
+            .filter(|id| *id != undertaker)
+        {
+            assert_eq!(self.world.decide(&Command::EndSession { session }), Reply::Done);
+            self.world.abandon(session);
+        }
+        self.settle_down();
+        for agent in &self.agents {
+            let room = self.world.room(agent.vendor);
+            assert_eq!((room.leased, room.erasing), (0, 0), "{}", agent.vendor);
+            let known = self.copies_of(agent.vendor);
+            let held = agent.copies.keys().all(|copy| known.contains_key(copy));
+            assert!(held, "{} holds what the FAT does not know", agent.vendor);
+        }
+        for key in 0..KEYS {
+            let reply = self.world.submit(undertaker, self.deletion(key));
+            assert!(matches!(reply, Reply::Deleted { .. }), "{reply:?}");
+        }
+        self.settle_down();
+        self.everything_is_free(undertaker);
+        self.nothing_is_left(undertaker);
+        assert!(
+            self.world.replayed() == self.world.rows,
+            "another replica differs"
+        );
+    }
+
+    fn settle_down(&mut self) {
+        self.world.drain();
+        for agent in &mut self.agents {
+            while agent.work(&mut self.world, usize::MAX, 100) {}
+        }
+        self.check();
+    }
+
+    /// All that is offered can be locked: nothing is falsely full.
+    fn everything_is_free(&mut self, session: SessionId) {
+        self.act(&Action::SetClass { copies: 1 });
+        for at in 0..self.agents.len() {
+            let (vendor, state) = (self.agents[at].vendor, VendorState::Healthy);
+            assert_eq!(
+                self.world.decide(&Command::SetVendorState { vendor, state }),
+                Reply::Done
+            );
+            let room = self.world.room(vendor);
+            assert_eq!((room.leased, room.used, room.erasing), (0, 0, 0));
+            if room.capacity > 0 {
+                let lease = self.world.lease(session, &[vendor], room.capacity);
+                let give_back = SessionCommand::ReturnLease { lease };
+                assert_eq!(self.world.submit(session, give_back), Reply::Done);
+                self.world.confirm_all(vendor);
+            }
+        }
+    }
+
+    fn nothing_is_left(&mut self, last: SessionId) {
+        assert_eq!(
+            self.world.decide(&Command::EndSession { session: last }),
+            Reply::Done
+        );
+        self.world.abandon(last);
+        for _ in 0..20 {
+            self.world.pass(OUTCOME_KEPT_MS);
+        }
+        let gone = [
+            Column::Leases,
+            Column::EraseOrders,
+            Column::Copies,
+            Column::Chunks,
+            Column::Blobs,
+            Column::Releases,
+            Column::Live,
+            Column::Versions,
+            Column::Inline,
+            Column::Sessions,
+            Column::Outcomes,
+        ];
+        for column in gone {
+            let mut left = 0;
+            let count = &mut |_: &[u8], _: &[u8]| {
+                left += 1;
+                ControlFlow::Continue(())
+            };
+            self.world
+                .rows
+                .scan(column, &KeyRange::all(), Direction::Forward, count)
+                .unwrap();
+            assert_eq!(left, 0, "rows left in {}", column.name());
+        }
+        assert_eq!(query::inline(&self.world.rows).unwrap().used_bytes, 0);
+    }
+
+    fn copies_of(&self, vendor: VendorId) -> BTreeMap<ullage_model::ids::CopyId, ()> {
+        let mut found = BTreeMap::new();
+        let collect = &mut |_: &[u8], value: &[u8]| {
+            let chunk: ChunkRow = decode_row(Column::Chunks, value).unwrap();
+            let here = chunk.copies.iter().filter(|copy| copy.vendor == vendor);
+            found.extend(here.map(|copy| (chunk.copy_id(copy), ())));
+            ControlFlow::Continue(())
+        };
+        self.world
+            .rows
+            .scan(Column::Chunks, &KeyRange::all(), Direction::Forward, collect)
+            .unwrap();
+        found
+    }
+
+    fn submit(&mut self, at: usize, command: SessionCommand) -> Reply {
+        let session = self.gateways[at].session;
+        let sequence = self.world.next_sequence(session);
+        let command = Command::InSession {
+            session,
+            sequence,
+            command,
+        };
+        let reply = self.world.decide(&command);
+        self.decided.push((command, reply.clone()));
+        reply
+    }
+
+    fn masked(&self, mask: u8) -> Vec<VendorId> {
+        let named = self
+            .agents
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| mask & (1 << at) != 0);
+        named.map(|(_, agent)| agent.vendor).collect()
+    }
+
+    fn lease_of(&self, at: usize, number: u8) -> Option<LeaseId> {
+        let mut leases: Vec<LeaseId> = self.gateways[at].grants.keys().map(|key| key.0).collect();
+        leases.dedup();
+        pick(&leases, number).map(|at| leases[at])
+    }
+
+    /// The picked lease or one behind it, the first with room for enough copies.
+    fn roomy_lease(&self, at: usize, number: u8, (copies, needed): (usize, u64)) -> Option<LeaseId> {
+        let grants = &self.gateways[at].grants;
+        let roomy = |lease: &LeaseId| {
+            let rows = grants.iter().filter(|((held, _), _)| held == lease);
+            rows.filter(|(_, (granted, sent))| sent + needed <= *granted)
+                .count()
+                >= copies
+        };
+        let behind = (0..=u8::MAX).filter_map(|offset| self.lease_of(at, number.wrapping_add(offset)));
+        behind
+            .take(grants.len())
+            .find(roomy)
+            .or_else(|| self.lease_of(at, number))
+    }
+
+    fn with_lease(&mut self, at: usize, number: u8, command: impl Fn(LeaseId) -> SessionCommand) {
+        if let Some(lease) = self.lease_of(at, number) {
+            self.submit(at, command(lease));
+        }
+    }
+
+    fn choose(&mut self, at: usize, bytes: u64, least_bytes: u64) {
+        let choice = Choice {
+            class: STANDARD,
+            bytes,
+            least_bytes,
+            avoid: &[],
+        };
+        let load = |vendor| {
+            let agent = self.agents.iter().find(|agent| agent.vendor == vendor);
+            let free = agent.map_or(0, |agent| agent.offered.1.saturating_sub(agent.stored()));
+            VendorLoad {
+                reported_free: BTreeMap::from([(HDD.to_owned(), free)]),
+                in_flight_bytes: 0,
+            }
+        };
+        if let Ok(rows) = choose_rows(&self.world.rows, &choice, &load).unwrap() {
+            let class = STANDARD.to_owned();
+            self.allocate(
+                at,
+                SessionCommand::Allocate {
+                    class,
+                    rows,
+                    duration_ms: LEASE_MS,
+                },
+            );
+        }
+    }
+
+    fn allocate(&mut self, at: usize, command: SessionCommand) {
+        let SessionCommand::Allocate { rows, .. } = command.clone() else {
+            panic!("not an allocation")
+        };
+        let free: Vec<u64> = rows.iter().map(|row| self.world.room(row.0).free()).collect();
+        match self.submit(at, command) {
+            Reply::Lease { lease, .. } => {
+                let grants = rows
+                    .into_iter()
+                    .map(|(vendor, _, bytes)| ((lease, vendor), (bytes, 0)));
+                self.gateways[at].grants.extend(grants);
+            }
+            Reply::Refused(Rejection::NoRoom {
+                vendor,
+                free: said,
+                asked,
+            }) => {
+                let named = rows.iter().position(|row| row.0 == vendor).unwrap();
+                assert_eq!((said, asked), (free[named], rows[named].2));
+                assert!(asked > said, "falsely full");
+            }
+            Reply::Refused(
+                Rejection::Placement(_)
+                | Rejection::SessionGone
+                | Rejection::WindowFull
+                | Rejection::SequenceAbandoned(_),
+            ) => {}
+            reply => panic!("allocate: {reply:?}"),
+        }
+    }
+
+    fn shrink(&mut self, at: usize, (lease, vendor): (u8, u8), bytes: u64) {
+        let Some(lease) = self.lease_of(at, lease) else {
+            return;
+        };
+        let vendor = self.agents[pick(&self.agents, vendor).unwrap()].vendor;
+        let Some((granted, sent)) = self.gateways[at].grants.get(&(lease, vendor)).copied() else {
+            return;
+        };
+        let bytes = bytes.min(granted - sent);
+        let rows = vec![(vendor, bytes)];
+        if self.submit(at, SessionCommand::ShrinkLease { lease, rows }) == Reply::Done {
+            self.gateways[at]
+                .grants
+                .insert((lease, vendor), (granted - bytes, sent));
+        }
+    }
+
+    /// Sends a chunk to as many of the masked vendors as the class wants copies. `None` if too few took it;
+    /// those that did keep it until the lease closes.
+    fn send(&mut self, at: usize, (lease, mask): (u8, u8), bytes: u64) -> Option<ChunkRow> {
+        let wanted = query::class(&self.world.rows, STANDARD).unwrap().unwrap().copies as usize;
+        let needed = room(bytes, 1);
+        let lease = self.roomy_lease(at, lease, (wanted, needed))?;
+        let gateway = &mut self.gateways[at];
+        let counter = gateway.chunks;
+        gateway.chunks += 1;
+        let mut takers = Vec::new();
+        let start = usize::from(mask) % self.agents.len();
+        for offset in 0..self.agents.len() {
+            let number = (start + offset) % self.agents.len();
+            let agent = &mut self.agents[number];
+            let Some((granted, sent)) = gateway.grants.get_mut(&(lease, agent.vendor)) else {
+                continue;
+            };
+            if takers.len() == wanted || *sent + needed > *granted {
+                continue;
+            }
+            let row = chunk(lease, counter, bytes, &[agent.vendor]);
+            *sent += needed;
+            if agent.store(row.copy_id(&row.copies[0]), needed) {
+                takers.push(agent.vendor);
+            }
+        }
+        (takers.len() == wanted).then(|| chunk(lease, counter, bytes, &takers))
+    }
+
+    fn slice(&mut self, at: usize, (lease, mask): (u8, u8), chunks: u8) {
+        let sent = (0..chunks).map_while(|_| self.send(at, (lease, mask), CHUNK_BYTES_MIN));
+        let sent: Vec<ChunkRow> = sent.collect();
+        if sent.is_empty() {
+            return;
+        }
+        let count = u32::try_from(sent.len()).unwrap();
+        let gateway = &self.gateways[at];
+        let (first, bytes) = gateway.building;
+        let command = self
+            .world
+            .slice(blob(gateway.session, gateway.blobs), first, sent);
+        if self.submit(at, command) == Reply::Done {
+            self.gateways[at].building = (first + count, bytes + u64::from(count) * CHUNK_BYTES_MIN);
+        }
+    }
+
+    fn abandon_blob(&mut self, at: usize) {
+        let gateway = &self.gateways[at];
+        let blob = blob(gateway.session, gateway.blobs);
+        self.submit(at, SessionCommand::AbandonBlob { blob });
+        self.next_blob(at);
+    }
+
+    fn next_blob(&mut self, at: usize) {
+        self.gateways[at].blobs += 1;
+        self.gateways[at].building = (0, 0);
+    }
+
+    fn finalize(&mut self, at: usize, sent: (u8, u8), bytes: u64, key: u8) {
+        let last = self.send(at, sent, bytes.min(CHUNK_BYTES_MIN));
+        let gateway = &self.gateways[at];
+        let (first, before) = gateway.building;
+        let chunks: Vec<ChunkRow> = last.into_iter().collect();
+        let plaintext_bytes = before + chunks.iter().map(|chunk| chunk.plaintext_bytes).sum::<u64>();
+        let body = Body::Chunks {
+            blob: blob(gateway.session, gateway.blobs),
+            plaintext_bytes,
+            chunk_bytes: CHUNK_BYTES_MIN,
+            first,
+            chunks,
+            key: wrapped_key(),
+            class: self.world.placed(),
+        };
+        if plaintext_bytes == 0 && !key.is_multiple_of(4) {
+            return;
+        }
+        let body = if plaintext_bytes == 0 { Body::Empty } else { body };
+        let command = self.finalize_object(body, key);
+        if matches!(self.submit(at, command), Reply::Stored { .. }) && plaintext_bytes > 0 {
+            self.next_blob(at);
+        }
+    }
+
+    fn inline(&mut self, at: usize, plaintext_bytes: u64, key: u8) {
+        if self.gateways[at].building.0 > 0 {
+            return;
+        }
+        let body = Body::Inline {
+            blob: blob(self.gateways[at].session, self.gateways[at].blobs),
+            plaintext_bytes,
+            sealed: sealed(stored_bytes(plaintext_bytes)),
+            key: wrapped_key(),
+        };
+        let command = self.finalize_object(body, key);
+        self.submit(at, command);
+        self.next_blob(at);
+    }
+
+    fn finalize_object(&self, body: Body, key: u8) -> SessionCommand {
+        SessionCommand::FinalizeObject(FinalizeObject {
+            actor: ROOT,
+            bucket: self.bucket,
+            key: format!("key-{}", key % KEYS),
+            conditions: Conditions::default(),
+            random: 1,
+            now: WallTime(self.world.index),
+            etag: Etag::Md5([0; 16]),
+            checksum: None,
+            class: STANDARD.to_owned(),
+            metadata: Metadata::default(),
+            body,
+        })
+    }
+
+    fn deletion(&self, key: u8) -> SessionCommand {
+        let key = format!("key-{}", key % KEYS);
+        SessionCommand::DeleteObject {
+            actor: ROOT,
+            bucket: self.bucket,
+            key,
+            conditions: Conditions::default(),
+        }
+    }
+
+    fn delete(&mut self, at: usize, key: u8) {
+        let command = self.deletion(key);
+        self.submit(at, command);
+    }
+
+    fn repeat(&mut self, back: u8) {
+        let Some(at) = self.decided.len().checked_sub(1 + usize::from(back)) else {
+            return;
+        };
+        let (command, first) = self.decided[at].clone();
+        let before = self.world.rows.clone();
+        match self.world.decide(&command) {
+            Reply::Refused(Rejection::SequenceForgotten(_) | Rejection::SessionGone) => {}
+            again => assert_eq!(again, first, "{command:?} was decided twice"),
+        }
+        assert!(self.world.rows == before, "{command:?} did something twice");
+    }
+
+    fn resolve(&mut self, at: usize, ahead: u8, back: u8) {
+        let session = self.gateways[at].session;
+        let next = self.world.next_sequence(session);
+        let sequence = (next + u64::from(ahead)).saturating_sub(u64::from(back % 4));
+        let asked = self.decided.iter().find(|(command, _)| {
+            matches!(command, Command::InSession { session: s, sequence: n, .. } if *s == session && *n == sequence)
+        });
+        let asked = asked.map(|(_, reply)| reply.clone());
+        match (self.world.decide(&Command::Resolve { session, sequence }), asked) {
+            (Reply::Refused(Rejection::SequenceForgotten(_) | Rejection::SessionGone), _)
+            | (Reply::Abandoned, None) => {}
+            (Reply::Abandoned, Some(Reply::Refused(reason))) => {
+                // Never decided: its session had ended, or it was resolved before.
+                assert!(matches!(
+                    reason,
+                    Rejection::SessionGone | Rejection::SequenceAbandoned(_)
+                ));
+            }
+            (reply, asked) => assert_eq!(Some(reply), asked),
+        }
+    }
+
+    fn renew(&mut self, at: usize, acknowledge: u8) {
+        let gateway = &self.gateways[at];
+        let Some(row) = query::session(&self.world.rows, gateway.session).unwrap() else {
+            return;
+        };
+        let decided = self.decided.iter().filter_map(|(command, _)| match command {
+            Command::InSession {
+                session, sequence, ..
+            } if *session == gateway.session => Some(*sequence + 1),
+            _ => None,
+        });
+        let acknowledged_below = decided
+            .max()
+            .unwrap_or(0)
+            .min(row.window_start + u64::from(acknowledge));
+        let observed_index = self.world.index;
+        let session = gateway.session;
+        let reply = self.world.decide(&Command::RenewSession {
+            session,
+            acknowledged_below,
+            observed_index,
+        });
+        let live = row.state == SessionState::Live;
+        assert_eq!(reply == Reply::Done, live, "{reply:?}");
+    }
+
+    fn lose_gateway(&mut self, at: usize, silently: bool) {
+        if self.gateways.len() == 1 {
+            return;
+        }
+        self.gateways[at].silent = true;
+        if !silently {
+            let session = self.gateways[at].session;
+            self.world.decide(&Command::EndSession { session });
+        }
+    }
+
+    fn abandon(&mut self, at: usize) {
+        let session = self.gateways[at].session;
+        let row = query::session(&self.world.rows, session).unwrap();
+        let reply = self.world.decide(&Command::AbandonStep { session });
+        match row.map(|row| row.state) {
+            Some(SessionState::Live) => assert!(matches!(reply, Reply::Refused(Rejection::Invalid(_)))),
+            _ => assert_eq!(reply, Reply::Progress { more: false }),
+        }
+        if self.gateways[at].silent && self.gateways.len() > 1 && reply == (Reply::Progress { more: false }) {
+            self.gateways.remove(at);
+        }
+    }
+
+    /// Gateways that are not silent show signs of life in time.
+    fn tick(&mut self, ms: u64) {
+        self.world.pass(ms);
+        for at in 0..self.gateways.len() {
+            if !self.gateways[at].silent {
+                self.renew(at, 3);
+            }
+        }
+        let now = self.world.now();
+        let overdue = query::open_leases(&self.world.rows, |row| row.deadline <= now, 1).unwrap();
+        assert!(overdue.is_empty(), "{overdue:?}");
+        let open = |row: &ullage_model::fat::rows::LeaseRow| row.state == LeaseState::Open;
+        assert!(
+            query::leases(&self.world.rows)
+                .unwrap()
+                .iter()
+                .all(|(row, _)| !open(row) || row.deadline > now)
+        );
+    }
+
+    fn devices(&mut self, vendor: u8, capacity: u64) {
+        let at = pick(&self.agents, vendor).unwrap();
+        let agent = &mut self.agents[at];
+        agent.offered = (agent.offered.0.min(capacity), agent.offered.1.max(capacity));
+        let devices = if capacity < 1000 {
+            Vec::new()
+        } else {
+            vec![device(0, HDD, capacity)]
+        };
+        let command = Command::UpdateDevices {
+            vendor: agent.vendor,
+            devices,
+        };
+        assert_eq!(self.world.decide(&command), Reply::Done);
+    }
+}

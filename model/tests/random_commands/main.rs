@@ -1,0 +1,188 @@
+//! Random commands of a few sessions that contend for the last bytes of a few vendors, decided on a table in
+//! memory. After each command the table's invariants hold, vendors hold every good copy and never more bytes
+//! than they offered; after everything is closed and erased nothing is left.
+//!
+//! An action is drawn blind (plain numbers) and acts on what is there when its turn comes, so that sequences
+//! shrink well. To add a command: add an [`Action`], draw it in [`action`], act on it in `cluster.rs`.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod agents;
+mod cluster;
+
+use cluster::Cluster;
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_oneof, proptest};
+
+/// Something a gateway, a vendor, the leader or an operator does. Numbers pick among what there is.
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    /// Opens a session, if there are few.
+    OpenSession,
+    /// Its gateway ends a session, or just falls silent.
+    LoseGateway { gateway: u8, silently: bool },
+    /// A sign of life; forgets this many outcomes.
+    Renew { gateway: u8, acknowledge: u8 },
+    /// Locks room as the leader would choose.
+    Choose { gateway: u8, bytes: u64, least: u64 },
+    /// Locks room blindly at the vendors of this mask.
+    Allocate { gateway: u8, vendors: u8, bytes: u64 },
+    /// Moves a deadline.
+    RenewLease {
+        gateway: u8,
+        lease: u8,
+        duration_ms: u64,
+    },
+    /// Gives back a part of what was not sent anywhere.
+    Shrink {
+        gateway: u8,
+        lease: u8,
+        vendor: u8,
+        bytes: u64,
+    },
+    /// Returns a lease.
+    Return { gateway: u8, lease: u8 },
+    /// The leader asks for a lease's unused room.
+    Recall { gateway: u8, lease: u8 },
+    /// The leader closes a lease, due or not.
+    Expire { gateway: u8, lease: u8 },
+    /// Sends a chunk to vendors and never speaks of it again.
+    Stray {
+        gateway: u8,
+        lease: u8,
+        vendors: u8,
+        bytes: u64,
+    },
+    /// Sends chunks and commits them as a slice of the building blob.
+    Slice {
+        gateway: u8,
+        lease: u8,
+        vendors: u8,
+        chunks: u8,
+    },
+    /// Gives up the building blob.
+    AbandonBlob { gateway: u8 },
+    /// Sends a last chunk (or none) and finalizes an object.
+    Finalize {
+        gateway: u8,
+        lease: u8,
+        vendors: u8,
+        bytes: u64,
+        key: u8,
+    },
+    /// Stores a small object in the FAT itself.
+    Inline { gateway: u8, bytes: u16, key: u8 },
+    /// Deletes an object.
+    Delete { gateway: u8, key: u8 },
+    /// Sends an earlier command again.
+    Repeat { back: u8 },
+    /// Asks what became of a sequence, maybe one that was never used.
+    Resolve { gateway: u8, ahead: u8, back: u8 },
+    /// Time passes.
+    Tick { ms: u64 },
+    /// A step of draining the release queue.
+    Drain,
+    /// A step of abandoning an ended session.
+    Abandon { gateway: u8 },
+    /// A vendor does what heartbeats ask of it, a part of it.
+    Vendor { vendor: u8, closes: u8, erases: u8 },
+    /// A vendor loses a copy and says so.
+    Damage { vendor: u8, copy: u8 },
+    /// A vendor's device grows, shrinks or vanishes.
+    Devices { vendor: u8, capacity: u64 },
+    /// A vendor turns stale, dead or healthy.
+    VendorState { vendor: u8, state: u8 },
+    /// The class asks for more or fewer copies.
+    SetClass { copies: u8 },
+}
+
+fn bytes() -> impl Strategy<Value = u64> {
+    prop_oneof![1..200_u64, 1..200_000_u64, 900_000..1_100_000_u64]
+}
+
+fn lease_bytes() -> impl Strategy<Value = u64> {
+    prop_oneof![1 => bytes(), 4 => 1_000_000..5_000_000_u64]
+}
+
+fn gateway_action() -> impl Strategy<Value = Action> {
+    let (gateway, lease, vendors) = (any::<u8>(), any::<u8>(), any::<u8>());
+    let g = || any::<u8>();
+    prop_oneof![
+        4 => (g(), lease_bytes(), lease_bytes()).prop_map(|(gateway, bytes, least)| {
+            Action::Choose { gateway, bytes, least }
+        }),
+        3 => (g(), 0..16_u8, lease_bytes()).prop_map(|(gateway, vendors, bytes)| {
+            Action::Allocate { gateway, vendors, bytes }
+        }),
+        1 => (g(), g(), 0..70_000_u64).prop_map(|(gateway, lease, duration_ms)| {
+            Action::RenewLease { gateway, lease, duration_ms }
+        }),
+        2 => (g(), g(), g(), bytes()).prop_map(|(gateway, lease, vendor, bytes)| {
+            Action::Shrink { gateway, lease, vendor, bytes }
+        }),
+        2 => (g(), g()).prop_map(|(gateway, lease)| Action::Return { gateway, lease }),
+        2 => (gateway, lease, vendors, bytes()).prop_map(|(gateway, lease, vendors, bytes)| {
+            Action::Stray { gateway, lease, vendors, bytes }
+        }),
+        6 => (g(), g(), g(), 1..4_u8).prop_map(|(gateway, lease, vendors, chunks)| {
+            Action::Slice { gateway, lease, vendors, chunks }
+        }),
+        1 => g().prop_map(|gateway| Action::AbandonBlob { gateway }),
+        10 => (g(), g(), g(), bytes(), g()).prop_map(|(gateway, lease, vendors, bytes, key)| {
+            Action::Finalize { gateway, lease, vendors, bytes, key }
+        }),
+        2 => (g(), 0..5000_u16, g()).prop_map(|(gateway, bytes, key)| Action::Inline { gateway, bytes, key }),
+        4 => (g(), g()).prop_map(|(gateway, key)| Action::Delete { gateway, key }),
+        2 => g().prop_map(|back| Action::Repeat { back }),
+        1 => (g(), 0..3_u8, g()).prop_map(|(gateway, ahead, back)| Action::Resolve { gateway, ahead, back }),
+        3 => (g(), g()).prop_map(|(gateway, acknowledge)| Action::Renew { gateway, acknowledge }),
+    ]
+}
+
+fn upkeep_action() -> impl Strategy<Value = Action> {
+    let g = || any::<u8>();
+    prop_oneof![
+        2 => Just(Action::OpenSession),
+        1 => (g(), any::<bool>()).prop_map(|(gateway, silently)| Action::LoseGateway { gateway, silently }),
+        1 => (g(), g()).prop_map(|(gateway, lease)| Action::Recall { gateway, lease }),
+        1 => (g(), g()).prop_map(|(gateway, lease)| Action::Expire { gateway, lease }),
+        6 => prop_oneof![1..1000_u64, 1000..15_000_u64].prop_map(|ms| Action::Tick { ms }),
+        5 => Just(Action::Drain),
+        3 => g().prop_map(|gateway| Action::Abandon { gateway }),
+        10 => (g(), 0..4_u8, 0..8_u8).prop_map(|(vendor, closes, erases)| {
+            Action::Vendor { vendor, closes, erases }
+        }),
+        1 => (g(), g()).prop_map(|(vendor, copy)| Action::Damage { vendor, copy }),
+        1 => (g(), 0..9_000_000_u64).prop_map(|(vendor, capacity)| Action::Devices { vendor, capacity }),
+        1 => (g(), g()).prop_map(|(vendor, state)| Action::VendorState { vendor, state }),
+        1 => (1..4_u8).prop_map(|copies| Action::SetClass { copies }),
+    ]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![3 => gateway_action(), 2 => upkeep_action()]
+}
+
+fn run(copies: u32, zones: u32, actions: &[Action]) {
+    let mut cluster = Cluster::new(copies, zones);
+    for action in actions {
+        cluster.act(action);
+        cluster.check();
+    }
+    cluster.close_everything();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_room_leaks_and_none_is_sold_twice(
+        copies in 1..4_u32,
+        zones in 0..3_u32,
+        actions in prop::collection::vec(action(), 1..250),
+    ) {
+        run(copies, zones.min(copies), &actions);
+    }
+}
