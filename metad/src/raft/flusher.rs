@@ -102,10 +102,10 @@ fn flush(log: &LogDatabase, metrics: &Metrics, waiting: Vec<Completion>) {
         tracing::error!(%error, "the Raft log cannot be synced: this node stops");
     }
     for completion in waiting {
-        let result = synced
-            .as_ref()
-            .map(|()| ())
-            .map_err(|error| io::Error::other(error.to_string()));
+        let result = match &synced {
+            Ok(()) => Ok(()),
+            Err(error) => Err(io::Error::other(error.to_string())),
+        };
         completion.io_completed(result);
     }
 }

@@ -399,6 +399,9 @@ fn sweep(root: &Path, pointer: Pointer) -> Result<u64, Error> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
+        if name == "pointer.new" {
+            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        }
         let Some((kind, number)) = name.split_once('-') else {
             continue;
         };
