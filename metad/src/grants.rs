@@ -32,7 +32,9 @@ pub struct GrantSigner {
 
 impl std::fmt::Debug for GrantSigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GrantSigner").field("issuer", &self.issuer()).finish_non_exhaustive()
+        f.debug_struct("GrantSigner")
+            .field("issuer", &self.issuer())
+            .finish_non_exhaustive()
     }
 }
 
@@ -55,7 +57,11 @@ impl GrantSigner {
             .try_into()
             .map_err(|_| Error::damaged(&path, "a grant key has 32 bytes"))?;
         let key = SigningKey::from_bytes(&bytes);
-        Ok(Self { key, cluster, read: Mutex::default() })
+        Ok(Self {
+            key,
+            cluster,
+            read: Mutex::default(),
+        })
     }
 
     /// The public half of the key.
@@ -66,17 +72,17 @@ impl GrantSigner {
 
     /// A grant for `action`, good for [`GRANT_MS`] from `now`.
     #[must_use]
-    pub fn sign(
-        &self,
-        session: SessionId,
-        vendor: VendorId,
-        action: GrantAction,
-        now: ClusterTime,
-    ) -> Grant {
+    pub fn sign(&self, session: SessionId, vendor: VendorId, action: GrantAction, now: ClusterTime) -> Grant {
         let epoch = Epoch::of(session.0);
         let deadline = now.plus(GRANT_MS);
-        let body =
-            codec::encode(&GrantBody { cluster: self.cluster, epoch, session, vendor, action, deadline });
+        let body = codec::encode(&GrantBody {
+            cluster: self.cluster,
+            epoch,
+            session,
+            vendor,
+            action,
+            deadline,
+        });
         let signature = self.key.sign(&[GRANT_CONTEXT, &body].concat());
         Grant {
             body,
@@ -98,7 +104,10 @@ impl GrantSigner {
             signed.clear();
         }
         let grant = self.sign(session, vendor, GrantAction::Read, now);
-        signed.insert((session, vendor), (now.plus(READ_GRANT_RENEWED_MS), grant.clone()));
+        signed.insert(
+            (session, vendor),
+            (now.plus(READ_GRANT_RENEWED_MS), grant.clone()),
+        );
         grant
     }
 }
@@ -106,8 +115,12 @@ impl GrantSigner {
 fn write_key(path: &Path, seed: &[u8; 32]) -> Result<(), Error> {
     let beside = path.with_extension("new");
     let write = || {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
         file.write_all(seed)?;
         file.sync_all()?;
         fs::rename(&beside, path)?;

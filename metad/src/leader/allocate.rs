@@ -33,8 +33,15 @@ impl Metad {
             self.lock_room(&request, rows).await?
         };
         let now = query::cluster_time(&**self.stale()).map_err(unavailable)?;
-        let rows = rows.into_iter().map(|row| self.provisional_row(request.session, lease, row, now));
-        Ok(ProvisionalFat { lease, class: request.class, deadline, rows: rows.collect() })
+        let rows = rows
+            .into_iter()
+            .map(|row| self.provisional_row(request.session, lease, row, now));
+        Ok(ProvisionalFat {
+            lease,
+            class: request.class,
+            deadline,
+            rows: rows.collect(),
+        })
     }
 
     fn provisional_row(
@@ -44,9 +51,18 @@ impl Metad {
         (vendor, device_class, bytes): (VendorId, String, u64),
         now: ClusterTime,
     ) -> ProvisionalRow {
-        let action = GrantAction::Write { lease, bytes, device_class: device_class.clone() };
+        let action = GrantAction::Write {
+            lease,
+            bytes,
+            device_class: device_class.clone(),
+        };
         let grant = self.grants().sign(session, vendor, action, now);
-        ProvisionalRow { vendor, device_class, bytes, grant }
+        ProvisionalRow {
+            vendor,
+            device_class,
+            bytes,
+            grant,
+        }
     }
 
     async fn lock_room(
@@ -60,10 +76,19 @@ impl Metad {
             duration_ms: LEASE_MS,
         };
         let (session, sequence) = (request.session, request.sequence);
-        match self.propose(&Command::InSession { session, sequence, command }).await {
+        match self
+            .propose(&Command::InSession {
+                session,
+                sequence,
+                command,
+            })
+            .await
+        {
             Ok(Reply::Lease { lease, deadline }) => Ok((lease, deadline, rows)),
             Ok(Reply::Refused(rejection)) => Err(MetadError::Refused(rejection)),
-            Ok(other) => Err(MetadError::Unavailable(format!("an allocation was answered with {other:?}"))),
+            Ok(other) => Err(MetadError::Unavailable(format!(
+                "an allocation was answered with {other:?}"
+            ))),
             Err(error) => Err(error.into()),
         }
     }

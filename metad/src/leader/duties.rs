@@ -58,7 +58,9 @@ async fn turn(metad: &Metad, memory: &mut Memory) -> Result<(), Error> {
 
 async fn tick(metad: &Metad, memory: &mut Memory, now: Duration) -> Result<(), Error> {
     let interval = Duration::from_millis(metad.config().tick_ms);
-    let passed = memory.last_tick.map_or(Duration::ZERO, |last| now.saturating_sub(last));
+    let passed = memory
+        .last_tick
+        .map_or(Duration::ZERO, |last| now.saturating_sub(last));
     if memory.last_tick.is_some() && passed < interval / 2 {
         return Ok(());
     }
@@ -66,7 +68,11 @@ async fn tick(metad: &Metad, memory: &mut Memory, now: Duration) -> Result<(), E
     let step = passed.min(interval * TICKS_AT_ONCE);
     let applied: ClusterTime = query::cluster_time(&**metad.stale())?;
     let step_ms = u64::try_from(step.as_millis()).unwrap_or(u64::MAX);
-    metad.propose(&Command::Tick { to: applied.plus(step_ms) }).await?;
+    metad
+        .propose(&Command::Tick {
+            to: applied.plus(step_ms),
+        })
+        .await?;
     Ok(())
 }
 
@@ -74,7 +80,10 @@ async fn watch_vendors(metad: &Metad, memory: &Memory, now: Duration) -> Result<
     let since = memory.leading_since.unwrap_or(now);
     let vendors = query::vendor_rows(&**metad.stale())?;
     for row in vendors {
-        let heard = metad.soft_state().vendor(row.vendor).map_or(since, |seen| seen.at.max(since));
+        let heard = metad
+            .soft_state()
+            .vendor(row.vendor)
+            .map_or(since, |seen| seen.at.max(since));
         let silence = now.saturating_sub(heard);
         let state = if silence >= Duration::from_millis(metad.config().dead_ms) {
             VendorState::Dead
@@ -89,7 +98,12 @@ async fn watch_vendors(metad: &Metad, memory: &Memory, now: Duration) -> Result<
         );
         if worse {
             tracing::warn!(vendor = %row.vendor, name = row.name, ?state, "a vendor is silent");
-            metad.propose(&Command::SetVendorState { vendor: row.vendor, state }).await?;
+            metad
+                .propose(&Command::SetVendorState {
+                    vendor: row.vendor,
+                    state,
+                })
+                .await?;
         }
     }
     Ok(())
@@ -97,7 +111,9 @@ async fn watch_vendors(metad: &Metad, memory: &Memory, now: Duration) -> Result<
 
 async fn abandon_ended_sessions(metad: &Metad, memory: &mut Memory) -> Result<(), Error> {
     let sessions = query::sessions(&**metad.stale())?;
-    memory.abandoned.retain(|session| sessions.iter().any(|row| row.session == *session));
+    memory
+        .abandoned
+        .retain(|session| sessions.iter().any(|row| row.session == *session));
     for row in sessions {
         let ended = matches!(row.state, SessionState::Ended { .. });
         if !ended || memory.abandoned.contains(&row.session) {

@@ -33,10 +33,18 @@ impl SoftState {
     /// Takes in a heartbeat.
     pub fn heard(&self, heartbeat: &Heartbeat, at: Duration) {
         let mut free = BTreeMap::new();
-        for device in heartbeat.devices.iter().filter(|device| device.state == DeviceState::Healthy) {
+        for device in heartbeat
+            .devices
+            .iter()
+            .filter(|device| device.state == DeviceState::Healthy)
+        {
             *free.entry(device.class.clone()).or_insert(0) += device.free;
         }
-        let seen = Seen { at, free, in_flight_bytes: heartbeat.in_flight_bytes };
+        let seen = Seen {
+            at,
+            free,
+            in_flight_bytes: heartbeat.in_flight_bytes,
+        };
         lock(&self.vendors).insert(heartbeat.vendor, seen);
     }
 
@@ -59,7 +67,9 @@ impl SoftState {
     pub fn safe_index(&self, sessions: &[SessionId]) -> u64 {
         let mut observed = lock(&self.observed);
         observed.retain(|session, _| sessions.contains(session));
-        let told = sessions.iter().map(|session| observed.get(session).copied().unwrap_or(0));
+        let told = sessions
+            .iter()
+            .map(|session| observed.get(session).copied().unwrap_or(0));
         told.min().unwrap_or(u64::MAX)
     }
 }

@@ -35,11 +35,19 @@ impl Metad {
             Reply::Vendor(vendor) => vendor,
             Reply::Refused(rejection) => return Err(MetadError::Refused(rejection)),
             other => {
-                return Err(MetadError::Unavailable(format!("a registration was answered with {other:?}")));
+                return Err(MetadError::Unavailable(format!(
+                    "a registration was answered with {other:?}"
+                )));
             }
         };
-        let epoch = query::cluster(&**self.stale()).map_err(unavailable)?.map(|row| row.epoch);
-        Ok(RegisterReply { vendor, cluster: self.cluster, epoch: epoch.unwrap_or_default() })
+        let epoch = query::cluster(&**self.stale())
+            .map_err(unavailable)?
+            .map(|row| row.epoch);
+        Ok(RegisterReply {
+            vendor,
+            cluster: self.cluster,
+            epoch: epoch.unwrap_or_default(),
+        })
     }
 
     /// Takes a vendor's report and answers with what it is to do.
@@ -60,7 +68,11 @@ impl Metad {
         self.soft_state().heard(&heartbeat, self.clock().now());
         if row.state != VendorState::Healthy {
             tracing::info!(%vendor, name = row.name, "a vendor is back");
-            self.propose(&Command::SetVendorState { vendor, state: VendorState::Healthy }).await?;
+            self.propose(&Command::SetVendorState {
+                vendor,
+                state: VendorState::Healthy,
+            })
+            .await?;
         }
         if matters(&row.devices, &heartbeat.devices) {
             let devices = heartbeat.devices.clone();
@@ -99,7 +111,8 @@ impl Metad {
                 let orders = self.orders_of(vendor, &copies)?;
                 for orders in orders.chunks(COPIES_PER_BATCH) {
                     let copies = orders.to_vec();
-                    self.propose(&Command::AcknowledgeErased { vendor, copies }).await?;
+                    self.propose(&Command::AcknowledgeErased { vendor, copies })
+                        .await?;
                 }
             }
         }
@@ -112,7 +125,11 @@ impl Metad {
         copies: &[CopyId],
         signature: &Signature,
     ) -> Result<(), MetadError> {
-        let list = ErasedList { cluster: self.cluster, vendor: row.vendor, copies: copies.to_vec() };
+        let list = ErasedList {
+            cluster: self.cluster,
+            vendor: row.vendor,
+            copies: copies.to_vec(),
+        };
         let signed = [ERASED_CONTEXT, &codec::encode(&list)].concat();
         if is_signed(&row.public_key, &signed, signature) {
             return Ok(());
@@ -125,11 +142,17 @@ impl Metad {
 
     /// The orders that name `copies`; those acknowledged already are passed over.
     fn orders_of(&self, vendor: VendorId, copies: &[CopyId]) -> Result<Vec<(u64, CopyId)>, MetadError> {
-        let everything = ErasePermit { below_index: u64::MAX, released_before: ClusterTime(u64::MAX) };
+        let everything = ErasePermit {
+            below_index: u64::MAX,
+            released_before: ClusterTime(u64::MAX),
+        };
         let open = query::erase_orders(&**self.stale(), vendor, &everything, 4 * COPIES_PER_BATCH);
         let open = open.map_err(unavailable)?;
         let by_copy: BTreeMap<CopyId, u64> = open.into_iter().map(|(index, copy)| (copy, index)).collect();
-        Ok(copies.iter().filter_map(|copy| by_copy.get(copy).map(|index| (*index, *copy))).collect())
+        Ok(copies
+            .iter()
+            .filter_map(|copy| by_copy.get(copy).map(|index| (*index, *copy)))
+            .collect())
     }
 
     async fn damaged(&self, vendor: VendorId, copies: Vec<DamagedCopy>) -> Result<(), MetadError> {
@@ -145,7 +168,10 @@ impl Metad {
         let state = self.stale();
         let rows = state.snapshot();
         let cluster_time = query::cluster_time(&rows).map_err(unavailable)?;
-        let epoch = query::cluster(&rows).map_err(unavailable)?.map(|row| row.epoch).unwrap_or_default();
+        let epoch = query::cluster(&rows)
+            .map_err(unavailable)?
+            .map(|row| row.epoch)
+            .unwrap_or_default();
         let permit = self.erase_permit(&rows, cluster_time)?;
         let erase = query::erase_orders(&rows, vendor, &permit, COPIES_PER_BATCH).map_err(unavailable)?;
         let close = query::leases_to_confirm(&rows, vendor, CLOSES_PER_REPLY).map_err(unavailable)?;
@@ -189,8 +215,12 @@ fn matters(committed: &[DeviceReport], reported: &[DeviceReport]) -> bool {
 }
 
 fn is_signed(key: &PublicKey, signed: &[u8], signature: &Signature) -> bool {
-    let Ok(key) = VerifyingKey::from_bytes(&key.0) else { return false };
-    let Ok(signature) = ed25519_dalek::Signature::from_slice(&signature.0) else { return false };
+    let Ok(key) = VerifyingKey::from_bytes(&key.0) else {
+        return false;
+    };
+    let Ok(signature) = ed25519_dalek::Signature::from_slice(&signature.0) else {
+        return false;
+    };
     key.verify(signed, &signature).is_ok()
 }
 
@@ -201,7 +231,13 @@ mod tests {
     use ullage_model::wire::agent::DeviceState;
 
     fn device(capacity: u64, state: DeviceState) -> DeviceReport {
-        DeviceReport { device: DeviceId(0), class: "hdd".to_owned(), capacity, free: capacity, state }
+        DeviceReport {
+            device: DeviceId(0),
+            class: "hdd".to_owned(),
+            capacity,
+            free: capacity,
+            state,
+        }
     }
 
     #[test]
@@ -210,7 +246,10 @@ mod tests {
         let mut used = before.clone();
         used[0].free = 0;
         assert!(!matters(&before, &used), "free bytes are soft state");
-        assert!(!matters(&before, &[device(63_500, DeviceState::Healthy)]), "a small step is none");
+        assert!(
+            !matters(&before, &[device(63_500, DeviceState::Healthy)]),
+            "a small step is none"
+        );
         assert!(matters(&before, &[device(60_000, DeviceState::Healthy)]));
         assert!(matters(&before, &[device(64_000, DeviceState::Gone)]));
         assert!(matters(&before, &[]));

@@ -27,8 +27,18 @@ impl Metad {
     /// # Errors
     /// When the KEK is not the cluster's, or the command was not decided.
     pub async fn open_session(&self, request: OpenSessionRequest) -> Result<OpenSessionReply, MetadError> {
-        let OpenSessionRequest { gateway, kek, kek_value } = request;
-        let known = match self.propose(&Command::CheckKek { kek, value: kek_value.clone() }).await? {
+        let OpenSessionRequest {
+            gateway,
+            kek,
+            kek_value,
+        } = request;
+        let known = match self
+            .propose(&Command::CheckKek {
+                kek,
+                value: kek_value.clone(),
+            })
+            .await?
+        {
             Reply::KekValue(known) => known,
             other => return Err(unexpected("KEK check", other)),
         };
@@ -41,7 +51,12 @@ impl Metad {
             Reply::Session(session) => session,
             other => return Err(unexpected("session", other)),
         };
-        Ok(OpenSessionReply { cluster: self.cluster, epoch: Epoch::of(session.0), session, kek_value: known })
+        Ok(OpenSessionReply {
+            cluster: self.cluster,
+            epoch: Epoch::of(session.0),
+            session,
+            kek_value: known,
+        })
     }
 
     /// Takes a session's sign of life and answers what its gateway must know.
@@ -49,7 +64,11 @@ impl Metad {
     /// # Errors
     /// `Refused(SessionGone)` when the session has ended.
     pub async fn renew_session(&self, request: RenewSessionRequest) -> Result<RenewSessionReply, MetadError> {
-        let RenewSessionRequest { session, acknowledged_below, observed_index } = request;
+        let RenewSessionRequest {
+            session,
+            acknowledged_below,
+            observed_index,
+        } = request;
         let row = query::session(&**self.stale(), session)
             .map_err(unavailable)?
             .filter(|row| row.state == SessionState::Live)
@@ -57,7 +76,11 @@ impl Metad {
         let now = query::cluster_time(&**self.stale()).map_err(unavailable)?;
         let window_used = acknowledged_below.saturating_sub(row.window_start);
         if now.since(row.renewed) >= RENEWED_MS || window_used >= ullage_model::limits::SESSION_WINDOW / 4 {
-            let command = Command::RenewSession { session, acknowledged_below, observed_index };
+            let command = Command::RenewSession {
+                session,
+                acknowledged_below,
+                observed_index,
+            };
             match self.propose(&command).await? {
                 Reply::Done => {}
                 other => return Err(unexpected("renewal", other)),
@@ -92,10 +115,23 @@ impl Metad {
     /// # Errors
     /// See [`MetadError`]; after `Unknown`, `resolve` tells. A refusal is a reply.
     pub async fn submit(&self, request: SubmitRequest) -> Result<SubmitReply, MetadError> {
-        let SubmitRequest { session, sequence, command } = request;
-        let (index, reply) =
-            self.proposer.propose_indexed(&Command::InSession { session, sequence, command }).await?;
-        if matches!(reply, Reply::Stored { .. } | Reply::Deleted { existed: true } | Reply::Done) {
+        let SubmitRequest {
+            session,
+            sequence,
+            command,
+        } = request;
+        let (index, reply) = self
+            .proposer
+            .propose_indexed(&Command::InSession {
+                session,
+                sequence,
+                command,
+            })
+            .await?;
+        if matches!(
+            reply,
+            Reply::Stored { .. } | Reply::Deleted { existed: true } | Reply::Done
+        ) {
             self.wake_for_releases();
         }
         Ok(SubmitReply { index, reply })
@@ -107,7 +143,10 @@ impl Metad {
     /// See [`MetadError`].
     pub async fn resolve(&self, request: ResolveRequest) -> Result<SubmitReply, MetadError> {
         let ResolveRequest { session, sequence } = request;
-        let (index, reply) = self.proposer.propose_indexed(&Command::Resolve { session, sequence }).await?;
+        let (index, reply) = self
+            .proposer
+            .propose_indexed(&Command::Resolve { session, sequence })
+            .await?;
         Ok(SubmitReply { index, reply })
     }
 
@@ -154,7 +193,11 @@ impl Metad {
     /// # Errors
     /// See [`MetadError`].
     pub async fn report_damaged(&self, request: ReportDamagedRequest) -> Result<(), MetadError> {
-        let ReportDamagedRequest { session, vendor, copies } = request;
+        let ReportDamagedRequest {
+            session,
+            vendor,
+            copies,
+        } = request;
         tracing::warn!(%session, %vendor, copies = copies.len(), "a gateway found copies damaged");
         self.propose(&Command::ReportDamaged { vendor, copies }).await?;
         Ok(())
@@ -169,7 +212,10 @@ impl Metad {
         let state = self.stale();
         let rows = state.snapshot();
         let counts = query::counts(&rows, COUNTED_MAX).map_err(unavailable)?;
-        let epoch = query::cluster(&rows).map_err(unavailable)?.map(|row| row.epoch).unwrap_or_default();
+        let epoch = query::cluster(&rows)
+            .map_err(unavailable)?
+            .map(|row| row.epoch)
+            .unwrap_or_default();
         Ok(StatusReply {
             cluster: self.cluster,
             epoch,

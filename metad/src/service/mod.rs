@@ -65,7 +65,9 @@ impl Metad {
         clock: Arc<dyn Clock>,
         random: &mut (dyn RngCore + Send),
     ) -> Result<Arc<Self>, Error> {
-        let data = DataDirectory::open(&config.data, None, FIRST_GROUP, &mut |bytes| random.fill_bytes(bytes))?;
+        let data = DataDirectory::open(&config.data, None, FIRST_GROUP, &mut |bytes| {
+            random.fill_bytes(bytes)
+        })?;
         let cluster = ClusterId(data.identity().cluster);
         let mut seed = [0; 32];
         random.fill_bytes(&mut seed);
@@ -74,7 +76,13 @@ impl Metad {
             key: "metrics",
             reason: error.to_string(),
         })?;
-        let parts = GroupParts { data, budget, machine: Arc::new(ModelMachine), metrics, steps: Steps::default() };
+        let parts = GroupParts {
+            data,
+            budget,
+            machine: Arc::new(ModelMachine),
+            metrics,
+            steps: Steps::default(),
+        };
         let group = Arc::new(Group::start(&GroupConfig::default(), parts).await?);
         let proposer = Proposer::new(Arc::clone(&group), ProposalLimits::default());
         let reads = Reads::new(Arc::clone(&group), READ_PATIENCE);
@@ -107,7 +115,13 @@ impl Metad {
         {
             tracing::error!(%error, "the leader's duties did not end well");
         }
-        let Some(Self { group, proposer, reads, .. }) = Arc::into_inner(self) else {
+        let Some(Self {
+            group,
+            proposer,
+            reads,
+            ..
+        }) = Arc::into_inner(self)
+        else {
             tracing::warn!("the metadata service is still in use; its databases recover at the next start");
             return;
         };
@@ -136,10 +150,17 @@ impl Metad {
             budget_bytes: self.config.first_inline_budget_bytes,
             used_bytes: 0,
         };
-        let command = Command::Initialise { cluster: self.cluster, classes: vec![standard], inline };
+        let command = Command::Initialise {
+            cluster: self.cluster,
+            classes: vec![standard],
+            inline,
+        };
         match self.propose(&command).await? {
             Reply::Done | Reply::Refused(Rejection::Cluster(_)) => Ok(()),
-            other => Err(Error::Setting { key: "first settings", reason: format!("{other:?}") }),
+            other => Err(Error::Setting {
+                key: "first settings",
+                reason: format!("{other:?}"),
+            }),
         }
     }
 

@@ -140,7 +140,7 @@ impl States {
         let next = sweep(root, pointer)?;
         let place = place(root, "db", pointer.state);
         let database = StateDatabase::open(&place.path, budget, steps.clone())?;
-        sync_tree(&place.path)?;
+        sync_opened(&place.path)?;
         let snapshot = match pointer.snapshot {
             None => None,
             Some(number) => {
@@ -258,7 +258,7 @@ impl States {
         sync_tree(&place.path)?;
         self.step(Step::InstallSynced, &place.path)?;
         let database = StateDatabase::open(&place.path, &self.budget, self.steps.clone())?;
-        sync_tree(&place.path)?;
+        sync_opened(&place.path)?;
         self.step(Step::InstallOpened, &place.path)?;
         let new = Arc::new(OpenState { database, place });
         self.point(&new.place, snapshot)?;
@@ -316,6 +316,13 @@ impl States {
     fn step(&self, step: Step, path: &Path) -> Result<(), Error> {
         self.steps.at(step).map_err(Error::io("go on with", path))
     }
+}
+
+/// Makes the entries of an open database's directory durable. Its files are RocksDB's to sync, and to delete
+/// while this runs.
+fn sync_opened(path: &Path) -> Result<(), Error> {
+    sync_directory(path)?;
+    path.parent().map_or(Ok(()), sync_directory)
 }
 
 fn place(root: &Path, kind: &str, number: u64) -> Place {
