@@ -23,7 +23,7 @@ pub fn check_key(key: &str) -> Result<(), Rejection> {
     }
 }
 
-/// A name of `what` (region, user, access key): 1 to `limits::NAME_BYTES_MAX` bytes.
+/// A name of `what` (user, access key): 1 to `limits::NAME_BYTES_MAX` bytes.
 ///
 /// # Errors
 /// `Invalid`.

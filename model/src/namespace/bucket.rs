@@ -4,9 +4,9 @@ use crate::cluster_time::WallTime;
 use crate::command::{Actor, BucketRef, Reply};
 use crate::fat::cluster;
 use crate::ids::{BucketId, UserId};
-use crate::limits::{BUCKET_NAME_BYTES_MAX, BUCKETS_PER_USER};
+use crate::limits::{BUCKET_NAME_BYTES_MAX, BUCKETS_PER_USER, NAME_BYTES_MAX};
 use crate::namespace::rows::{BucketRow, BucketUsageRow, Versioning};
-use crate::namespace::{authority, bounds, keys};
+use crate::namespace::{authority, keys};
 use crate::rejection::Rejection;
 use crate::step::{ReadRows, Step, Stop};
 use crate::store::{Column, Direction, KeyRange, Read, StoreError};
@@ -27,7 +27,10 @@ pub fn create<R: Read>(
     if !(1..=BUCKET_NAME_BYTES_MAX).contains(&name.len()) {
         return Err(Rejection::Invalid(format!("a bucket name of {} bytes", name.len())).into());
     }
-    bounds::check_name("region", region)?;
+    // A region may be left unnamed.
+    if region.len() > NAME_BYTES_MAX {
+        return Err(Rejection::Invalid(format!("a region of {} bytes", region.len())).into());
+    }
     authority::check_actor(step, actor)?;
     if let Some(existing) = by_name(step, name)? {
         return Err(Rejection::BucketExists {

@@ -11,6 +11,7 @@ use crate::namespace::rows::{
     BlobOwner, BlobRow, BlobStorage, Content, Extent, ManifestPage, ManifestRow, PartRow, UploadRow,
     UploadState,
 };
+use crate::rejection::Rejection;
 use crate::step::{ReadRows, Step, Stop};
 use crate::store::{Column, Direction, KeyRange, Read, StoreError};
 use bytes::Bytes;
@@ -35,7 +36,11 @@ pub fn content<R: Read>(step: &mut Step<'_, R>, content: &Content) -> Result<(),
 }
 
 /// Makes a blob that was just finished a shared one, with one reference.
-pub(crate) fn share<R: Read>(step: &mut Step<'_, R>, extent: &Extent) {
+pub(crate) fn share<R: Read>(step: &mut Step<'_, R>, extent: &Extent) -> Result<(), Stop> {
+    let key = keys::shared_blob(extent.blob);
+    if step.get(Column::Blobs, &key)?.is_some() {
+        return Err(Rejection::Blob(extent.blob, "is stored already".to_owned()).into());
+    }
     let row = BlobRow {
         owner: BlobOwner::Shared,
         references: 1,
@@ -43,7 +48,8 @@ pub(crate) fn share<R: Read>(step: &mut Step<'_, R>, extent: &Extent) {
         bytes: extent.blob_bytes,
         chunk_bytes: extent.chunk_bytes,
     };
-    step.put(Column::Blobs, keys::shared_blob(extent.blob), &row);
+    step.put(Column::Blobs, key, &row);
+    Ok(())
 }
 
 /// Adds a reference to a shared blob, which must have one.

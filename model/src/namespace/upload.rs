@@ -97,7 +97,7 @@ pub fn finalize_part<R: Read>(
     let mut upload = open(step, finalize.bucket, &finalize.key, finalize.upload)?;
     let extent = finalize::store_body(step, session, &upload.class, &finalize.body)?;
     if let Some(extent) = &extent {
-        release::share(step, extent);
+        release::share(step, extent)?;
     }
     let key = keys::part(upload.upload, finalize.number);
     let replaced: Option<PartRow> = step.row(Column::Uploads, &key)?;

@@ -111,7 +111,7 @@ fn the_largest_commands_fit_a_log_entry() {
         Body::Inline {
             blob: largest_blob(),
             plaintext_bytes: INLINE_BYTES_MAX,
-            sealed: Bytes::from(vec![0; stored_bytes(INLINE_BYTES_MAX) as usize]),
+            sealed: Bytes::from(vec![0; usize::try_from(stored_bytes(INLINE_BYTES_MAX)).unwrap()]),
             key: wrapped,
         },
     );

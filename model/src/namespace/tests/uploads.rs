@@ -1,6 +1,6 @@
 //! Multipart uploads: parts, complete, abort, and what each does to the others.
 
-use super::world::{CHUNK, MIB, ROOT, World, etag, listed};
+use super::world::{CHUNK, MIB, ROOT, World, etag, listed, multipart_etag};
 use crate::cluster_time::ClusterTime;
 use crate::command::{Body, Command, Conditions, EtagMatch, ListedPart, Reply, SessionCommand, UploadRef};
 use crate::ids::ManifestId;
@@ -292,10 +292,7 @@ fn a_complete_checks_conditions_and_sizes_and_needs_its_last_parts() {
     assert!(matches!(refused, Rejection::Size(_)));
     complete.expected_bytes = Some(PART_BYTES_MIN + 3 * CHUNK + 9);
     world.stored(SessionCommand::CompleteUpload(complete));
-    assert_eq!(
-        world.object(KEY).expect("stored").version.etag,
-        Etag::Multipart([3; 16], 1)
-    );
+    assert_eq!(world.object(KEY).expect("stored").version.etag, multipart_etag(3));
 }
 
 #[test]
@@ -346,6 +343,28 @@ fn parts_are_checked_before_they_are_taken() {
         world.refused(missing),
         Rejection::NoSuchClass("GLACIER".to_owned())
     );
+}
+
+#[test]
+fn the_name_of_a_parts_blob_does_not_come_back_while_its_bytes_are_there() {
+    let mut world = World::new();
+    let upload = world.upload(KEY);
+    let blob = world.blob();
+    let part = |world: &mut World, number, size: u64| {
+        let chunks = world.chunk_rows(size);
+        let body = world.last_chunks(blob, 0, chunks, size);
+        world.finalize_part(KEY, upload, number, 1, body)
+    };
+    let first = part(&mut world, 1, CHUNK);
+    world.done(first);
+    let again = part(&mut world, 2, CHUNK);
+    assert!(matches!(world.refused(again), Rejection::Blob(..)));
+    world.part(KEY, upload, 1, 2, 0);
+    let again = part(&mut world, 2, CHUNK);
+    assert!(matches!(world.refused(again), Rejection::Blob(..)));
+    world.run(&Command::DrainReleases);
+    let again = part(&mut world, 2, CHUNK);
+    assert!(matches!(world.refused(again), Rejection::Blob(..)));
 }
 
 #[test]

@@ -75,6 +75,13 @@ pub fn etag(of: u64) -> Etag {
     Etag::Md5(md5)
 }
 
+/// An entity tag of a completed upload.
+pub fn multipart_etag(of: u64) -> Etag {
+    match etag(of) {
+        Etag::Md5(md5) | Etag::Multipart(md5, _) => Etag::Multipart(md5, 1),
+    }
+}
+
 impl World {
     pub fn new() -> Self {
         let mut world = Self {
@@ -272,7 +279,7 @@ impl World {
             let slice = self.slice(blob, first, chunks);
             self.done(slice);
             chunks = rest;
-            first += CHUNKS_PER_SLICE as u32;
+            first += u32::try_from(CHUNKS_PER_SLICE).unwrap();
         }
         self.last_chunks(blob, first, chunks, bytes)
     }
@@ -281,7 +288,7 @@ impl World {
         Body::Inline {
             blob: self.blob(),
             plaintext_bytes: bytes,
-            sealed: Bytes::from(vec![1; stored_bytes(bytes) as usize]),
+            sealed: Bytes::from(vec![1; usize::try_from(stored_bytes(bytes)).unwrap()]),
             key: key(),
         }
     }
@@ -422,7 +429,7 @@ impl World {
             conditions: Conditions::default(),
             random: tag,
             now: WallTime(tag),
-            etag: Etag::Multipart([tag as u8; 16], 1),
+            etag: multipart_etag(tag),
             checksum: None,
             expected_bytes: None,
         }
