@@ -1,6 +1,8 @@
 //! Acts on actions: gateways that send before they commit, a leader, vendors; and what must hold of FAT and
 //! vendors together.
 
+mod uploads;
+
 use crate::Action;
 use crate::agents::Agent;
 use crate::support::{HDD, STANDARD, World, allocate, blob, chunk, class, device, sealed};
@@ -21,6 +23,7 @@ use ullage_model::rejection::Rejection;
 use ullage_model::step::{ReadRows, decode_row};
 use ullage_model::store::{Column, Direction, KeyRange, Read};
 use ullage_model::units::{room, stored_bytes};
+use uploads::Upload;
 
 const VENDORS: [(&str, &str); 4] = [("a", "x"), ("b", "x"), ("c", "y"), ("d", "z")];
 const CAPACITY: u64 = 5 << 20;
@@ -51,6 +54,7 @@ pub struct Cluster {
     gateways: Vec<Gateway>,
     bucket: BucketRef,
     decided: Vec<(Command, Reply)>,
+    uploads: Vec<Upload>,
 }
 
 fn pick<T>(items: &[T], number: u8) -> Option<usize> {
@@ -86,6 +90,7 @@ impl Cluster {
             gateways,
             bucket,
             decided,
+            uploads: Vec::new(),
         };
         cluster.add_gateway(session);
         let Reply::Bucket(bucket) = cluster.submit(0, create) else {
@@ -262,6 +267,25 @@ impl Cluster {
                 key,
             } => self.inline(gateway(number), bytes.into(), key),
             Action::Delete { gateway: number, key } => self.delete(gateway(number), key),
+            Action::CreateUpload { gateway: number, key } => self.create_upload(gateway(number), key),
+            Action::Part {
+                gateway: number,
+                upload,
+                part,
+                lease,
+                vendors,
+                bytes,
+            } => self.part(gateway(number), (upload, part), (lease, vendors), bytes),
+            Action::Complete {
+                gateway: number,
+                upload,
+                parts,
+                whole,
+            } => self.complete(gateway(number), upload, parts, whole),
+            Action::AbortUpload {
+                gateway: number,
+                upload,
+            } => self.abort_upload(gateway(number), upload),
             ref other => panic!("{other:?} is nobody's"),
         }
     }
@@ -320,6 +344,7 @@ impl Cluster {
             let held = agent.copies.keys().all(|copy| known.contains_key(copy));
             assert!(held, "{} holds what the FAT does not know", agent.vendor);
         }
+        self.abort_uploads(undertaker);
         for key in 0..KEYS {
             let reply = self.world.submit(undertaker, self.deletion(key));
             assert!(matches!(reply, Reply::Deleted { .. }), "{reply:?}");
@@ -379,6 +404,7 @@ impl Cluster {
             Column::Releases,
             Column::Live,
             Column::Versions,
+            Column::Manifests,
             Column::Inline,
             Column::Sessions,
             Column::Outcomes,
@@ -396,6 +422,7 @@ impl Cluster {
             assert_eq!(left, 0, "rows left in {}", column.name());
         }
         assert_eq!(query::inline(&self.world.rows).unwrap().used_bytes, 0);
+        self.completed_uploads_are_forgotten();
     }
 
     fn copies_of(&self, vendor: VendorId) -> BTreeMap<ullage_model::ids::CopyId, ()> {
@@ -598,12 +625,28 @@ impl Cluster {
     }
 
     fn finalize(&mut self, at: usize, sent: (u8, u8), bytes: u64, key: u8) {
+        let body = self.body(at, sent, bytes);
+        let is_empty = body == Body::Empty;
+        if is_empty && !key.is_multiple_of(4) {
+            return;
+        }
+        let command = self.finalize_object(body, key);
+        if matches!(self.submit(at, command), Reply::Stored { .. }) && !is_empty {
+            self.next_blob(at);
+        }
+    }
+
+    /// The building blob with a last chunk, if vendors take it; `Empty` if there is neither.
+    fn body(&mut self, at: usize, sent: (u8, u8), bytes: u64) -> Body {
         let last = self.send(at, sent, bytes.min(CHUNK_BYTES_MIN));
         let gateway = &self.gateways[at];
         let (first, before) = gateway.building;
         let chunks: Vec<ChunkRow> = last.into_iter().collect();
         let plaintext_bytes = before + chunks.iter().map(|chunk| chunk.plaintext_bytes).sum::<u64>();
-        let body = Body::Chunks {
+        if plaintext_bytes == 0 {
+            return Body::Empty;
+        }
+        Body::Chunks {
             blob: blob(gateway.session, gateway.blobs),
             plaintext_bytes,
             chunk_bytes: CHUNK_BYTES_MIN,
@@ -611,14 +654,6 @@ impl Cluster {
             chunks,
             key: wrapped_key(),
             class: self.world.placed(),
-        };
-        if plaintext_bytes == 0 && !key.is_multiple_of(4) {
-            return;
-        }
-        let body = if plaintext_bytes == 0 { Body::Empty } else { body };
-        let command = self.finalize_object(body, key);
-        if matches!(self.submit(at, command), Reply::Stored { .. }) && plaintext_bytes > 0 {
-            self.next_blob(at);
         }
     }
 

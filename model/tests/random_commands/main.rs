@@ -76,6 +76,26 @@ pub(crate) enum Action {
     Inline { gateway: u8, bytes: u16, key: u8 },
     /// Deletes an object.
     Delete { gateway: u8, key: u8 },
+    /// Begins a multipart upload.
+    CreateUpload { gateway: u8, key: u8 },
+    /// Sends a last chunk (or none) and finalizes a part.
+    Part {
+        gateway: u8,
+        upload: u8,
+        part: u8,
+        lease: u8,
+        vendors: u8,
+        bytes: u64,
+    },
+    /// Completes an upload with the parts of this mask, or leaves the manifest half made.
+    Complete {
+        gateway: u8,
+        upload: u8,
+        parts: u8,
+        whole: bool,
+    },
+    /// Aborts an upload, completed or not.
+    AbortUpload { gateway: u8, upload: u8 },
     /// Sends an earlier command again.
     Repeat { back: u8 },
     /// Asks what became of a sequence, maybe one that was never used.
@@ -135,9 +155,24 @@ fn gateway_action() -> impl Strategy<Value = Action> {
         }),
         2 => (g(), 0..5000_u16, g()).prop_map(|(gateway, bytes, key)| Action::Inline { gateway, bytes, key }),
         4 => (g(), g()).prop_map(|(gateway, key)| Action::Delete { gateway, key }),
+        5 => upload_action(),
         2 => g().prop_map(|back| Action::Repeat { back }),
         1 => (g(), 0..3_u8, g()).prop_map(|(gateway, ahead, back)| Action::Resolve { gateway, ahead, back }),
         3 => (g(), g()).prop_map(|(gateway, acknowledge)| Action::Renew { gateway, acknowledge }),
+    ]
+}
+
+fn upload_action() -> impl Strategy<Value = Action> {
+    let g = || any::<u8>();
+    prop_oneof![
+        2 => (g(), g()).prop_map(|(gateway, key)| Action::CreateUpload { gateway, key }),
+        6 => (g(), g(), 0..3_u8, g(), g(), bytes()).prop_map(|(gateway, upload, part, lease, vendors, bytes)| {
+            Action::Part { gateway, upload, part, lease, vendors, bytes }
+        }),
+        4 => (g(), g(), 1..8_u8, any::<bool>()).prop_map(|(gateway, upload, parts, whole)| {
+            Action::Complete { gateway, upload, parts, whole }
+        }),
+        1 => (g(), g()).prop_map(|(gateway, upload)| Action::AbortUpload { gateway, upload }),
     ]
 }
 
