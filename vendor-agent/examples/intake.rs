@@ -23,7 +23,10 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let directory = arguments.get(1).cloned().unwrap_or_else(|| ".".to_owned());
     let seconds: u64 = arguments.get(2).and_then(|text| text.parse().ok()).unwrap_or(3);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         println!("| chunk | puts/s | MiB/s | raw synced writes/s (one thread, overwriting) | reads/s |");
         println!("|---|---|---|---|---|");
@@ -77,8 +80,11 @@ async fn puts(agent: &Arc<Agent>, plaintext: u64, time: Duration) -> (f64, u32) 
                 while begun.elapsed() < time && done.load(Ordering::Relaxed) * plaintext < 1600 << 20 {
                     let mut header = template.clone();
                     header.chunk.counter = next.fetch_add(1, Ordering::Relaxed);
-                    let reports: Vec<HopReport> =
-                        agent.put_chunk(header, parts(&bytes, 256 * 1024)).await.collect().await;
+                    let reports: Vec<HopReport> = agent
+                        .put_chunk(header, parts(&bytes, 256 * 1024))
+                        .await
+                        .collect()
+                        .await;
                     assert!(matches!(reports[..], [HopReport::Stored { .. }]), "{reports:?}");
                     done.fetch_add(1, Ordering::Relaxed);
                 }
@@ -88,7 +94,10 @@ async fn puts(agent: &Arc<Agent>, plaintext: u64, time: Duration) -> (f64, u32) 
     for caller in callers {
         caller.await.unwrap();
     }
-    (done.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64(), next.load(Ordering::Relaxed))
+    (
+        done.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64(),
+        next.load(Ordering::Relaxed),
+    )
 }
 
 async fn reads(agent: &Arc<Agent>, plaintext: u64, last: u32, time: Duration) -> f64 {

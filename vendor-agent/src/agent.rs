@@ -120,13 +120,19 @@ impl Agent {
     pub fn open(config: Config, seams: Seams) -> Result<Arc<Self>, AgentError> {
         check_config(&config, seams.devices.is_some())?;
         let mut data_dir = DataDir::open(&config.data, seams.key_seed)?;
-        let memory = seams.index_memory.unwrap_or_else(|| IndexMemory::new(config.index_memory));
+        let memory = seams
+            .index_memory
+            .unwrap_or_else(|| IndexMemory::new(config.index_memory));
         let fat = Arc::new(LocalFat::open(&data_dir.index_path(), &memory)?);
         let metrics = Arc::new(Metrics::new(&seams.registry)?);
         let to_start = match seams.devices {
             Some(devices) => devices
                 .into_iter()
-                .map(|(class, device)| ToStart { id: device.id(), class, device: Some(device) })
+                .map(|(class, device)| ToStart {
+                    id: device.id(),
+                    class,
+                    device: Some(device),
+                })
                 .collect(),
             None => open_devices(&config, &mut data_dir)?,
         };
@@ -239,7 +245,11 @@ impl Agent {
 
     pub(crate) fn characteristics(&self) -> Characteristics {
         let config = &self.config;
-        let address = if config.advertise.is_empty() { &config.listen } else { &config.advertise };
+        let address = if config.advertise.is_empty() {
+            &config.listen
+        } else {
+            &config.advertise
+        };
         Characteristics {
             owner: config.owner.clone(),
             region: config.region.clone(),
@@ -260,7 +270,13 @@ impl Agent {
         }
         let (cluster, vendor) = self.identity()?;
         let epoch = Epoch(self.epoch.load(Ordering::Relaxed));
-        Ok(GrantContext { cluster, vendor, epoch, now: self.time.now(), session })
+        Ok(GrantContext {
+            cluster,
+            vendor,
+            epoch,
+            now: self.time.now(),
+            session,
+        })
     }
 
     /// Remembers a damaged (or lost) copy for the next heartbeat.
@@ -327,13 +343,20 @@ fn check_config(config: &Config, has_devices: bool) -> Result<(), AgentError> {
         return bad("device", format!("at most {DEVICES_PER_VENDOR} devices"));
     }
     for (index, device) in config.device.iter().enumerate() {
-        if config.device[..index].iter().any(|other| other.path == device.path) {
+        if config.device[..index]
+            .iter()
+            .any(|other| other.path == device.path)
+        {
             return bad("device.path", format!("{} is named twice", device.path.display()));
         }
         if device.capacity != 0 && device.capacity < 3 * SEGMENT_BYTES {
             return bad(
                 "device.capacity",
-                format!("{} is less than the least, {} bytes", device.capacity, 3 * SEGMENT_BYTES),
+                format!(
+                    "{} is less than the least, {} bytes",
+                    device.capacity,
+                    3 * SEGMENT_BYTES
+                ),
             );
         }
     }
@@ -351,7 +374,11 @@ fn open_devices(config: &Config, data_dir: &mut DataDir) -> Result<Vec<ToStart>,
                 reason: format!("it is {id}, and so is another path of the configuration"),
             });
         }
-        let marker = DeviceMarker { format: data_dir::FORMAT, device: id, vendor_key: vendor_key.clone() };
+        let marker = DeviceMarker {
+            format: data_dir::FORMAT,
+            device: id,
+            vendor_key: vendor_key.clone(),
+        };
         let capacity = match device.capacity {
             0 => whole_file_system(&device.path)?,
             capacity => capacity,
@@ -368,7 +395,11 @@ fn open_devices(config: &Config, data_dir: &mut DataDir) -> Result<Vec<ToStart>,
                 None
             }
         };
-        devices.push(ToStart { id, class: device.class.clone(), device: opened });
+        devices.push(ToStart {
+            id,
+            class: device.class.clone(),
+            device: opened,
+        });
     }
     data_dir.save_devices()?;
     Ok(devices)
@@ -376,7 +407,10 @@ fn open_devices(config: &Config, data_dir: &mut DataDir) -> Result<Vec<ToStart>,
 
 /// Bytes that the file system of `path` (or of the nearest directory above it) can hold.
 fn whole_file_system(path: &Path) -> Result<u64, AgentError> {
-    let there = path.ancestors().find(|above| above.exists()).unwrap_or(Path::new("."));
+    let there = path
+        .ancestors()
+        .find(|above| above.exists())
+        .unwrap_or(Path::new("."));
     let found = rustix::fs::statvfs(there)
         .map_err(|error| AgentError::file("look at the file system of", path)(error.into()))?;
     Ok(found.f_blocks * found.f_frsize)

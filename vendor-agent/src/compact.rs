@@ -120,7 +120,11 @@ impl Keeper {
             let dead = {
                 let mut work = lock(&self.work);
                 if !work.woken && !work.stopping {
-                    work = self.wake.wait_timeout(work, PERIOD).unwrap_or_else(PoisonError::into_inner).0;
+                    work = self
+                        .wake
+                        .wait_timeout(work, PERIOD)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0;
                 }
                 if work.stopping {
                     return;
@@ -152,7 +156,9 @@ impl Keeper {
                 }
             }
             let urgent = self.is_short(&segments);
-            let Some(victim) = self.victim(memory, &segments, urgent) else { break };
+            let Some(victim) = self.victim(memory, &segments, urgent) else {
+                break;
+            };
             self.compact(memory, victim, urgent)?;
         }
         Ok(())
@@ -160,7 +166,10 @@ impl Keeper {
 
     /// Whether the index has all records of `segment`.
     fn is_indexed(&self, segment: u64) -> Result<bool, AgentError> {
-        Ok(self.fat.position(self.device.id())?.is_some_and(|position| position.segment > segment))
+        Ok(self
+            .fat
+            .position(self.device.id())?
+            .is_some_and(|position| position.segment > segment))
     }
 
     /// A start replays what was written since the last flush: after each sealed segment there is a flush.
@@ -235,7 +244,11 @@ impl Keeper {
                         Wait::ForMedium,
                     )?;
                     bytes += payload.len();
-                    moved.push(MovedPiece { header, from: location, payload });
+                    moved.push(MovedPiece {
+                        header,
+                        from: location,
+                        payload,
+                    });
                 }
                 ScannedBody::Erased(items) => self.keep_erased(location, items)?,
                 ScannedBody::Kept(copies) => self.keep_kept(copies)?,
@@ -249,7 +262,13 @@ impl Keeper {
         }
         self.move_pieces(moved)?;
         self.device.release(&dead)?;
-        let live = self.fat.segment_rows(self.device.id()).get(&segment).copied().unwrap_or_default().live;
+        let live = self
+            .fat
+            .segment_rows(self.device.id())
+            .get(&segment)
+            .copied()
+            .unwrap_or_default()
+            .live;
         if live > 0 {
             tracing::error!(device = %self.device.id(), segment, live, "segment has pieces that were not found; it is left as it is");
             memory.pinned.insert(segment);
@@ -260,19 +279,22 @@ impl Keeper {
 
     fn is_live(&self, header: &PieceHeader, location: Location) -> Result<bool, AgentError> {
         let entry = self.fat.lookup(header.copy, Wait::ForMedium)?;
-        Ok(entry.iter().flat_map(|entry| &entry.pieces).any(|(first_frame, row)| {
-            *first_frame == header.first_frame
-                && row.device == self.device.id()
-                && row.location() == location
-        }))
+        Ok(entry
+            .iter()
+            .flat_map(|entry| &entry.pieces)
+            .any(|(first_frame, row)| {
+                *first_frame == header.first_frame
+                    && row.device == self.device.id()
+                    && row.location() == location
+            }))
     }
 
     fn keep_erased(&self, location: Location, items: Vec<ErasedItem>) -> Result<(), AgentError> {
         let own = |device: DeviceId, segment: u64| device == self.device.id() && segment == location.segment;
         let (needed, done): (Vec<ErasedItem>, Vec<ErasedItem>) = items.into_iter().partition(|item| {
-            item.killed.iter().any(|&(device, segment)| {
-                !own(device, segment) && self.exists.may_exist(device, segment)
-            })
+            item.killed
+                .iter()
+                .any(|&(device, segment)| !own(device, segment) && self.exists.may_exist(device, segment))
         });
         if !needed.is_empty() {
             let applied = Applied::MovedErased(needed.clone(), location);

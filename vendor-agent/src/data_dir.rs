@@ -89,13 +89,23 @@ impl DataDir {
         let marker = match read_json::<AgentMarker>(&marker_path)? {
             Some(marker) => marker,
             None => {
-                let marker = AgentMarker { format: FORMAT, cluster: None, vendor: None };
+                let marker = AgentMarker {
+                    format: FORMAT,
+                    cluster: None,
+                    vendor: None,
+                };
                 write_json(&marker_path, &marker)?;
                 marker
             }
         };
         let devices = read_json(&path.join("devices"))?.unwrap_or_default();
-        Ok(Self { path: path.to_owned(), marker, key, devices, _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            marker,
+            key,
+            devices,
+            _lock: lock,
+        })
     }
 
     /// The vendor's key.
@@ -125,7 +135,10 @@ impl DataDir {
     /// When it is bound to others, or the marker cannot be written.
     pub fn bind(&mut self, cluster: ClusterId, vendor: VendorId) -> Result<(), AgentError> {
         match self.identity()? {
-            Some((ours, _)) if ours != cluster => Err(AgentError::OtherCluster { ours, theirs: cluster }),
+            Some((ours, _)) if ours != cluster => Err(AgentError::OtherCluster {
+                ours,
+                theirs: cluster,
+            }),
             Some((_, ours)) if ours != vendor => Err(AgentError::Foreign {
                 path: self.path.clone(),
                 reason: format!("it belongs to {ours}, the metadata service says {vendor}"),
@@ -297,19 +310,24 @@ fn parse_key(path: &Path, text: &str) -> Result<SigningKey, AgentError> {
     if good {
         Ok(SigningKey::from_bytes(&key))
     } else {
-        Err(AgentError::Foreign { path: path.to_owned(), reason: "it is not 64 hex digits".to_owned() })
+        Err(AgentError::Foreign {
+            path: path.to_owned(),
+            reason: "it is not 64 hex digits".to_owned(),
+        })
     }
 }
 
 /// `bytes` as lower-case hex.
 #[must_use]
 pub fn hex_of(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        use std::fmt::Write as _;
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            use std::fmt::Write as _;
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, AgentError> {
@@ -320,20 +338,29 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, AgentError> 
     };
     serde_json::from_slice(&text)
         .map(Some)
-        .map_err(|error| AgentError::Foreign { path: path.to_owned(), reason: error.to_string() })
+        .map_err(|error| AgentError::Foreign {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
 }
 
 fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), AgentError> {
-    let text = serde_json::to_vec_pretty(value)
-        .map_err(|error| AgentError::Foreign { path: path.to_owned(), reason: error.to_string() })?;
+    let text = serde_json::to_vec_pretty(value).map_err(|error| AgentError::Foreign {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
     replace(path, &text)
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), AgentError> {
     let temporary = path.with_extension("tmp");
     let write = || -> io::Result<()> {
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)
@@ -344,7 +371,11 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), AgentError> {
 
 /// Makes the entries of a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> Result<(), AgentError> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     File::open(path)
         .and_then(|directory| directory.sync_all())
         .map_err(AgentError::file("sync", path))

@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 use crate::receipts::Signer;
 use crate::sync::{Shared, lock};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use tokio::sync::Notify;
@@ -29,6 +29,22 @@ pub struct Slot {
     pub class: String,
     /// The device; `None` if it could not be opened.
     pub opened: Option<Opened>,
+    /// Bytes that pieces may still take, as of the last look, less what was sent to it since.
+    free: AtomicU64,
+    /// It took pieces at the last look.
+    usable: AtomicBool,
+}
+
+impl Slot {
+    fn new(id: DeviceId, class: String, opened: Option<Opened>) -> Self {
+        Self {
+            id,
+            class,
+            opened,
+            free: AtomicU64::new(0),
+            usable: AtomicBool::new(false),
+        }
+    }
 }
 
 /// A device that was opened.
@@ -93,7 +109,11 @@ impl LaneListener for Links {
 
     fn failed(&self, device: DeviceId) {
         self.report.notify_one();
-        if let Some(keeper) = self.keepers.get().and_then(|keepers| keepers.get(&device)?.upgrade()) {
+        if let Some(keeper) = self
+            .keepers
+            .get()
+            .and_then(|keepers| keepers.get(&device)?.upgrade())
+        {
             keeper.kick();
         }
     }
@@ -101,7 +121,9 @@ impl LaneListener for Links {
 
 impl SegmentsExist for Links {
     fn may_exist(&self, device: DeviceId, segment: u64) -> bool {
-        self.devices.get(&device).is_none_or(|found| found.has_segment(segment))
+        self.devices
+            .get(&device)
+            .is_none_or(|found| found.has_segment(segment))
     }
 }
 
@@ -127,7 +149,10 @@ impl Devices {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(devices: Vec<ToStart>, parts: DeviceParts) -> Result<Self, AgentError> {
-        let opened = devices.iter().filter_map(|start| Some((start.id, start.device.clone()?))).collect();
+        let opened = devices
+            .iter()
+            .filter_map(|start| Some((start.id, start.device.clone()?)))
+            .collect();
         let links = Arc::new(Links {
             keepers: OnceLock::new(),
             devices: opened,
@@ -139,7 +164,7 @@ impl Devices {
         let mut keepers = BTreeMap::new();
         for start in devices {
             let Some(device) = start.device else {
-                slots.push(Slot { id: start.id, class: start.class, opened: None });
+                slots.push(Slot::new(start.id, start.class, None));
                 continue;
             };
             let (lane, thread) = Lane::start(
@@ -165,11 +190,11 @@ impl Devices {
                 .spawn(move || runner.run())
                 .map_err(|source| AgentError::Thread { name, source })?;
             threads.push(thread);
-            slots.push(Slot {
-                id: start.id,
-                class: start.class,
-                opened: Some(Opened { device, lane, keeper }),
-            });
+            slots.push(Slot::new(
+                start.id,
+                start.class,
+                Some(Opened { device, lane, keeper }),
+            ));
         }
         // Set once, here: nothing has been written yet.
         let _ = links.keepers.set(keepers);
@@ -192,24 +217,23 @@ impl Devices {
     pub fn get(&self, id: DeviceId) -> Result<&Opened, DeviceError> {
         let slot = self.slots.iter().find(|slot| slot.id == id);
         slot.and_then(|slot| slot.opened.as_ref())
-            .ok_or_else(|| DeviceError::Gone { device: id, reason: "it could not be opened".to_owned() })
+            .ok_or_else(|| DeviceError::Gone {
+                device: id,
+                reason: "it could not be opened".to_owned(),
+            })
     }
 
     /// Devices of a class that take `bytes` more now, best first: fewest bytes waiting, then in turn.
     #[must_use]
     pub fn choose(&self, class: &str, bytes: u64, without: &[DeviceId]) -> Vec<DeviceId> {
-        let spaces = lock(&self.spaces);
         let mut fit: Vec<(u64, DeviceId)> = self
             .slots
             .iter()
             .filter(|slot| slot.class == class && !without.contains(&slot.id))
             .filter_map(|slot| {
                 let opened = slot.opened.as_ref()?;
-                let space = spaces.get(&slot.id)?;
-                let waiting = opened.lane.queued_bytes();
-                let free = self.free(opened, space, 1).saturating_sub(waiting);
-                (space.fault.is_none() && opened.lane.index_failure().is_none() && free >= bytes)
-                    .then_some((waiting, slot.id))
+                (slot.usable.load(Ordering::Relaxed) && slot.free.load(Ordering::Relaxed) >= bytes)
+                    .then(|| (opened.lane.queued_bytes(), slot.id))
             })
             .collect();
         if !fit.is_empty() {
@@ -220,6 +244,18 @@ impl Devices {
         fit.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// Notes that `bytes` more were sent to a device, until the next look counts what is there.
+    pub fn take(&self, id: DeviceId, bytes: u64) {
+        if let Some(slot) = self.slots.iter().find(|slot| slot.id == id) {
+            // The closure always answers, so this cannot fail.
+            let _ = slot
+                .free
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| {
+                    Some(free.saturating_sub(bytes))
+                });
+        }
+    }
+
     /// Devices that take control records now.
     #[must_use]
     pub fn writable(&self) -> Vec<DeviceId> {
@@ -227,8 +263,13 @@ impl Devices {
         self.slots
             .iter()
             .filter(|slot| {
-                slot.opened.as_ref().is_some_and(|opened| opened.lane.index_failure().is_none())
-                    && matches!(spaces.get(&slot.id).map(|space| &space.fault), Some(None | Some(Fault::Full)))
+                slot.opened
+                    .as_ref()
+                    .is_some_and(|opened| opened.lane.index_failure().is_none())
+                    && matches!(
+                        spaces.get(&slot.id).map(|space| &space.fault),
+                        Some(None | Some(Fault::Full))
+                    )
             })
             .map(|slot| slot.id)
             .collect()
@@ -236,7 +277,10 @@ impl Devices {
 
     fn offered(&self, opened: &Opened, space: &Space) -> u64 {
         let in_hand = SEGMENTS_IN_HAND * opened.device.segment_bytes();
-        let offered = space.capacity.saturating_sub(in_hand).saturating_sub(space.capacity / INDEX_SHARE);
+        let offered = space
+            .capacity
+            .saturating_sub(in_hand)
+            .saturating_sub(space.capacity / INDEX_SHARE);
         offered.min(DEVICE_BYTES_MAX)
     }
 
@@ -251,6 +295,18 @@ impl Devices {
         by_capacity.min(by_medium)
     }
 
+    fn update(&self, slot: &Slot, space: Option<&Space>) {
+        let (Some(opened), Some(space)) = (&slot.opened, space) else {
+            return;
+        };
+        let free = self
+            .free(opened, space, 1)
+            .saturating_sub(opened.lane.queued_bytes());
+        slot.free.store(free, Ordering::Relaxed);
+        let usable = space.fault.is_none() && opened.lane.index_failure().is_none();
+        slot.usable.store(usable, Ordering::Relaxed);
+    }
+
     /// Looks at every device now.
     fn look(&self) -> BTreeMap<DeviceId, Space> {
         let fresh: BTreeMap<DeviceId, Space> = self
@@ -258,6 +314,9 @@ impl Devices {
             .iter()
             .filter_map(|slot| Some((slot.id, slot.opened.as_ref()?.device.space())))
             .collect();
+        for slot in &self.slots {
+            self.update(slot, fresh.get(&slot.id));
+        }
         *lock(&self.spaces) = fresh.clone();
         fresh
     }
@@ -278,7 +337,9 @@ impl Devices {
                         state: DeviceState::Gone,
                     };
                 };
-                let sharers = fresh.values().filter(|other| other.share == space.share && other.fault.is_none());
+                let sharers = fresh
+                    .values()
+                    .filter(|other| other.share == space.share && other.fault.is_none());
                 let state = match &space.fault {
                     Some(Fault::Gone(_)) => DeviceState::Gone,
                     Some(_) => DeviceState::ReadOnly,
@@ -302,10 +363,13 @@ impl Devices {
 
     /// Notes at once that a device failed, so that nothing else is sent to it.
     pub fn look_again(&self, id: DeviceId) {
-        if let Ok(opened) = self.get(id) {
-            let space = opened.device.space();
-            lock(&self.spaces).insert(id, space);
-        }
+        let Some(slot) = self.slots.iter().find(|slot| slot.id == id) else {
+            return;
+        };
+        let Some(opened) = &slot.opened else { return };
+        let space = opened.device.space();
+        self.update(slot, Some(&space));
+        lock(&self.spaces).insert(id, space);
     }
 
     /// Ends all threads when what is queued is written.

@@ -26,7 +26,10 @@ impl ClusterClock {
     /// A clock that stands at 0 until the first reply.
     #[must_use]
     pub fn new(clock: Arc<dyn MonotonicClock>) -> Self {
-        Self { clock, last: Shared::default() }
+        Self {
+            clock,
+            last: Shared::default(),
+        }
     }
 
     /// Learns cluster time from a reply. It never goes back.
@@ -92,7 +95,10 @@ impl Grants {
             return refuse(format!("it is made out to {}", body.vendor));
         }
         if body.epoch < context.epoch {
-            return refuse(format!("it is of epoch {}, now is {}", body.epoch.0, context.epoch.0));
+            return refuse(format!(
+                "it is of epoch {}, now is {}",
+                body.epoch.0, context.epoch.0
+            ));
         }
         if body.session != context.session {
             return refuse(format!("it is for {}", body.session));
@@ -105,8 +111,12 @@ impl Grants {
 
     fn verify(&self, grant: &Grant) -> Result<GrantBody, ChunkRefusal> {
         let refuse = |reason: &str| ChunkRefusal::Grant(reason.to_owned());
-        let signature: [u8; 64] =
-            grant.signature.0.as_ref().try_into().map_err(|_| refuse("its signature is not 64 bytes"))?;
+        let signature: [u8; 64] = grant
+            .signature
+            .0
+            .as_ref()
+            .try_into()
+            .map_err(|_| refuse("its signature is not 64 bytes"))?;
         if let Some((known, body)) = lock(&self.verified).get(&signature)
             && known == grant
         {

@@ -105,12 +105,16 @@ impl Agent {
         }
     }
 
-    async fn report_forever(&self) {
+    async fn report_forever(self: &Arc<Self>) {
         let Ok((_, vendor)) = self.identity() else { return };
         let mut answered = true;
         loop {
             let begun = Instant::now();
-            let (told, damaged, heartbeat) = self.heartbeat(vendor);
+            // Looking at devices may wait for their file systems.
+            let agent = Arc::clone(self);
+            let Ok((told, damaged, heartbeat)) = blocking(move || agent.heartbeat(vendor)).await else {
+                return;
+            };
             let pause = match timeout(ANSWER_TIME, self.metad.heartbeat(heartbeat)).await {
                 Ok(Ok(reply)) => {
                     answered = true;
@@ -147,23 +151,48 @@ impl Agent {
     fn heartbeat(&self, vendor: ullage_model::ids::VendorId) -> (u64, Vec<CopyId>, Heartbeat) {
         let devices = self.devices.reports();
         self.show_room(&devices);
-        let damaged: Vec<DamagedCopy> =
-            lock(&self.damaged).iter().map(|(copy, lost)| DamagedCopy { copy: *copy, lost: *lost }).collect();
+        let damaged: Vec<DamagedCopy> = lock(&self.damaged)
+            .iter()
+            .map(|(copy, lost)| DamagedCopy {
+                copy: *copy,
+                lost: *lost,
+            })
+            .collect();
         let inner = lock(&self.outbox.inner);
-        let outcomes = inner.outcomes.iter().map(|(_, outcome)| outcome.clone()).collect();
+        let outcomes = inner
+            .outcomes
+            .iter()
+            .map(|(_, outcome)| outcome.clone())
+            .collect();
         let told = inner.next;
         drop(inner);
         let copies = damaged.iter().map(|damaged| damaged.copy).collect();
         let in_flight_bytes = self.in_flight_bytes.load(Ordering::Relaxed);
-        (told, copies, Heartbeat { vendor, devices, in_flight_bytes, outcomes, damaged })
+        (
+            told,
+            copies,
+            Heartbeat {
+                vendor,
+                devices,
+                in_flight_bytes,
+                outcomes,
+                damaged,
+            },
+        )
     }
 
     fn show_room(&self, devices: &[DeviceReport]) {
         for report in devices {
             let device = report.device.0.to_string();
             let used = self.fat.live_bytes(report.device);
-            self.metrics.room_bytes.with_label_values(&[&device, "used"]).set(used.cast_signed());
-            self.metrics.room_bytes.with_label_values(&[&device, "free"]).set(report.free.cast_signed());
+            self.metrics
+                .room_bytes
+                .with_label_values(&[&device, "used"])
+                .set(used.cast_signed());
+            self.metrics
+                .room_bytes
+                .with_label_values(&[&device, "free"])
+                .set(report.free.cast_signed());
             if report.state != DeviceState::Healthy {
                 tracing::debug!(device, state = ?report.state, "device does not take pieces");
             }
@@ -171,7 +200,9 @@ impl Agent {
     }
 
     fn told(&self, told: u64, damaged: &[CopyId]) {
-        lock(&self.outbox.inner).outcomes.retain(|(number, _)| *number >= told);
+        lock(&self.outbox.inner)
+            .outcomes
+            .retain(|(number, _)| *number >= told);
         let mut remembered = lock(&self.damaged);
         for copy in damaged {
             remembered.remove(copy);
@@ -185,7 +216,11 @@ impl Agent {
     fn obey(&self, reply: HeartbeatReply) -> bool {
         let mut inner = lock(&self.outbox.inner);
         if (reply.epoch.0, reply.term) < inner.newest {
-            tracing::warn!(epoch = reply.epoch.0, term = reply.term, "words of an older leader are refused");
+            tracing::warn!(
+                epoch = reply.epoch.0,
+                term = reply.term,
+                "words of an older leader are refused"
+            );
             return false;
         }
         inner.newest = (reply.epoch.0, reply.term);
@@ -198,7 +233,9 @@ impl Agent {
         inner.erase.extend(reply.erase.into_iter().take(COPIES_PER_BATCH));
         inner.heard = true;
         let (erase, close) = (inner.erase.len(), inner.close.len());
-        self.metrics.erase_backlog.set(i64::try_from(erase).unwrap_or(i64::MAX));
+        self.metrics
+            .erase_backlog
+            .set(i64::try_from(erase).unwrap_or(i64::MAX));
         drop(inner);
         if erase > 0 {
             self.outbox.work.notify_one();
@@ -229,15 +266,29 @@ impl Agent {
                 sleep(RETRY_PAUSE).await;
                 continue;
             }
-            let Ok((cluster, vendor)) = self.identity() else { continue };
-            let list = ErasedList { cluster, vendor, copies: batch };
+            let Ok((cluster, vendor)) = self.identity() else {
+                continue;
+            };
+            let list = ErasedList {
+                cluster,
+                vendor,
+                copies: batch,
+            };
             let signature = sign(&self.key, ERASED_CONTEXT, &codec::encode(&list));
             let mut inner = lock(&self.outbox.inner);
             for copy in &list.copies {
                 inner.erase.remove(copy);
             }
-            self.metrics.erase_backlog.set(i64::try_from(inner.erase.len()).unwrap_or(i64::MAX));
-            push_outcome(&mut inner, CommandOutcome::Erased { copies: list.copies, signature });
+            self.metrics
+                .erase_backlog
+                .set(i64::try_from(inner.erase.len()).unwrap_or(i64::MAX));
+            push_outcome(
+                &mut inner,
+                CommandOutcome::Erased {
+                    copies: list.copies,
+                    signature,
+                },
+            );
             drop(inner);
             self.report.notify_one();
         }
@@ -247,7 +298,11 @@ impl Agent {
         loop {
             let ordered: Vec<LeaseId> = {
                 let inner = lock(&self.outbox.inner);
-                if inner.heard { inner.close.iter().copied().collect() } else { Vec::new() }
+                if inner.heard {
+                    inner.close.iter().copied().collect()
+                } else {
+                    Vec::new()
+                }
             };
             let heard = lock(&self.outbox.inner).heard;
             if heard && let Err(error) = self.close_leases(&ordered).await {
@@ -265,8 +320,12 @@ impl Agent {
     /// Persists what is closed, then settles the leases ordered closed and every other one known to be
     /// closed. When that has succeeded once, this agent's copies are reconciled and it may serve.
     async fn close_leases(self: &Arc<Self>, ordered: &[LeaseId]) -> Result<(), AgentError> {
-        let others: Vec<LeaseId> =
-            self.fat.unsettled().into_iter().filter(|lease| self.leases.is_closed(*lease)).collect();
+        let others: Vec<LeaseId> = self
+            .fat
+            .unsettled()
+            .into_iter()
+            .filter(|lease| self.leases.is_closed(*lease))
+            .collect();
         if !ordered.is_empty() || !others.is_empty() {
             self.persist_closed().await?;
         }

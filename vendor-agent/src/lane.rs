@@ -131,7 +131,13 @@ impl Lane {
         let mut queue = lock(&self.queue);
         if queue.stopping {
             drop(queue);
-            refuse(job, &DeviceError::Gone { device: self.device.id(), reason: "the agent stops".to_owned() });
+            refuse(
+                job,
+                &DeviceError::Gone {
+                    device: self.device.id(),
+                    reason: "the agent stops".to_owned(),
+                },
+            );
             return;
         }
         self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -163,7 +169,10 @@ impl Lane {
             let bytes: usize = group.iter().map(job_bytes).sum();
             let failed = self.index_failure();
             if let Some(reason) = failed {
-                let error = DeviceError::Poisoned { device: self.device.id(), reason };
+                let error = DeviceError::Poisoned {
+                    device: self.device.id(),
+                    reason,
+                };
                 group.into_iter().for_each(|job| refuse(job, &error));
             } else {
                 self.write(group);
@@ -209,9 +218,16 @@ impl Lane {
         let mut purpose = Purpose::Upkeep;
         for job in group {
             match job {
-                Job::Put { header, payload, done } => {
+                Job::Put {
+                    header,
+                    payload,
+                    done,
+                } => {
                     purpose = Purpose::Store;
-                    records.push(Record { epoch, body: RecordBody::Piece(header, payload) });
+                    records.push(Record {
+                        epoch,
+                        body: RecordBody::Piece(header, payload),
+                    });
                     meanings.push(Applied::NewPiece(header));
                     dones.push(Done::Put(done));
                 }
@@ -258,8 +274,7 @@ impl Lane {
         let begun = Instant::now();
         let durable = self.device.put_batch(records, purpose)?;
         self.metrics.group_written(records.len(), begun.elapsed());
-        let entered: Vec<(Location, Applied)> =
-            durable.locations.iter().copied().zip(meanings).collect();
+        let entered: Vec<(Location, Applied)> = durable.locations.iter().copied().zip(meanings).collect();
         match self.fat.apply(self.device.id(), &entered, durable.end) {
             Ok(dead) => {
                 if !dead.is_empty() {
@@ -271,18 +286,24 @@ impl Lane {
                 let reason = error.to_string();
                 tracing::error!(device = %self.device.id(), reason, "index failed; the device takes no more writes");
                 *lock(&self.index_failure) = Some(reason.clone());
-                Err(DeviceError::Poisoned { device: self.device.id(), reason })
+                Err(DeviceError::Poisoned {
+                    device: self.device.id(),
+                    reason,
+                })
             }
         }
     }
 
     fn is_current(&self, piece: &MovedPiece) -> bool {
         match self.fat.lookup(piece.header.copy, Wait::ForMedium) {
-            Ok(entry) => entry.iter().flat_map(|entry| &entry.pieces).any(|(first_frame, row)| {
-                *first_frame == piece.header.first_frame
-                    && row.device == self.device.id()
-                    && row.location() == piece.from
-            }),
+            Ok(entry) => entry
+                .iter()
+                .flat_map(|entry| &entry.pieces)
+                .any(|(first_frame, row)| {
+                    *first_frame == piece.header.first_frame
+                        && row.device == self.device.id()
+                        && row.location() == piece.from
+                }),
             // Moved for nothing at worst; what matters is decided when the old segment goes.
             Err(_) => false,
         }

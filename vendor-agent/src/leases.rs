@@ -44,8 +44,13 @@ impl ClosedState {
             .collect();
         open.sort_unstable();
         open.dedup();
-        let mut closed: Vec<LeaseId> =
-            self.closed.iter().chain(&other.closed).copied().filter(|lease| *lease >= mark).collect();
+        let mut closed: Vec<LeaseId> = self
+            .closed
+            .iter()
+            .chain(&other.closed)
+            .copied()
+            .filter(|lease| *lease >= mark)
+            .collect();
         closed.sort_unstable();
         closed.dedup();
         *self = Self { mark, open, closed };
@@ -56,7 +61,11 @@ impl From<ClosedLeases> for ClosedState {
     fn from(leases: ClosedLeases) -> Self {
         let mut open = leases.open;
         open.sort_unstable();
-        Self { mark: leases.mark, open, closed: Vec::new() }
+        Self {
+            mark: leases.mark,
+            open,
+            closed: Vec::new(),
+        }
     }
 }
 
@@ -117,7 +126,13 @@ impl Leases {
     /// Leases with what the devices recorded as closed.
     #[must_use]
     pub fn new(closed: ClosedState) -> Self {
-        Self { inner: Shared::new(Inner { closed, ..Inner::default() }), idle: Notify::new() }
+        Self {
+            inner: Shared::new(Inner {
+                closed,
+                ..Inner::default()
+            }),
+            idle: Notify::new(),
+        }
     }
 
     /// Whether the room used under `lease` is known.
@@ -128,7 +143,10 @@ impl Leases {
 
     /// Sets the room used under `lease` unless it is known.
     pub fn count(&self, lease: LeaseId, room: u64) {
-        lock(&self.inner).uses.entry(lease).or_insert(LeaseUse { room, in_flight: 0 });
+        lock(&self.inner)
+            .uses
+            .entry(lease)
+            .or_insert(LeaseUse { room, in_flight: 0 });
     }
 
     /// Takes the name of `copy` and `room` bytes of its lease's `cap`.
@@ -153,7 +171,12 @@ impl Leases {
         used.room += room;
         used.in_flight += 1;
         inner.in_flight.insert(copy);
-        Ok(Admission { leases: Arc::clone(self), copy, room, stored: false })
+        Ok(Admission {
+            leases: Arc::clone(self),
+            copy,
+            room,
+            stored: false,
+        })
     }
 
     /// Whether `lease` is known to be closed.
@@ -190,7 +213,11 @@ impl Leases {
             let notified = self.idle.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
-            if lock(&self.inner).uses.get(&lease).is_none_or(|used| used.in_flight == 0) {
+            if lock(&self.inner)
+                .uses
+                .get(&lease)
+                .is_none_or(|used| used.in_flight == 0)
+            {
                 return;
             }
             notified.await;
@@ -205,7 +232,11 @@ mod tests {
 
     fn state(mark: u64, open: &[u64], closed: &[u64]) -> ClosedState {
         let ids = |list: &[u64]| list.iter().copied().map(LeaseId).collect();
-        ClosedState { mark: LeaseId(mark), open: ids(open), closed: ids(closed) }
+        ClosedState {
+            mark: LeaseId(mark),
+            open: ids(open),
+            closed: ids(closed),
+        }
     }
 
     #[test]
@@ -222,7 +253,11 @@ mod tests {
                 merged.merge(right);
                 for lease in (0..25).map(LeaseId) {
                     let expected = left.is_closed(lease) || right.is_closed(lease);
-                    assert_eq!(merged.is_closed(lease), expected, "{lease} of {left:?} and {right:?}");
+                    assert_eq!(
+                        merged.is_closed(lease),
+                        expected,
+                        "{lease} of {left:?} and {right:?}"
+                    );
                 }
             }
         }

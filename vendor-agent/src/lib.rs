@@ -27,6 +27,4 @@ pub use agent::{Agent, LocalCopy, LocalPiece, Seams};
 pub use config::{Config, DeviceConfig};
 pub use data_dir::{DataDir, DeviceMarker, hex_of};
 pub use error::AgentError;
-pub use seams::{
-    ChunkParts, HopReports, MetadClient, MetadError, MonotonicClock, PeerSender, SystemClock,
-};
+pub use seams::{ChunkParts, HopReports, MetadClient, MetadError, MonotonicClock, PeerSender, SystemClock};

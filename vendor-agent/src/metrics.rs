@@ -1,6 +1,8 @@
 //! The agent's Prometheus metrics: names and nothing that decides.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 use std::time::Duration;
 
 /// All metrics of one agent.
@@ -71,7 +73,10 @@ impl Metrics {
             Ok(metric)
         };
         let room_bytes = IntGaugeVec::new(
-            Opts::new("ullage_agent_room_bytes", "Room by device and state (used, free)."),
+            Opts::new(
+                "ullage_agent_room_bytes",
+                "Room by device and state (used, free).",
+            ),
             &["device", "state"],
         )?;
         registry.register(Box::new(room_bytes.clone()))?;
@@ -97,7 +102,10 @@ impl Metrics {
             signatures: counter("signatures_total", "Signatures made over lists of receipts.")?,
             in_flight_bytes: gauge("in_flight_bytes", "Bytes of chunks being received or written.")?,
             room_bytes,
-            erase_backlog: gauge("erase_backlog_copies", "Copies ordered erased and not yet erased.")?,
+            erase_backlog: gauge(
+                "erase_backlog_copies",
+                "Copies ordered erased and not yet erased.",
+            )?,
             damaged: counter("damaged_copies_total", "Copies found damaged or lost.")?,
             erased: counter("erased_copies_total", "Copies erased.")?,
             scrubbed: counter("scrubbed_pieces_total", "Pieces re-read and verified.")?,

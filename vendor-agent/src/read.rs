@@ -37,7 +37,11 @@ impl Window {
     }
 
     fn bytes(&self) -> usize {
-        let frames = PieceHeader { first_frame: self.first_frame, frames: self.frames, ..self.piece };
+        let frames = PieceHeader {
+            first_frame: self.first_frame,
+            frames: self.frames,
+            ..self.piece
+        };
         usize::try_from(frames.payload_bytes()).unwrap_or(usize::MAX)
     }
 }
@@ -81,7 +85,10 @@ impl Agent {
         }
         let entry = self.here(request.copy).await?;
         let plaintext_bytes = entry.pieces.first().map_or(0, |(_, piece)| piece.plaintext_bytes);
-        let end_frame = request.first_frame.checked_add(request.frames).unwrap_or(u32::MAX);
+        let end_frame = request
+            .first_frame
+            .checked_add(request.frames)
+            .unwrap_or(u32::MAX);
         if request.frames == 0 || u64::from(end_frame) > units::frames(plaintext_bytes) {
             return Err(ChunkRefusal::Header("no such frames".to_owned()));
         }
@@ -108,7 +115,12 @@ impl Agent {
     async fn read_window(self: &Arc<Self>, window: Window) -> Result<Vec<Bytes>, WindowError> {
         if window.bytes() <= INLINE_BYTES {
             let opened = self.devices.get(window.device)?;
-            match opened.device.read(window.location.segment, window.offset(), window.bytes(), Wait::Never) {
+            match opened.device.read(
+                window.location.segment,
+                window.offset(),
+                window.bytes(),
+                Wait::Never,
+            ) {
                 Ok(bytes) => return verify(&window, &bytes),
                 Err(DeviceError::WouldWait { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -195,7 +207,10 @@ impl Reading {
         let (first_frame, row) = self.entry.pieces.iter().find(|(first_frame, piece)| {
             (*first_frame..first_frame + piece.frames).contains(&self.next_frame)
         })?;
-        let end = self.end_frame.min(first_frame + row.frames).min(self.next_frame + WINDOW_FRAMES);
+        let end = self
+            .end_frame
+            .min(first_frame + row.frames)
+            .min(self.next_frame + WINDOW_FRAMES);
         Some(Window {
             device: row.device,
             location: row.location(),

@@ -78,12 +78,20 @@ impl Signer {
     /// # Errors
     /// When it cannot be started.
     pub fn start(key: SigningKey, metrics: Arc<Metrics>) -> Result<(Arc<Self>, JoinHandle<()>), AgentError> {
-        let signer = Arc::new(Self { key, queue: Shared::default(), wake: Condvar::new(), metrics });
+        let signer = Arc::new(Self {
+            key,
+            queue: Shared::default(),
+            wake: Condvar::new(),
+            metrics,
+        });
         let runner = Arc::clone(&signer);
         let thread = std::thread::Builder::new()
             .name("signer".to_owned())
             .spawn(move || runner.run())
-            .map_err(|source| AgentError::Thread { name: "signer".to_owned(), source })?;
+            .map_err(|source| AgentError::Thread {
+                name: "signer".to_owned(),
+                source,
+            })?;
         Ok((signer, thread))
     }
 
@@ -127,7 +135,9 @@ impl Signer {
                 (std::mem::take(&mut queue.pending), queue.identity)
             };
             // Before registration nothing is taken in, so nothing waits for a signature.
-            let Some((cluster, vendor)) = identity else { continue };
+            let Some((cluster, vendor)) = identity else {
+                continue;
+            };
             let mut sessions: BTreeMap<SessionId, Vec<Pending>> = BTreeMap::new();
             for receipt in pending {
                 sessions.entry(receipt.session).or_default().push(receipt);
@@ -143,11 +153,18 @@ impl Signer {
     }
 
     fn sign(&self, cluster: ClusterId, vendor: VendorId, session: SessionId, pending: Vec<Pending>) {
-        let (receipts, dones): (Vec<Receipt>, Vec<_>) =
-            pending.into_iter().map(|pending| (pending.receipt, pending.done)).unzip();
+        let (receipts, dones): (Vec<Receipt>, Vec<_>) = pending
+            .into_iter()
+            .map(|pending| (pending.receipt, pending.done))
+            .unzip();
         self.metrics.receipts_signed.inc_by(receipts.len() as u64);
         self.metrics.signatures.inc();
-        let body = codec::encode(&ReceiptList { cluster, vendor, session, receipts });
+        let body = codec::encode(&ReceiptList {
+            cluster,
+            vendor,
+            session,
+            receipts,
+        });
         let signature = sign(&self.key, RECEIPTS_CONTEXT, &body);
         let signed = SignedReceipts { body, signature };
         for done in dones {

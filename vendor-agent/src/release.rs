@@ -64,7 +64,10 @@ impl Agent {
         applied: Applied,
     ) -> Result<oneshot::Receiver<Result<(), DeviceError>>, AgentError> {
         let (done, told) = oneshot::channel();
-        self.devices.get(device)?.lane.submit(Job::Control { body, applied, done });
+        self.devices
+            .get(device)?
+            .lane
+            .submit(Job::Control { body, applied, done });
         Ok(told)
     }
 
@@ -80,8 +83,9 @@ impl Agent {
             let applied = Applied::Closed(state.clone());
             waiting.push(self.submit_control(device, RecordBody::Closed(state.clone()), applied)?);
         }
-        let mut result =
-            Err(AgentError::Index("no device takes the record of closed leases".to_owned()));
+        let mut result = Err(AgentError::Index(
+            "no device takes the record of closed leases".to_owned(),
+        ));
         for told in waiting {
             match wait_control(told).await {
                 Ok(()) => result = Ok(()),
@@ -106,8 +110,10 @@ impl Agent {
             let page = blocking(move || fat.list_lease(lease, after, COPIES_PER_BATCH)).await??;
             let Some(last) = page.last() else { break };
             after = Some(last.copy);
-            let unjudged: Vec<&CopyEntry> =
-                page.iter().filter(|entry| entry.kept.is_empty() && !entry.pieces.is_empty()).collect();
+            let unjudged: Vec<&CopyEntry> = page
+                .iter()
+                .filter(|entry| entry.kept.is_empty() && !entry.pieces.is_empty())
+                .collect();
             if !unjudged.is_empty() {
                 settled &= self.judge(&unjudged).await?;
             }
@@ -119,11 +125,16 @@ impl Agent {
     }
 
     async fn judge(self: &Arc<Self>, entries: &[&CopyEntry]) -> Result<bool, AgentError> {
-        let (_, vendor) = self.identity().map_err(|error| AgentError::Metad(error.to_string()))?;
+        let (_, vendor) = self
+            .identity()
+            .map_err(|error| AgentError::Metad(error.to_string()))?;
         let copies: Vec<CopyId> = entries.iter().map(|entry| entry.copy).collect();
         let request = JudgeRequest { vendor, copies };
-        let reply =
-            self.metad.judge(request).await.map_err(|error| AgentError::Metad(error.to_string()))?;
+        let reply = self
+            .metad
+            .judge(request)
+            .await
+            .map_err(|error| AgentError::Metad(error.to_string()))?;
         if reply.judgements.len() != entries.len() {
             return Err(AgentError::Metad(format!(
                 "{} judgements for {} copies",
@@ -157,7 +168,11 @@ impl Agent {
         }
         let mut waiting = Vec::new();
         for (home, copies) in keep {
-            waiting.push(self.submit_control(home, RecordBody::Kept(copies.clone()), Applied::Kept(copies))?);
+            waiting.push(self.submit_control(
+                home,
+                RecordBody::Kept(copies.clone()),
+                Applied::Kept(copies),
+            )?);
         }
         for told in waiting {
             wait_control(told).await?;
@@ -194,6 +209,14 @@ fn tombstones(entry: &CopyEntry, writable: &[DeviceId]) -> Result<Vec<(DeviceId,
     }
     Ok(homes
         .into_iter()
-        .map(|(home, killed)| (home, ErasedItem { copy: entry.copy, killed }))
+        .map(|(home, killed)| {
+            (
+                home,
+                ErasedItem {
+                    copy: entry.copy,
+                    killed,
+                },
+            )
+        })
         .collect())
 }

@@ -35,7 +35,9 @@ impl Agent {
         loop {
             let fat = Arc::clone(&self.fat);
             let page = blocking(move || fat.list(after, PAGE)).await??;
-            let Some(last) = page.last() else { return Ok(damaged) };
+            let Some(last) = page.last() else {
+                return Ok(damaged);
+            };
             after = Some(last.copy);
             for entry in page.iter().filter(|entry| entry.erased.is_empty()) {
                 let (bytes, bad) = match self.verify_copy(entry).await {
@@ -59,7 +61,10 @@ impl Agent {
     /// Whether compaction or an erase order has left `entry` alone since it was listed.
     async fn is_unchanged(&self, entry: &CopyEntry) -> Result<bool, AgentError> {
         let copy: CopyId = entry.copy;
-        let found = self.lookup(copy).await.map_err(|error| AgentError::Index(error.to_string()))?;
+        let found = self
+            .lookup(copy)
+            .await
+            .map_err(|error| AgentError::Index(error.to_string()))?;
         Ok(found.as_ref() == Some(entry))
     }
 }

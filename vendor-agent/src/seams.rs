@@ -60,5 +60,10 @@ pub type HopReports = BoxStream<'static, HopReport>;
 /// The way to other vendors.
 pub trait PeerSender: Send + Sync + 'static {
     /// Sends a chunk to `vendor`, which is the first of the header's route.
-    fn put_chunk(&self, vendor: VendorId, header: ChunkHeader, parts: ChunkParts) -> BoxFuture<'_, HopReports>;
+    fn put_chunk(
+        &self,
+        vendor: VendorId,
+        header: ChunkHeader,
+        parts: ChunkParts,
+    ) -> BoxFuture<'_, HopReports>;
 }

@@ -17,7 +17,9 @@ use ullage_model::wire::chunk::ChunkRefusal;
 /// each copy when its receipt is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn child_that_is_killed() {
-    let Ok(dir) = std::env::var("ULLAGE_TEST_CHILD_DIR") else { return };
+    let Ok(dir) = std::env::var("ULLAGE_TEST_CHILD_DIR") else {
+        return;
+    };
     let first: u32 = std::env::var("ULLAGE_TEST_CHILD_FIRST").unwrap().parse().unwrap();
     let metad = FakeMetad::new(1);
     let running = start(Path::new(&dir), 2, &metad).await;
@@ -39,7 +41,11 @@ async fn child_that_is_killed() {
 }
 
 fn plaintext_of(name: CopyId) -> u64 {
-    if name.chunk.counter % 16 == 0 { 500_000 } else { 7000 }
+    if name.chunk.counter % 16 == 0 {
+        500_000
+    } else {
+        7000
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +71,9 @@ async fn acknowledged_copies_survive_kill_9() {
         child.kill().unwrap();
         child.wait().unwrap();
         // What it had printed before it died counts, too.
-        let rest = lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("STORED ")?.parse().ok());
+        let rest = lines
+            .map_while(Result::ok)
+            .filter_map(|line| line.strip_prefix("STORED ")?.parse().ok());
         stored.extend(rest.map(|counter| copy(1, counter)));
         if round == 3 {
             std::fs::remove_dir_all(dir.path().join("agent/index")).unwrap();
@@ -96,15 +104,27 @@ impl SmallDisk {
         let file = std::fs::File::create(image).unwrap();
         file.set_len(megabytes << 20).unwrap();
         let run = |command: &mut Command| {
-            command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+            command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
         };
         let made = run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(image))
-            && run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(mount.path()));
+            && run(Command::new("mount")
+                .args(["-o", "loop"])
+                .arg(image)
+                .arg(mount.path()));
         if made {
             return Some(Self { mount });
         }
-        assert!(std::env::var_os("CI").is_none(), "CI must be able to mount a loop device");
-        eprintln!("SKIPPED: cannot mount a loop device (not root?); the test of a full file system did not run");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI must be able to mount a loop device"
+        );
+        eprintln!(
+            "SKIPPED: cannot mount a loop device (not root?); the test of a full file system did not run"
+        );
         None
     }
 }
@@ -119,7 +139,9 @@ impl Drop for SmallDisk {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_file_system_refuses_puts_reads_on_erases_on_and_takes_puts_again() {
     let dir = TempDir::new().unwrap();
-    let Some(disk) = SmallDisk::new(&dir.path().join("image"), 400) else { return };
+    let Some(disk) = SmallDisk::new(&dir.path().join("image"), 400) else {
+        return;
+    };
     let metad = FakeMetad::new(1);
     let peers = Arc::new(Peers::default());
     let mut config = config(dir.path(), 1);
@@ -155,7 +177,10 @@ async fn a_full_file_system_refuses_puts_reads_on_erases_on_and_takes_puts_again
     running.agent.kick();
     metad
         .until("reported full", |state| {
-            state.heartbeats.last().is_some_and(|beat| beat.devices[0].free == 0)
+            state
+                .heartbeats
+                .last()
+                .is_some_and(|beat| beat.devices[0].free == 0)
         })
         .await;
     for name in &stored {

@@ -14,9 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use ullage_model::codec;
 use ullage_model::ids::{ClusterId, CopyId, DeviceId, LeaseId, VendorId};
-use ullage_model::wire::agent::{
-    ClosedLeases, CommandOutcome, DeviceState, ERASED_CONTEXT, ErasedList,
-};
+use ullage_model::wire::agent::{ClosedLeases, CommandOutcome, DeviceState, ERASED_CONTEXT, ErasedList};
 use ullage_model::wire::chunk::{ChunkPart, ChunkRefusal, HopReport};
 use ullage_vendor_agent::device::Device;
 use ullage_vendor_agent::device::memory::{Faults, MemoryDevice};
@@ -37,8 +35,10 @@ fn copy_tree(from: &Path, to: &Path) {
 }
 
 fn segments(device: &Path) -> Vec<PathBuf> {
-    let mut list: Vec<PathBuf> =
-        std::fs::read_dir(device.join("segments")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut list: Vec<PathBuf> = std::fs::read_dir(device.join("segments"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     list.sort();
     list
 }
@@ -66,13 +66,23 @@ async fn erase_orders_are_durable_signed_idempotent_and_give_the_room_back() {
     let outcomes = metad.with(|state| state.outcomes.clone());
     let key = ed25519_dalek::VerifyingKey::from_bytes(&running.agent.public_key().0).unwrap();
     for outcome in outcomes {
-        let CommandOutcome::Erased { copies, signature } = outcome else { panic!("{outcome:?}") };
-        let list = ErasedList { cluster: CLUSTER, vendor: VendorId(1), copies };
+        let CommandOutcome::Erased { copies, signature } = outcome else {
+            panic!("{outcome:?}")
+        };
+        let list = ErasedList {
+            cluster: CLUSTER,
+            vendor: VendorId(1),
+            copies,
+        };
         let signature: [u8; 64] = signature.0.as_ref().try_into().unwrap();
         let message = [ERASED_CONTEXT, &codec::encode(&list)].concat();
-        key.verify_strict(&message, &ed25519_dalek::Signature::from_bytes(&signature)).unwrap();
+        key.verify_strict(&message, &ed25519_dalek::Signature::from_bytes(&signature))
+            .unwrap();
     }
-    assert!(matches!(read(&running.agent, copies[0], 0, 1).await, Err(ChunkRefusal::NotFound(_))));
+    assert!(matches!(
+        read(&running.agent, copies[0], 0, 1).await,
+        Err(ChunkRefusal::NotFound(_))
+    ));
     check_copy(&running.agent, kept, 100_000).await;
     // A name that was erased does not come back.
     let again = put(&running.agent, copies[50], &stored(8192, 1), 8192, 1).await;
@@ -88,7 +98,17 @@ async fn erase_orders_are_durable_signed_idempotent_and_give_the_room_back() {
     assert!(now < bound, "{now} bytes are still taken, of {full}");
     running.stop().await;
     let running = start(dir.path(), 2, &metad).await;
-    assert_eq!(running.agent.list_copies(None, 500).await.unwrap().iter().filter(|copy| !copy.pieces.is_empty()).count(), 1);
+    assert_eq!(
+        running
+            .agent
+            .list_copies(None, 500)
+            .await
+            .unwrap()
+            .iter()
+            .filter(|copy| !copy.pieces.is_empty())
+            .count(),
+        1
+    );
     check_copy(&running.agent, kept, 100_000).await;
     running.stop().await;
     std::fs::remove_dir_all(dir.path().join("agent/index")).unwrap();
@@ -109,29 +129,44 @@ async fn closing_a_lease_refuses_judges_erases_and_keeps_and_survives_the_index(
         put_ok(&agent, copy(1, counter), 5000, 1).await;
     }
     put_ok(&agent, copy(2, 0), 5000, 1).await;
-    metad.with(|state| state.named.extend((0..600).step_by(2).map(|counter| copy(1, counter))));
+    metad.with(|state| {
+        state
+            .named
+            .extend((0..600).step_by(2).map(|counter| copy(1, counter)))
+    });
     // An upload in the middle of its body does not hold the close up for ever.
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<ChunkPart, ChunkRefusal>>(1);
     let body = futures::stream::unfold(receiver, |mut receiver| async move {
         Some((receiver.recv().await?, receiver))
     });
-    let mut hanging = agent.put_chunk(header(VendorId(1), copy(1, 999), 5000, 1), body.boxed()).await;
+    let mut hanging = agent
+        .put_chunk(header(VendorId(1), copy(1, 999), 5000, 1), body.boxed())
+        .await;
     metad.close_and_wait(&agent, LeaseId(1)).await;
     let report = hanging.next().await;
     assert!(matches!(
         report,
-        Some(HopReport::Failed { refusal: ChunkRefusal::LeaseClosed(LeaseId(1)), .. })
+        Some(HopReport::Failed {
+            refusal: ChunkRefusal::LeaseClosed(LeaseId(1)),
+            ..
+        })
     ));
     drop(sender);
     let late = put(&agent, copy(1, 1000), &stored(100, 1), 100, 1).await;
     assert_eq!(late, Err(ChunkRefusal::LeaseClosed(LeaseId(1))));
     let here = async |agent: &Arc<Agent>| {
         let all = agent.list_copies(None, 2000).await.unwrap();
-        all.into_iter().filter(|copy| !copy.pieces.is_empty()).collect::<Vec<_>>()
+        all.into_iter()
+            .filter(|copy| !copy.pieces.is_empty())
+            .collect::<Vec<_>>()
     };
     let left = here(&agent).await;
     assert_eq!(left.len(), 301);
-    assert!(left.iter().filter(|copy| copy.copy.lease == LeaseId(1)).all(|copy| copy.kept));
+    assert!(
+        left.iter()
+            .filter(|copy| copy.copy.lease == LeaseId(1))
+            .all(|copy| copy.kept)
+    );
     drop((agent, hanging));
     running.stop().await;
     std::fs::remove_dir_all(dir.path().join("agent/index")).unwrap();
@@ -139,8 +174,15 @@ async fn closing_a_lease_refuses_judges_erases_and_keeps_and_survives_the_index(
     let running = start(dir.path(), 2, &metad).await;
     assert_eq!(here(&running.agent).await, left);
     let late = put(&running.agent, copy(1, 1000), &stored(100, 1), 100, 1).await;
-    assert_eq!(late, Err(ChunkRefusal::LeaseClosed(LeaseId(1))), "the close is persisted");
-    assert!(metad.with(|state| state.judged.is_empty()), "what was kept is not judged again");
+    assert_eq!(
+        late,
+        Err(ChunkRefusal::LeaseClosed(LeaseId(1))),
+        "the close is persisted"
+    );
+    assert!(
+        metad.with(|state| state.judged.is_empty()),
+        "what was kept is not judged again"
+    );
     running.stop().await;
 }
 
@@ -155,7 +197,10 @@ async fn a_vendor_that_was_away_is_reconciled_before_it_serves_and_leaves_the_un
     }
     running.stop().await;
     metad.with(|state| {
-        state.closed = ClosedLeases { mark: LeaseId(10), open: vec![LeaseId(3)] };
+        state.closed = ClosedLeases {
+            mark: LeaseId(10),
+            open: vec![LeaseId(3)],
+        };
         state.named.insert(copy(1, 0));
         state.undecided.insert(copy(2, 1));
         state.silent = true;
@@ -166,7 +211,10 @@ async fn a_vendor_that_was_away_is_reconciled_before_it_serves_and_leaves_the_un
     tokio::spawn(agent.clone().run(stopped));
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!agent.is_ready());
-    assert_eq!(read(&agent, copy(1, 0), 0, 1).await.unwrap_err(), ChunkRefusal::NotReady);
+    assert_eq!(
+        read(&agent, copy(1, 0), 0, 1).await.unwrap_err(),
+        ChunkRefusal::NotReady
+    );
     metad.with(|state| state.silent = false);
     for _ in 0..1000 {
         if agent.is_ready() {
@@ -219,7 +267,9 @@ async fn a_tree_copied_at_any_instant_holds_every_acknowledged_copy() {
         // The devices last: what is acknowledged before is on them.
         let from = dir.path().join("live");
         let at = to.clone();
-        tokio::task::spawn_blocking(move || copy_tree(&from, &at)).await.unwrap();
+        tokio::task::spawn_blocking(move || copy_tree(&from, &at))
+            .await
+            .unwrap();
         if round % 2 == 0 {
             std::fs::remove_dir_all(to.join("agent/index")).unwrap();
         }
@@ -254,7 +304,11 @@ async fn flipped_bytes_are_never_sent_and_are_reported() {
     let listed = running.agent.list_copies(None, 100).await.unwrap();
     let victim = &listed[4].pieces[0];
     let path = segments(&dir.path().join("device-0"))[0].clone();
-    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
     let at = u64::from(victim.offset) + 112 + 40_000;
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
@@ -266,7 +320,11 @@ async fn flipped_bytes_are_never_sent_and_are_reported() {
     let name = listed[4].copy;
     metad
         .until("damage reported", |state| {
-            state.heartbeats.iter().any(|beat| beat.damaged.iter().any(|damaged| damaged.copy == name && !damaged.lost))
+            state.heartbeats.iter().any(|beat| {
+                beat.damaged
+                    .iter()
+                    .any(|damaged| damaged.copy == name && !damaged.lost)
+            })
         })
         .await;
     assert_eq!(running.agent.scrub_once(u64::MAX).await.unwrap(), 1);
@@ -274,7 +332,8 @@ async fn flipped_bytes_are_never_sent_and_are_reported() {
         check_copy(&running.agent, listed.copy, 100_000).await;
     }
     // A damaged header in the middle hides one record and no other, even when the index is gone.
-    file.write_all_at(&[0xff; 4], u64::from(listed[7].pieces[0].offset)).unwrap();
+    file.write_all_at(&[0xff; 4], u64::from(listed[7].pieces[0].offset))
+        .unwrap();
     running.stop().await;
     std::fs::remove_dir_all(dir.path().join("agent/index")).unwrap();
     let running = start(dir.path(), 1, &metad).await;
@@ -288,11 +347,18 @@ async fn flipped_bytes_are_never_sent_and_are_reported() {
 async fn a_piece_whose_device_fails_goes_to_another_and_the_device_is_reported() {
     let dir = TempDir::new().unwrap();
     let metad = FakeMetad::new(1);
-    let devices: Vec<Arc<MemoryDevice>> =
-        (0..3).map(|id| Arc::new(MemoryDevice::new(DeviceId(id), 1 << 30, 8 << 20))).collect();
-    let list = devices.iter().map(|device| device.clone() as Arc<dyn Device>).collect();
+    let devices: Vec<Arc<MemoryDevice>> = (0..3)
+        .map(|id| Arc::new(MemoryDevice::new(DeviceId(id), 1 << 30, 8 << 20)))
+        .collect();
+    let list = devices
+        .iter()
+        .map(|device| device.clone() as Arc<dyn Device>)
+        .collect();
     let running = start_on(dir.path(), list, &metad).await;
-    devices[0].set_faults(Faults { tear_after: Some(5000), ..Faults::default() });
+    devices[0].set_faults(Faults {
+        tear_after: Some(5000),
+        ..Faults::default()
+    });
     for counter in 0..20 {
         let receipt = put_ok(&running.agent, copy(1, counter), 200_000, 3).await;
         if counter > 0 {
@@ -302,18 +368,33 @@ async fn a_piece_whose_device_fails_goes_to_another_and_the_device_is_reported()
     }
     metad
         .until("read-only", |state| {
-            state.heartbeats.last().is_some_and(|beat| beat.devices[0].state == DeviceState::ReadOnly)
+            state
+                .heartbeats
+                .last()
+                .is_some_and(|beat| beat.devices[0].state == DeviceState::ReadOnly)
         })
         .await;
-    devices[1].set_faults(Faults { gone: true, ..Faults::default() });
-    devices[2].set_faults(Faults { full: true, ..Faults::default() });
+    devices[1].set_faults(Faults {
+        gone: true,
+        ..Faults::default()
+    });
+    devices[2].set_faults(Faults {
+        full: true,
+        ..Faults::default()
+    });
     let refused = put(&running.agent, copy(1, 50), &stored(8192, 1), 8192, 1).await;
-    assert!(matches!(refused, Err(ChunkRefusal::Devices(_) | ChunkRefusal::Full { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(ChunkRefusal::Devices(_) | ChunkRefusal::Full { .. })),
+        "{refused:?}"
+    );
     let lost = read(&running.agent, copy(1, 3), 0, 7).await;
     assert!(matches!(lost, Err(ChunkRefusal::CopyDamaged(_))));
     metad
         .until("gone", |state| {
-            state.heartbeats.last().is_some_and(|beat| beat.devices[1].state == DeviceState::Gone)
+            state
+                .heartbeats
+                .last()
+                .is_some_and(|beat| beat.devices[1].state == DeviceState::Gone)
         })
         .await;
     // Room again.
@@ -356,7 +437,11 @@ async fn a_pulled_directory_takes_its_device_away_and_nothing_else() {
     std::fs::remove_dir_all(dir.path().join("agent/index")).unwrap();
     let running = start(dir.path(), 2, &metad).await;
     let here = running.agent.list_copies(None, 100).await.unwrap();
-    let here: Vec<CopyId> = here.into_iter().filter(|copy| !copy.pieces.is_empty()).map(|copy| copy.copy).collect();
+    let here: Vec<CopyId> = here
+        .into_iter()
+        .filter(|copy| !copy.pieces.is_empty())
+        .map(|copy| copy.copy)
+        .collect();
     assert_eq!(here, (20..40).map(|counter| copy(1, counter)).collect::<Vec<_>>());
     running.stop().await;
 }
@@ -366,9 +451,7 @@ async fn foreign_directories_and_second_processes_are_refused_and_not_written_to
     let dir = TempDir::new().unwrap();
     let metad = FakeMetad::new(1);
     let running = start(dir.path(), 1, &metad).await;
-    let open = |path: &Path| {
-        Agent::open(config(path, 1), seams(metad.clone(), Arc::default())).map(drop)
-    };
+    let open = |path: &Path| Agent::open(config(path, 1), seams(metad.clone(), Arc::default())).map(drop);
     assert!(matches!(open(dir.path()), Err(AgentError::Locked(_))));
     running.stop().await;
     // Another cluster.
@@ -404,14 +487,23 @@ async fn foreign_directories_and_second_processes_are_refused_and_not_written_to
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_puts_erases_closes_and_restarts_agree_with_a_map() {
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(rand::random::<u64>);
     println!("SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let dir = TempDir::new().unwrap();
     let metad = FakeMetad::new(1);
-    let mut devices: Vec<Arc<MemoryDevice>> =
-        (0..2).map(|id| Arc::new(MemoryDevice::new(DeviceId(id), 64 << 20, 1 << 20))).collect();
-    let list = |devices: &[Arc<MemoryDevice>]| devices.iter().map(|device| device.clone() as Arc<dyn Device>).collect();
+    let mut devices: Vec<Arc<MemoryDevice>> = (0..2)
+        .map(|id| Arc::new(MemoryDevice::new(DeviceId(id), 64 << 20, 1 << 20)))
+        .collect();
+    let list = |devices: &[Arc<MemoryDevice>]| {
+        devices
+            .iter()
+            .map(|device| device.clone() as Arc<dyn Device>)
+            .collect()
+    };
     let mut running = start_on(dir.path(), list(&devices), &metad).await;
     let mut model: BTreeMap<CopyId, u64> = BTreeMap::new();
     let mut counter = 0;
@@ -420,21 +512,43 @@ async fn random_puts_erases_closes_and_restarts_agree_with_a_map() {
         match random.random_range(0..20) {
             0..12 => {
                 counter += 1;
-                let plaintext = if random.random_range(0..4) == 0 { random.random_range(1..400_000) } else { random.random_range(1..20_000) };
-                put_ok(&running.agent, copy(lease, counter), plaintext, random.random_range(1..5)).await;
+                let plaintext = if random.random_range(0..4) == 0 {
+                    random.random_range(1..400_000)
+                } else {
+                    random.random_range(1..20_000)
+                };
+                put_ok(
+                    &running.agent,
+                    copy(lease, counter),
+                    plaintext,
+                    random.random_range(1..5),
+                )
+                .await;
                 model.insert(copy(lease, counter), plaintext);
             }
             12..17 => {
-                let names: Vec<CopyId> = model.keys().copied().filter(|_| random.random_bool(0.2)).collect();
+                let names: Vec<CopyId> = model
+                    .keys()
+                    .copied()
+                    .filter(|_| random.random_bool(0.2))
+                    .collect();
                 metad.erase_and_wait(&running.agent, &names).await;
                 for name in names {
                     model.remove(&name);
                 }
             }
             17 => {
-                let named: Vec<CopyId> = model.keys().copied().filter(|_| random.random_bool(0.7)).collect();
+                let named: Vec<CopyId> = model
+                    .keys()
+                    .copied()
+                    .filter(|_| random.random_bool(0.7))
+                    .collect();
                 metad.with(|state| state.named = named.iter().copied().collect());
-                metad.with(|state| state.named.extend(model.keys().filter(|copy| copy.lease.0 < lease)));
+                metad.with(|state| {
+                    state
+                        .named
+                        .extend(model.keys().filter(|copy| copy.lease.0 < lease))
+                });
                 metad.close_and_wait(&running.agent, LeaseId(lease)).await;
                 model.retain(|copy, _| copy.lease.0 < lease || named.contains(copy));
                 lease += 1;
@@ -446,7 +560,10 @@ async fn random_puts_erases_closes_and_restarts_agree_with_a_map() {
                     std::fs::remove_dir_all(dir.path().join("agent/index")).unwrap();
                 }
                 metad.with(|state| state.named.extend(model.keys()));
-                devices = devices.iter().map(|device| Arc::new(device.restarted())).collect();
+                devices = devices
+                    .iter()
+                    .map(|device| Arc::new(device.restarted()))
+                    .collect();
                 running = start_on(dir.path(), list(&devices), &metad).await;
             }
         }
@@ -460,15 +577,25 @@ async fn random_puts_erases_closes_and_restarts_agree_with_a_map() {
                 .filter(|copy| !copy.pieces.is_empty())
                 .map(|copy| copy.copy)
                 .collect();
-            assert_eq!(here, model.keys().copied().collect::<Vec<_>>(), "SEED={seed} step {step}");
+            assert_eq!(
+                here,
+                model.keys().copied().collect::<Vec<_>>(),
+                "SEED={seed} step {step}"
+            );
         }
     }
     for (name, plaintext) in &model {
         check_copy(&running.agent, *name, *plaintext).await;
     }
-    let live: u64 = model.values().map(|plaintext| ullage_model::units::room(*plaintext, 4)).sum();
+    let live: u64 = model
+        .values()
+        .map(|plaintext| ullage_model::units::room(*plaintext, 4))
+        .sum();
     tokio::time::sleep(Duration::from_millis(2500)).await;
     let allocated: u64 = devices.iter().map(|device| device.space().allocated).sum();
-    assert!(allocated <= live * 4 / 3 + 2 * 2 * (1 << 20) + (1 << 20), "SEED={seed}: {allocated} for {live}");
+    assert!(
+        allocated <= live * 4 / 3 + 2 * 2 * (1 << 20) + (1 << 20),
+        "SEED={seed}: {allocated} for {live}"
+    );
     running.stop().await;
 }

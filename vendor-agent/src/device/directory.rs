@@ -55,7 +55,13 @@ impl DirectoryOptions {
     /// Options with segments of the usual size.
     #[must_use]
     pub fn new(path: PathBuf, marker: DeviceMarker, is_new: bool, capacity: u64) -> Self {
-        Self { path, marker, is_new, capacity, segment_bytes: SEGMENT_BYTES }
+        Self {
+            path,
+            marker,
+            is_new,
+            capacity,
+            segment_bytes: SEGMENT_BYTES,
+        }
     }
 }
 
@@ -150,8 +156,13 @@ impl DirectoryDevice {
         let entries =
             std::fs::read_dir(&self.segments_path).map_err(AgentError::file("list", &self.segments_path))?;
         for entry in entries {
-            let path = entry.map_err(AgentError::file("list", &self.segments_path))?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let path = entry
+                .map_err(AgentError::file("list", &self.segments_path))?
+                .path();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
             if let Some(segment) = segment::parse_name(name) {
                 let found = std::fs::metadata(&path).map_err(AgentError::file("look at", &path))?;
                 table.allocated.insert(segment, found.blocks() * 512);
@@ -176,9 +187,15 @@ impl DirectoryDevice {
         }
         tracing::error!(device = %self.id, path = %self.options.path.display(), reason, "device failed");
         if gone {
-            DeviceError::Gone { device: self.id, reason }
+            DeviceError::Gone {
+                device: self.id,
+                reason,
+            }
         } else {
-            DeviceError::Poisoned { device: self.id, reason }
+            DeviceError::Poisoned {
+                device: self.id,
+                reason,
+            }
         }
     }
 
@@ -193,10 +210,14 @@ impl DirectoryDevice {
             None => Ok(()),
             Some(Fault::Full) if purpose == Purpose::Upkeep => Ok(()),
             Some(Fault::Full) => Err(DeviceError::Full { device: self.id }),
-            Some(Fault::Poisoned(reason)) => {
-                Err(DeviceError::Poisoned { device: self.id, reason: reason.clone() })
-            }
-            Some(Fault::Gone(reason)) => Err(DeviceError::Gone { device: self.id, reason: reason.clone() }),
+            Some(Fault::Poisoned(reason)) => Err(DeviceError::Poisoned {
+                device: self.id,
+                reason: reason.clone(),
+            }),
+            Some(Fault::Gone(reason)) => Err(DeviceError::Gone {
+                device: self.id,
+                reason: reason.clone(),
+            }),
         }
     }
 
@@ -216,7 +237,8 @@ impl DirectoryDevice {
 
     /// Makes the next segment, large enough for a record of `needed` bytes.
     fn open_segment(&self, purpose: Purpose, needed: u64) -> Result<Active, DeviceError> {
-        let least = (needed + self.reserved_tail() + 4096).max(SEGMENT_BYTES_MIN.min(self.options.segment_bytes));
+        let least =
+            (needed + self.reserved_tail() + 4096).max(SEGMENT_BYTES_MIN.min(self.options.segment_bytes));
         let mut bytes = self.options.segment_bytes.max(least);
         let (segment, allocated) = {
             let mut table = lock(&self.table);
@@ -225,7 +247,11 @@ impl DirectoryDevice {
             (segment, table.allocated.values().sum::<u64>())
         };
         // Compaction needs a segment to write to before it can give one back.
-        let reserve = if purpose == Purpose::Store { self.options.segment_bytes } else { 0 };
+        let reserve = if purpose == Purpose::Store {
+            self.options.segment_bytes
+        } else {
+            0
+        };
         if allocated + bytes + reserve > self.options.capacity {
             return Err(DeviceError::Full { device: self.id });
         }
@@ -250,7 +276,12 @@ impl DirectoryDevice {
         let mut table = lock(&self.table);
         table.allocated.insert(segment, bytes);
         table.active = Some(segment);
-        Ok(Active { segment, file, bytes, at: 0 })
+        Ok(Active {
+            segment,
+            file,
+            bytes,
+            at: 0,
+        })
     }
 
     /// Cuts the segment to its last record, durably, so that what was not used is given back.
@@ -287,13 +318,24 @@ impl DirectoryDevice {
             return Ok(Arc::clone(file));
         }
         let path = self.segments_path.join(segment::file_name(segment));
-        let file = File::options().read(true).write(true).open(&path).map_err(|error| {
-            if self.is_in_place() {
-                DeviceError::Read { device: self.id, segment, reason: error.to_string() }
-            } else {
-                DeviceError::Gone { device: self.id, reason: error.to_string() }
-            }
-        })?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|error| {
+                if self.is_in_place() {
+                    DeviceError::Read {
+                        device: self.id,
+                        segment,
+                        reason: error.to_string(),
+                    }
+                } else {
+                    DeviceError::Gone {
+                        device: self.id,
+                        reason: error.to_string(),
+                    }
+                }
+            })?;
         let file = Arc::new(file);
         self.remember(segment, &file);
         Ok(file)
@@ -308,7 +350,8 @@ impl DirectoryDevice {
             Err(error) => return Err(self.io_fault("write a segment file", &error)),
         }
         // Never retried: after a failed sync the kernel may have dropped the pages and report success.
-        rustix::fs::fdatasync(&active.file).map_err(|error| self.io_fault("sync a segment file", &error.into()))
+        rustix::fs::fdatasync(&active.file)
+            .map_err(|error| self.io_fault("sync a segment file", &error.into()))
     }
 
     fn write_batch(
@@ -324,8 +367,14 @@ impl DirectoryDevice {
             let payload = record.payload();
             let payload_bytes: usize = payload.iter().map(Bytes::len).sum();
             let record_bytes = (HEADER_BYTES + payload_bytes) as u64;
-            let tail = if purpose == Purpose::Store { self.reserved_tail() } else { 0 };
-            let fits = slot.as_ref().is_some_and(|active| place(at, record_bytes).1 + tail <= active.bytes);
+            let tail = if purpose == Purpose::Store {
+                self.reserved_tail()
+            } else {
+                0
+            };
+            let fits = slot
+                .as_ref()
+                .is_some_and(|active| place(at, record_bytes).1 + tail <= active.bytes);
             if !fits {
                 // The next one is made first: when there is no room for it the present one stays usable.
                 let next = self.open_segment(purpose, record_bytes)?;
@@ -355,13 +404,22 @@ impl DirectoryDevice {
             at = end;
         }
         let Some(active) = slot.as_mut() else {
-            return Ok(Durable { locations, end: Position::default() });
+            return Ok(Durable {
+                locations,
+                end: Position::default(),
+            });
         };
         if let Some(gather) = gather {
             self.flush(active, gather)?;
         }
         active.at = at;
-        Ok(Durable { locations, end: Position { segment: active.segment, offset: at } })
+        Ok(Durable {
+            locations,
+            end: Position {
+                segment: active.segment,
+                offset: at,
+            },
+        })
     }
 
     fn scan_file(
@@ -372,7 +430,17 @@ impl DirectoryDevice {
         each: &mut dyn FnMut(Scanned) -> Result<(), DeviceError>,
     ) -> Result<ScanSummary, DeviceError> {
         let file = self.file(segment)?;
-        walk(&FileSource { device: self.id, segment, file: &file }, segment, from, payloads, each)
+        walk(
+            &FileSource {
+                device: self.id,
+                segment,
+                file: &file,
+            },
+            segment,
+            from,
+            payloads,
+            each,
+        )
     }
 }
 
@@ -392,11 +460,16 @@ impl Device for DirectoryDevice {
             return Err(DeviceError::WouldWait { device: self.id });
         }
         let file = self.file(segment)?;
-        let failed = |reason: String| DeviceError::Read { device: self.id, segment, reason };
+        let failed = |reason: String| DeviceError::Read {
+            device: self.id,
+            segment,
+            reason,
+        };
         let mut buffer = BytesMut::zeroed(bytes);
         match wait {
             Wait::ForMedium => {
-                file.read_exact_at(&mut buffer, offset).map_err(|error| failed(error.to_string()))?;
+                file.read_exact_at(&mut buffer, offset)
+                    .map_err(|error| failed(error.to_string()))?;
             }
             Wait::Never => {
                 let mut slices = [IoSliceMut::new(&mut buffer)];
@@ -448,12 +521,21 @@ impl Device for DirectoryDevice {
         let mut summary = ScanSummary::default();
         for segment in segments {
             let start = if segment == from.segment { from.offset } else { 0 };
-            let payloads = if unsynced == Some(segment) { Payloads::Verified } else { Payloads::Trusted };
+            let payloads = if unsynced == Some(segment) {
+                Payloads::Verified
+            } else {
+                Payloads::Trusted
+            };
             let found = self.scan_file(segment, start, payloads, each)?;
             if unsynced == Some(segment) {
                 // What was found may be in the page cache only; it counts as durable from here on.
                 let file = self.file(segment)?;
-                self.seal(&Active { segment, file, bytes: 0, at: found.end })?;
+                self.seal(&Active {
+                    segment,
+                    file,
+                    bytes: 0,
+                    at: found.end,
+                })?;
                 lock(&self.table).unsynced = None;
             }
             summary.add(found);

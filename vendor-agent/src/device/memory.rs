@@ -55,7 +55,12 @@ impl MemoryDevice {
             poisoned: None,
             faults: Faults::default(),
         };
-        Self { id, capacity, segment_bytes, state: Shared::new(state) }
+        Self {
+            id,
+            capacity,
+            segment_bytes,
+            state: Shared::new(state),
+        }
     }
 
     /// Sets the faults to come.
@@ -70,10 +75,23 @@ impl MemoryDevice {
         let segments = state
             .segments
             .iter()
-            .map(|(id, segment)| (*id, Segment { bytes: segment.bytes.clone(), released: segment.released }))
+            .map(|(id, segment)| {
+                (
+                    *id,
+                    Segment {
+                        bytes: segment.bytes.clone(),
+                        released: segment.released,
+                    },
+                )
+            })
             .collect();
-        let fresh =
-            State { segments, active: None, next: state.next, poisoned: None, faults: Faults::default() };
+        let fresh = State {
+            segments,
+            active: None,
+            next: state.next,
+            poisoned: None,
+            faults: Faults::default(),
+        };
         Self {
             id: self.id,
             capacity: self.capacity,
@@ -85,7 +103,10 @@ impl MemoryDevice {
     /// Changes one stored byte. Returns whether there was one.
     pub fn flip(&self, segment: u64, offset: usize) -> bool {
         let mut state = lock(&self.state);
-        let byte = state.segments.get_mut(&segment).and_then(|segment| segment.bytes.get_mut(offset));
+        let byte = state
+            .segments
+            .get_mut(&segment)
+            .and_then(|segment| segment.bytes.get_mut(offset));
         byte.is_some_and(|byte| {
             *byte ^= 0x10;
             true
@@ -99,16 +120,27 @@ impl MemoryDevice {
         for record in records {
             let payload = record.payload().concat();
             let bytes = (HEADER_BYTES + payload.len()) as u64;
-            let used =
-                state.active.and_then(|id| state.segments.get(&id)).map(|segment| segment.bytes.len() as u64);
-            let fits = used.is_some_and(|used| place(used, bytes).1 <= self.segment_bytes.max(bytes + BLOCK_BYTES));
+            let used = state
+                .active
+                .and_then(|id| state.segments.get(&id))
+                .map(|segment| segment.bytes.len() as u64);
+            let fits =
+                used.is_some_and(|used| place(used, bytes).1 <= self.segment_bytes.max(bytes + BLOCK_BYTES));
             if !fits {
                 state.active = Some(state.next);
-                state.segments.insert(state.next, Segment { bytes: Vec::new(), released: 0 });
+                state.segments.insert(
+                    state.next,
+                    Segment {
+                        bytes: Vec::new(),
+                        released: 0,
+                    },
+                );
                 state.next += 1;
             }
             let Some(id) = state.active else { continue };
-            let Some(segment) = state.segments.get_mut(&id) else { continue };
+            let Some(segment) = state.segments.get_mut(&id) else {
+                continue;
+            };
             let (offset, finish) = place(segment.bytes.len() as u64, bytes);
             let mut written = vec![0; usize::try_from(offset).unwrap_or(0) - segment.bytes.len()];
             written.extend_from_slice(&record.header(id, u32::try_from(payload.len()).unwrap_or(u32::MAX)));
@@ -119,7 +151,10 @@ impl MemoryDevice {
                     segment.bytes.extend_from_slice(&written[..*left]);
                     let reason = "torn".to_owned();
                     state.poisoned = Some(reason.clone());
-                    return Err(DeviceError::Poisoned { device: self.id, reason });
+                    return Err(DeviceError::Poisoned {
+                        device: self.id,
+                        reason,
+                    });
                 }
                 *left -= written.len();
             }
@@ -129,7 +164,10 @@ impl MemoryDevice {
                 offset: u32::try_from(offset).unwrap_or(u32::MAX),
                 bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             });
-            end = Position { segment: id, offset: finish };
+            end = Position {
+                segment: id,
+                offset: finish,
+            };
         }
         Ok(Durable { locations, end })
     }
@@ -140,17 +178,27 @@ impl MemoryDevice {
         from: u64,
         each: &mut dyn FnMut(Scanned) -> Result<(), DeviceError>,
     ) -> Result<ScanSummary, DeviceError> {
-        let bytes = lock(&self.state).segments.get(&segment).map(|found| found.bytes.clone());
+        let bytes = lock(&self.state)
+            .segments
+            .get(&segment)
+            .map(|found| found.bytes.clone());
         let bytes = bytes.ok_or_else(|| self.missing(segment))?;
         walk(&MemorySource(&bytes), segment, from, Payloads::Verified, each)
     }
 
     fn missing(&self, segment: u64) -> DeviceError {
-        DeviceError::Read { device: self.id, segment, reason: "no such segment or offset".to_owned() }
+        DeviceError::Read {
+            device: self.id,
+            segment,
+            reason: "no such segment or offset".to_owned(),
+        }
     }
 
     fn gone(&self) -> DeviceError {
-        DeviceError::Gone { device: self.id, reason: "told to be".to_owned() }
+        DeviceError::Gone {
+            device: self.id,
+            reason: "told to be".to_owned(),
+        }
     }
 }
 
@@ -176,14 +224,24 @@ impl Device for MemoryDevice {
             return Err(self.gone());
         }
         if let Some(reason) = &state.poisoned {
-            return Err(DeviceError::Poisoned { device: self.id, reason: reason.clone() });
+            return Err(DeviceError::Poisoned {
+                device: self.id,
+                reason: reason.clone(),
+            });
         }
         if state.faults.fail_write {
             let reason = "told to fail".to_owned();
             state.poisoned = Some(reason.clone());
-            return Err(DeviceError::Poisoned { device: self.id, reason });
+            return Err(DeviceError::Poisoned {
+                device: self.id,
+                reason,
+            });
         }
-        let used: u64 = state.segments.values().map(|segment| segment.bytes.len() as u64).sum();
+        let used: u64 = state
+            .segments
+            .values()
+            .map(|segment| segment.bytes.len() as u64)
+            .sum();
         if purpose == Purpose::Store && (state.faults.full || used + self.segment_bytes > self.capacity) {
             return Err(DeviceError::Full { device: self.id });
         }
@@ -200,14 +258,21 @@ impl Device for MemoryDevice {
             .segments
             .get(&segment)
             .and_then(|segment| segment.bytes.get(start..start.checked_add(bytes)?));
-        found.map(Bytes::copy_from_slice).ok_or_else(|| self.missing(segment))
+        found
+            .map(Bytes::copy_from_slice)
+            .ok_or_else(|| self.missing(segment))
     }
 
     fn release(&self, locations: &[Location]) -> Result<u64, DeviceError> {
         let mut state = lock(&self.state);
         let mut released = 0;
-        for location in locations.iter().filter(|location| is_aligned(u64::from(location.bytes))) {
-            let Some(segment) = state.segments.get_mut(&location.segment) else { continue };
+        for location in locations
+            .iter()
+            .filter(|location| is_aligned(u64::from(location.bytes)))
+        {
+            let Some(segment) = state.segments.get_mut(&location.segment) else {
+                continue;
+            };
             let start = location.offset as usize + usize::try_from(BLOCK_BYTES).unwrap_or(4096);
             let end = (location.offset as usize + location.bytes as usize).min(segment.bytes.len());
             if start < end {
@@ -225,7 +290,11 @@ impl Device for MemoryDevice {
         each: &mut dyn FnMut(Scanned) -> Result<(), DeviceError>,
     ) -> Result<ScanSummary, DeviceError> {
         let from = from.unwrap_or_default();
-        let segments: Vec<u64> = lock(&self.state).segments.range(from.segment..).map(|(id, _)| *id).collect();
+        let segments: Vec<u64> = lock(&self.state)
+            .segments
+            .range(from.segment..)
+            .map(|(id, _)| *id)
+            .collect();
         let mut summary = ScanSummary::default();
         for segment in segments {
             let start = if segment == from.segment { from.offset } else { 0 };

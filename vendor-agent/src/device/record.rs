@@ -174,7 +174,10 @@ pub const KIND_CLOSED: u8 = 4;
 
 const NO_PIECE: PieceHeader = PieceHeader {
     copy: CopyId {
-        chunk: ullage_model::ids::ChunkId { lease: LeaseId(0), counter: 0 },
+        chunk: ullage_model::ids::ChunkId {
+            lease: LeaseId(0),
+            counter: 0,
+        },
         lease: LeaseId(0),
     },
     piece: 0,
@@ -307,7 +310,11 @@ pub fn is_aligned(record_bytes: u64) -> bool {
 /// padding.
 #[must_use]
 pub fn place(at: u64, record_bytes: u64) -> (u64, u64) {
-    let align = if is_aligned(record_bytes) { BLOCK_BYTES } else { RECORD_ALIGN };
+    let align = if is_aligned(record_bytes) {
+        BLOCK_BYTES
+    } else {
+        RECORD_ALIGN
+    };
     let offset = at.next_multiple_of(align);
     (offset, (offset + record_bytes).next_multiple_of(align))
 }
@@ -327,9 +334,15 @@ pub fn parse_control<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
 pub fn verify_payload(piece: &PieceHeader, payload: &[u8]) -> bool {
     let mut rest = payload;
     for frame in piece.first_frame..piece.first_frame + piece.frames {
-        let Ok(bytes) = usize::try_from(piece.frame_bytes(frame)) else { return false };
-        let Some((data, tail)) = rest.split_at_checked(bytes) else { return false };
-        let Some((crc, tail)) = tail.split_at_checked(4) else { return false };
+        let Ok(bytes) = usize::try_from(piece.frame_bytes(frame)) else {
+            return false;
+        };
+        let Some((data, tail)) = rest.split_at_checked(bytes) else {
+            return false;
+        };
+        let Some((crc, tail)) = tail.split_at_checked(4) else {
+            return false;
+        };
         let mut running = frame_crc(piece.copy, frame);
         running.update(data);
         if finish(&running) != read_u32(crc, 0) {
@@ -414,7 +427,10 @@ mod tests {
         for len in lengths {
             for pieces in 1..=PIECES_MAX {
                 let (taken, room) = (taken(len, pieces), units::room(len, pieces));
-                assert!(taken <= room, "{len} bytes in {pieces} pieces take {taken}, room says {room}");
+                assert!(
+                    taken <= room,
+                    "{len} bytes in {pieces} pieces take {taken}, room says {room}"
+                );
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Reading a segment record by record, whatever its medium: torn tails end it, damage in the middle is
 //! skipped by looking for the next header. What a record means is not decided here.
 
+use super::record::{ClosedState, ErasedItem, PieceHeader};
 use super::record::{
     HEADER_BYTES, Header, KIND_CLOSED, KIND_ERASED, KIND_KEPT, KIND_PIECE, MAGIC, RECORD_ALIGN,
     parse_control, place, verify_payload,
 };
-use super::record::{ClosedState, ErasedItem, PieceHeader};
 use super::{DeviceError, Location, Position};
 use ullage_model::ids::CopyId;
 use ullage_model::limits::BLOCK_BYTES;
@@ -96,7 +96,10 @@ pub fn walk(
     payloads: Payloads,
     each: &mut dyn FnMut(Scanned) -> Result<(), DeviceError>,
 ) -> Result<ScanSummary, DeviceError> {
-    let mut summary = ScanSummary { end: from, ..ScanSummary::default() };
+    let mut summary = ScanSummary {
+        end: from,
+        ..ScanSummary::default()
+    };
     let mut at = from.next_multiple_of(RECORD_ALIGN);
     loop {
         let mut place = read_record(source, segment, at, payloads)?;
@@ -157,7 +160,11 @@ fn read_record(source: &dyn Source, segment: u64, at: u64, payloads: Payloads) -
     };
     Ok(match body {
         Some(body) => Place::Record(Scanned {
-            location: Location { segment, offset: offset32, bytes: bytes32 },
+            location: Location {
+                segment,
+                offset: offset32,
+                bytes: bytes32,
+            },
             end: Position { segment, offset: end },
             body,
         }),

@@ -32,7 +32,11 @@ pub(super) fn parse_name(name: &str) -> Option<u64> {
 
 /// Makes the file of a segment with its bytes allocated, durably but for its directory entry.
 pub(super) fn create(path: &Path, bytes: u64) -> io::Result<File> {
-    let file = File::options().read(true).write(true).create_new(true).open(path)?;
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)?;
     let made = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)
         .map_err(io::Error::from)
         .and_then(|()| file.sync_all());
@@ -57,17 +61,32 @@ pub(super) fn punch(file: &File, offset: u64, bytes: u64) -> io::Result<u64> {
     if !record::is_aligned(bytes) || end <= start {
         return Ok(0);
     }
-    rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, start, end - start)?;
+    rustix::fs::fallocate(
+        file,
+        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        start,
+        end - start,
+    )?;
     Ok(end - start)
 }
 
 /// Whether the file system under `directory` punches holes: tried on a scratch file.
 pub(super) fn can_punch(directory: &Path) -> io::Result<bool> {
     let path: PathBuf = directory.join("punch.tmp");
-    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)?;
     let tried = file.write_all_at(&vec![1; 64 * 1024], 0).and_then(|()| {
-        rustix::fs::fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 4096, 16 * 1024)
-            .map_err(io::Error::from)
+        rustix::fs::fallocate(
+            &file,
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+            4096,
+            16 * 1024,
+        )
+        .map_err(io::Error::from)
     });
     drop(file);
     std::fs::remove_file(&path)?;
@@ -97,7 +116,10 @@ pub(super) struct Gather {
 impl Gather {
     /// Begins at `start`.
     pub(super) fn new(start: u64) -> Self {
-        Self { start, ..Self::default() }
+        Self {
+            start,
+            ..Self::default()
+        }
     }
 
     /// Adds zeroes up to offset `to`.

@@ -22,7 +22,10 @@ pub(super) fn start(
 ) -> Option<Next> {
     let (_, rest) = admitted.header.route.split_first()?;
     let next = rest.first()?.vendor;
-    let header = ChunkHeader { route: rest.to_vec(), ..admitted.header.clone() };
+    let header = ChunkHeader {
+        route: rest.to_vec(),
+        ..admitted.header.clone()
+    };
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let parts: ChunkParts = futures::stream::poll_fn(move |context| receiver.poll_recv(context)).boxed();
     let agent = Arc::clone(agent);
@@ -54,6 +57,12 @@ async fn relay(
     if !heard {
         let refusal = ChunkRefusal::Link("the next hop ended without a report".to_owned());
         // A sender that went away needs no report.
-        let _ = reports.send(HopReport::Failed { vendor: next, from: Some(me), refusal }).await;
+        let _ = reports
+            .send(HopReport::Failed {
+                vendor: next,
+                from: Some(me),
+                refusal,
+            })
+            .await;
     }
 }

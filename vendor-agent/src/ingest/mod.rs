@@ -44,8 +44,14 @@ struct Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        let before = self.agent.in_flight_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.agent.metrics.in_flight_bytes.set((before - self.bytes).cast_signed());
+        let before = self
+            .agent
+            .in_flight_bytes
+            .fetch_sub(self.bytes, Ordering::Relaxed);
+        self.agent
+            .metrics
+            .in_flight_bytes
+            .set((before - self.bytes).cast_signed());
     }
 }
 
@@ -64,8 +70,16 @@ impl Agent {
                     HopReport::Stored { vendor: me, receipts }
                 }
                 Err(refusal) => {
-                    agent.metrics.chunks_refused.with_label_values(&[reason(&refusal)]).inc();
-                    HopReport::Failed { vendor: me, from: None, refusal }
+                    agent
+                        .metrics
+                        .chunks_refused
+                        .with_label_values(&[reason(&refusal)])
+                        .inc();
+                    HopReport::Failed {
+                        vendor: me,
+                        from: None,
+                        refusal,
+                    }
                 }
             };
             // A sender that went away needs no report: its lease's close settles what it left.
@@ -108,7 +122,10 @@ impl Agent {
             return Err(bad("its route begins with another vendor"));
         }
         for (index, later) in header.route.iter().enumerate() {
-            if header.route[..index].iter().any(|earlier| earlier.vendor == later.vendor) {
+            if header.route[..index]
+                .iter()
+                .any(|earlier| earlier.vendor == later.vendor)
+            {
                 return Err(bad("its route names a vendor twice"));
             }
         }
@@ -119,13 +136,24 @@ impl Agent {
             return Err(bad("its length is out of bounds"));
         }
         let body = self.grants.check(&hop.grant, &context)?;
-        let GrantAction::Write { lease, device_class, bytes: cap } = body.action else {
+        let GrantAction::Write {
+            lease,
+            device_class,
+            bytes: cap,
+        } = body.action
+        else {
             return Err(ChunkRefusal::Grant("it allows no writing".to_owned()));
         };
         if lease != hop.lease {
-            return Err(ChunkRefusal::Grant(format!("it is for {lease}, the route says {}", hop.lease)));
+            return Err(ChunkRefusal::Grant(format!(
+                "it is for {lease}, the route says {}",
+                hop.lease
+            )));
         }
-        let copy = CopyId { chunk: header.chunk, lease };
+        let copy = CopyId {
+            chunk: header.chunk,
+            lease,
+        };
         let frames = u32::try_from(units::frames(header.plaintext_bytes)).unwrap_or(u32::MAX);
         let pieces = header.pieces.min(frames.max(1));
         if !self.leases.is_counted(lease) {
@@ -134,7 +162,15 @@ impl Agent {
         let room = units::room(header.plaintext_bytes, pieces);
         let admission = self.leases.admit(copy, room, cap)?;
         let memory = self.take_memory(units::stored_bytes(header.plaintext_bytes))?;
-        Ok(Admitted { me: context.vendor, copy, device_class, pieces, admission, memory, header })
+        Ok(Admitted {
+            me: context.vendor,
+            copy,
+            device_class,
+            pieces,
+            admission,
+            memory,
+            header,
+        })
     }
 
     /// Room used under a lease that this process has not seen yet.
@@ -159,10 +195,17 @@ impl Agent {
 
     fn take_memory(self: &Arc<Self>, bytes: u64) -> Result<Memory, ChunkRefusal> {
         let before = self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let memory = Memory { agent: Arc::clone(self), bytes };
+        let memory = Memory {
+            agent: Arc::clone(self),
+            bytes,
+        };
         self.metrics.in_flight_bytes.set((before + bytes).cast_signed());
         // Dropping `memory` gives it back.
-        if before + bytes > self.config.intake_memory { Err(ChunkRefusal::Overloaded) } else { Ok(memory) }
+        if before + bytes > self.config.intake_memory {
+            Err(ChunkRefusal::Overloaded)
+        } else {
+            Ok(memory)
+        }
     }
 
     /// What the local FAT knows of `copy`, without blocking the caller's thread.
@@ -211,7 +254,11 @@ impl Agent {
             pieces,
         };
         let (done, signed) = oneshot::channel();
-        self.signer.push(Pending { session: admitted.header.owner, receipt, done });
+        self.signer.push(Pending {
+            session: admitted.header.owner,
+            receipt,
+            done,
+        });
         self.signer.wake();
         match signed.await {
             Ok(Written::Signed(receipts)) => Ok(receipts),

@@ -72,7 +72,10 @@ async fn take(
                 }
                 agent.metrics.bytes_received.inc_by(length);
                 debug_assert_eq!(admitted.memory.bytes, length);
-                return Ok(Received { parts: received, digest });
+                return Ok(Received {
+                    parts: received,
+                    digest,
+                });
             }
         }
     }

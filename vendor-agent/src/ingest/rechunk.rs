@@ -18,7 +18,11 @@ pub(super) struct Piece {
 /// Cuts into `pieces` pieces of as equal numbers of frames as can be.
 pub(super) fn cut(header: &ChunkHeader, copy: CopyId, pieces: u32, received: &Received) -> Vec<Piece> {
     let frames = u32::try_from(units::frames(header.plaintext_bytes)).unwrap_or(u32::MAX);
-    let mut reader = Reader { parts: &received.parts, part: 0, offset: 0 };
+    let mut reader = Reader {
+        parts: &received.parts,
+        part: 0,
+        offset: 0,
+    };
     (0..pieces)
         .map(|piece| {
             let first_frame = share(frames, piece, pieces);
@@ -32,7 +36,10 @@ pub(super) fn cut(header: &ChunkHeader, copy: CopyId, pieces: u32, received: &Re
                 digest: received.digest,
                 session: header.owner,
             };
-            Piece { header: piece_header, payload: payload(&piece_header, &mut reader) }
+            Piece {
+                header: piece_header,
+                payload: payload(&piece_header, &mut reader),
+            }
         })
         .collect()
 }
@@ -45,7 +52,11 @@ fn share(frames: u32, piece: u32, pieces: u32) -> u32 {
 fn payload(piece: &PieceHeader, reader: &mut Reader<'_>) -> Vec<Bytes> {
     let bytes = piece.payload_bytes();
     let small = bytes < ALIGNED_RECORD_BYTES;
-    let mut copied = BytesMut::with_capacity(if small { usize::try_from(bytes).unwrap_or(0) } else { 0 });
+    let mut copied = BytesMut::with_capacity(if small {
+        usize::try_from(bytes).unwrap_or(0)
+    } else {
+        0
+    });
     let mut slices = Vec::new();
     for frame in piece.first_frame..piece.first_frame + piece.frames {
         let mut crc = frame_crc(piece.copy, frame);

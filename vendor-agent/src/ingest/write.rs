@@ -46,7 +46,11 @@ impl CopyWrite {
         }
         let Some(done) = state.done.take() else { return };
         if state.failures.is_empty() {
-            self.signer.push(Pending { session: self.session, receipt: state.receipt.clone(), done });
+            self.signer.push(Pending {
+                session: self.session,
+                receipt: state.receipt.clone(),
+                done,
+            });
         } else {
             // The upload's task may have been dropped at shutdown.
             let _ = done.send(Written::Failed(std::mem::take(&mut state.failures)));
@@ -114,6 +118,7 @@ pub(super) async fn write(
 
 fn submit(agent: &Agent, copy_write: &Arc<CopyWrite>, piece: &Piece, index: usize, device: DeviceId) {
     let settle = Arc::clone(copy_write);
+    agent.devices.take(device, piece_room(piece));
     match agent.devices.get(device) {
         Ok(opened) => opened.lane.submit(Job::Put {
             header: piece.header,
@@ -135,7 +140,11 @@ fn place(
     failed: &[PieceFailure],
 ) -> Result<Vec<(usize, DeviceId)>, ()> {
     let without: Vec<DeviceId> = failed.iter().map(|failure| failure.device).collect();
-    let largest = todo.iter().map(|piece| piece_room(&pieces[*piece])).max().unwrap_or(0);
+    let largest = todo
+        .iter()
+        .map(|piece| piece_room(&pieces[*piece]))
+        .max()
+        .unwrap_or(0);
     let usable = agent.devices.choose(device_class, largest, &without);
     let taken: Vec<DeviceId> = (0..pieces.len())
         .filter(|piece| !todo.contains(piece))
@@ -147,7 +156,11 @@ fn place(
     if order.is_empty() {
         return Err(());
     }
-    Ok(todo.iter().enumerate().map(|(turn, piece)| (*piece, order[turn % order.len()])).collect())
+    Ok(todo
+        .iter()
+        .enumerate()
+        .map(|(turn, piece)| (*piece, order[turn % order.len()]))
+        .collect())
 }
 
 fn piece_room(piece: &Piece) -> u64 {
@@ -156,10 +169,14 @@ fn piece_room(piece: &Piece) -> u64 {
 }
 
 fn refusal(pieces: &[Piece], failed: Vec<PieceFailure>) -> ChunkRefusal {
-    let worse = failed.iter().find(|failure| !matches!(failure.error, DeviceError::Full { .. }));
+    let worse = failed
+        .iter()
+        .find(|failure| !matches!(failure.error, DeviceError::Full { .. }));
     match worse {
         Some(failure) => ChunkRefusal::Devices(failure.error.to_string()),
-        None => ChunkRefusal::Full { needed: pieces.iter().map(piece_room).sum() },
+        None => ChunkRefusal::Full {
+            needed: pieces.iter().map(piece_room).sum(),
+        },
     }
 }
 

@@ -1,8 +1,8 @@
 //! How records change the index: the same rules for records just written and for records replayed at start.
 
 use super::rows::{
-    ClosedRow, ErasedRow, PieceRow, PositionRow, SegmentRow, decode, device_key, encode, erased_key, kept_key,
-    lease_key, piece_key, segment_key,
+    ClosedRow, ErasedRow, PieceRow, PositionRow, SegmentRow, decode, device_key, encode, erased_key,
+    kept_key, lease_key, piece_key, segment_key,
 };
 use super::{CopyEntry, LocalFat};
 use crate::device::record::{ClosedState, ErasedItem, PieceHeader, place};
@@ -87,7 +87,13 @@ impl LocalFat {
         for (location, applied) in records {
             changes.apply(device, *location, applied)?;
         }
-        let Changes { mut batch, touched, dead, segments, .. } = changes;
+        let Changes {
+            mut batch,
+            touched,
+            dead,
+            segments,
+            ..
+        } = changes;
         for key in touched {
             let row = segments.get(&key).copied().unwrap_or_default();
             batch.put(segment_key(key.0, key.1), encode(&row));
@@ -135,7 +141,9 @@ impl Changes<'_> {
                     row.stale.clone_from(&old.stale);
                 }
                 add_stale(&mut row.stale, (device, from.segment));
-                self.segment(device, from.segment, |stats| stats.live = stats.live.saturating_sub(taken(from.bytes)));
+                self.segment(device, from.segment, |stats| {
+                    stats.live = stats.live.saturating_sub(taken(from.bytes))
+                });
                 self.put_piece(piece, row);
             }
             Applied::Erased(items) => {
@@ -159,8 +167,11 @@ impl Changes<'_> {
                 self.control(device, location);
             }
             Applied::Closed(state) => {
-                let row =
-                    ClosedRow { segment: location.segment, offset: location.offset, state: state.clone() };
+                let row = ClosedRow {
+                    segment: location.segment,
+                    offset: location.offset,
+                    state: state.clone(),
+                };
                 self.batch.put(device_key(b'x', device), encode(&row));
                 self.control(device, location);
             }
@@ -180,8 +191,10 @@ impl Changes<'_> {
     ) -> Result<(), AgentError> {
         let entry = self.entry(piece.copy)?;
         let here = (device, location.segment);
-        let killed =
-            entry.iter().flat_map(|entry| &entry.erased).any(|(_, tombstone)| tombstone.killed.contains(&here));
+        let killed = entry
+            .iter()
+            .flat_map(|entry| &entry.erased)
+            .any(|(_, tombstone)| tombstone.killed.contains(&here));
         if killed {
             // Makes the segment known, so that it is removed when nothing else is in it.
             self.segment(device, location.segment, |_| {});
@@ -199,11 +212,14 @@ impl Changes<'_> {
                 row.stale.clone_from(&known.stale);
                 add_stale(&mut row.stale, (known.device, known.segment));
                 let (old, bytes) = ((known.device, known.segment), known.bytes);
-                self.segment(old.0, old.1, |stats| stats.live = stats.live.saturating_sub(taken(bytes)));
+                self.segment(old.0, old.1, |stats| {
+                    stats.live = stats.live.saturating_sub(taken(bytes))
+                });
             } else {
                 let mut kept = known.clone();
                 add_stale(&mut kept.stale, here);
-                self.batch.put(piece_key(piece.copy, piece.first_frame), encode(&kept));
+                self.batch
+                    .put(piece_key(piece.copy, piece.first_frame), encode(&kept));
                 self.segment(device, location.segment, |_| {});
                 return Ok(());
             }
@@ -229,7 +245,9 @@ impl Changes<'_> {
             }
             self.batch.delete(piece_key(item.copy, *first_frame));
             let bytes = taken(piece.bytes);
-            self.segment(piece.device, piece.segment, |stats| stats.live = stats.live.saturating_sub(bytes));
+            self.segment(piece.device, piece.segment, |stats| {
+                stats.live = stats.live.saturating_sub(bytes)
+            });
             self.dead.push((piece.device, piece.location()));
         }
         if left == 0 {
@@ -238,9 +256,15 @@ impl Changes<'_> {
             }
         }
         let mut row = ErasedRow::new(location, item);
-        let known = entry.iter().flat_map(|entry| &entry.erased).find(|(home, _)| *home == device);
+        let known = entry
+            .iter()
+            .flat_map(|entry| &entry.erased)
+            .find(|(home, _)| *home == device);
         if let Some((_, known)) = known {
-            known.killed.iter().for_each(|segment| add_stale(&mut row.killed, *segment));
+            known
+                .killed
+                .iter()
+                .for_each(|segment| add_stale(&mut row.killed, *segment));
             // A tombstone written since keeps the row: it is the one that will outlive the other.
             if moved_from.is_some_and(|from| (known.segment, known.offset) != (from.segment, from.offset)) {
                 (row.segment, row.offset) = (known.segment, known.offset);
@@ -253,11 +277,14 @@ impl Changes<'_> {
     fn put_piece(&mut self, piece: &PieceHeader, row: PieceRow) {
         let bytes = taken(row.bytes);
         self.segment(row.device, row.segment, |stats| stats.live += bytes);
-        self.batch.put(piece_key(piece.copy, piece.first_frame), encode(&row));
+        self.batch
+            .put(piece_key(piece.copy, piece.first_frame), encode(&row));
     }
 
     fn control(&mut self, device: DeviceId, location: Location) {
-        self.segment(device, location.segment, |stats| stats.control += taken(location.bytes));
+        self.segment(device, location.segment, |stats| {
+            stats.control += taken(location.bytes)
+        });
     }
 
     fn segment(&mut self, device: DeviceId, segment: u64, change: impl FnOnce(&mut SegmentRow)) {
@@ -273,7 +300,11 @@ impl Changes<'_> {
 }
 
 fn piece_of(entry: &Option<CopyEntry>, first_frame: u32) -> Option<&PieceRow> {
-    entry.iter().flat_map(|entry| &entry.pieces).find(|(first, _)| *first == first_frame).map(|(_, row)| row)
+    entry
+        .iter()
+        .flat_map(|entry| &entry.pieces)
+        .find(|(first, _)| *first == first_frame)
+        .map(|(_, row)| row)
 }
 
 fn add_stale(stale: &mut Vec<(DeviceId, u64)>, segment: (DeviceId, u64)) {

@@ -16,7 +16,8 @@ use crate::device::{Device, Position, Wait};
 use crate::error::AgentError;
 use crate::sync::{Shared, lock};
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, Options, ReadOptions, ReadTier, SliceTransform, WriteBatch, WriteBufferManager,
+    BlockBasedOptions, Cache, DB, Options, ReadOptions, ReadTier, SliceTransform, WriteBatch,
+    WriteBufferManager,
 };
 use rows::{
     COPY_PREFIX, ClosedRow, ErasedRow, PieceRow, PositionRow, SegmentRow, copy_prefix, decode, device_key,
@@ -64,7 +65,10 @@ impl CopyEntry {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.erased.is_empty()
-            && self.pieces.first().is_some_and(|(_, piece)| usize::from(piece.pieces) == self.pieces.len())
+            && self
+                .pieces
+                .first()
+                .is_some_and(|(_, piece)| usize::from(piece.pieces) == self.pieces.len())
     }
 
     /// Bytes that its records take.
@@ -132,7 +136,11 @@ impl LocalFat {
             }
             Err(error) => return Err(error.into()),
         };
-        let fat = Self { db, segments: Shared::default(), unsettled: Shared::default() };
+        let fat = Self {
+            db,
+            segments: Shared::default(),
+            unsettled: Shared::default(),
+        };
         fat.load()?;
         Ok(fat)
     }
@@ -141,9 +149,11 @@ impl LocalFat {
         let mut segments = lock(&self.segments);
         let mut unsettled = lock(&self.unsettled);
         self.each_row(b"s", |key, row| {
-            if let (Some(device), Some(segment), Some(row)) =
-                (number32(key.get(1..5)), number64(key.get(5..13)), decode::<SegmentRow>(row))
-            {
+            if let (Some(device), Some(segment), Some(row)) = (
+                number32(key.get(1..5)),
+                number64(key.get(5..13)),
+                decode::<SegmentRow>(row),
+            ) {
                 segments.insert((DeviceId(device), segment), row);
             }
         })?;
@@ -178,11 +188,17 @@ impl LocalFat {
         let scanned = device.scan(from, &mut |found| {
             let location = found.location;
             let end = found.end;
-            self.apply(id, &[(location, Applied::from_scan(found.body))], end).map(drop).map_err(|error| {
-                let reason = error.to_string();
-                failed = Some(error);
-                crate::device::DeviceError::Read { device: id, segment: location.segment, reason }
-            })
+            self.apply(id, &[(location, Applied::from_scan(found.body))], end)
+                .map(drop)
+                .map_err(|error| {
+                    let reason = error.to_string();
+                    failed = Some(error);
+                    crate::device::DeviceError::Read {
+                        device: id,
+                        segment: location.segment,
+                        reason,
+                    }
+                })
         });
         match (scanned, failed) {
             (_, Some(error)) => Err(error),
@@ -198,7 +214,10 @@ impl LocalFat {
         let row = self.db.get(device_key(b'm', device))?;
         Ok(row
             .and_then(|row| decode::<PositionRow>(&row))
-            .map(|row| Position { segment: row.segment, offset: row.offset }))
+            .map(|row| Position {
+                segment: row.segment,
+                offset: row.offset,
+            }))
     }
 
     /// What is known of `copy`; `None` if nothing.
@@ -244,7 +263,10 @@ impl LocalFat {
         after: Option<CopyId>,
         limit: usize,
     ) -> Result<Vec<CopyEntry>, AgentError> {
-        let first = CopyId { lease, ..CopyId::default() };
+        let first = CopyId {
+            lease,
+            ..CopyId::default()
+        };
         match after {
             Some(after) => self.list_while(Some(after), limit, |copy| copy.lease == lease),
             None => self.list_from(&copy_prefix(first), limit, |copy| copy.lease == lease),
@@ -277,7 +299,9 @@ impl LocalFat {
         iterator.seek(key);
         let mut entries: Vec<CopyEntry> = Vec::new();
         while let Some((key, row)) = iterator.item() {
-            let Some((copy, _, _)) = parse_copy_key(key) else { break };
+            let Some((copy, _, _)) = parse_copy_key(key) else {
+                break;
+            };
             if !wanted(copy) {
                 break;
             }
@@ -339,21 +363,28 @@ impl LocalFat {
     /// # Errors
     /// When the index fails.
     pub fn closed_row(&self, device: DeviceId) -> Result<Option<ClosedRow>, AgentError> {
-        Ok(self.db.get(device_key(b'x', device))?.and_then(|row| decode(&row)))
+        Ok(self
+            .db
+            .get(device_key(b'x', device))?
+            .and_then(|row| decode(&row)))
     }
 
     /// Needed bytes of each segment of `device`.
     #[must_use]
     pub fn segment_rows(&self, device: DeviceId) -> BTreeMap<u64, SegmentRow> {
         let rows = lock(&self.segments);
-        rows.range((device, 0)..=(device, u64::MAX)).map(|((_, segment), row)| (*segment, *row)).collect()
+        rows.range((device, 0)..=(device, u64::MAX))
+            .map(|((_, segment), row)| (*segment, *row))
+            .collect()
     }
 
     /// Bytes of all pieces on `device`.
     #[must_use]
     pub fn live_bytes(&self, device: DeviceId) -> u64 {
         let rows = lock(&self.segments);
-        rows.range((device, 0)..=(device, u64::MAX)).map(|(_, row)| row.live).sum()
+        rows.range((device, 0)..=(device, u64::MAX))
+            .map(|(_, row)| row.live)
+            .sum()
     }
 
     /// Forgets a segment that was removed.
@@ -404,7 +435,12 @@ fn in_order() -> ReadOptions {
 }
 
 fn empty(copy: CopyId) -> CopyEntry {
-    CopyEntry { copy, pieces: Vec::new(), erased: Vec::new(), kept: Vec::new() }
+    CopyEntry {
+        copy,
+        pieces: Vec::new(),
+        erased: Vec::new(),
+        kept: Vec::new(),
+    }
 }
 
 fn add_row(entry: &mut CopyEntry, key: &[u8], row: &[u8]) -> Result<(), LookupError> {

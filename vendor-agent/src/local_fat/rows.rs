@@ -73,7 +73,11 @@ impl PieceRow {
     /// Where it lies on its device.
     #[must_use]
     pub fn location(&self) -> Location {
-        Location { segment: self.segment, offset: self.offset, bytes: self.bytes }
+        Location {
+            segment: self.segment,
+            offset: self.offset,
+            bytes: self.bytes,
+        }
     }
 
     /// The piece as its record's header describes it.
@@ -107,7 +111,11 @@ impl ErasedRow {
     /// A row for one item of a tombstone record.
     #[must_use]
     pub fn new(location: Location, item: &ErasedItem) -> Self {
-        Self { segment: location.segment, offset: location.offset, killed: item.killed.clone() }
+        Self {
+            segment: location.segment,
+            offset: location.offset,
+            killed: item.killed.clone(),
+        }
     }
 }
 
@@ -122,7 +130,10 @@ pub struct PositionRow {
 
 impl From<Position> for PositionRow {
     fn from(position: Position) -> Self {
-        Self { segment: position.segment, offset: position.offset }
+        Self {
+            segment: position.segment,
+            offset: position.offset,
+        }
     }
 }
 

@@ -16,17 +16,17 @@ use ullage_model::codec;
 use ullage_model::ids::{ChunkId, ClusterId, CopyId, Digest, Epoch, LeaseId, SessionId, VendorId};
 use ullage_model::units;
 use ullage_model::wire::agent::{
-    ClosedLeases, CommandOutcome, Heartbeat, HeartbeatReply, JudgeReply, JudgeRequest, Judgement, RegisterReply,
-    RegisterRequest,
+    ClosedLeases, CommandOutcome, Heartbeat, HeartbeatReply, JudgeReply, JudgeRequest, Judgement,
+    RegisterReply, RegisterRequest,
 };
 use ullage_model::wire::chunk::{
-    ChunkHeader, ChunkPart, ChunkRefusal, GRANT_CONTEXT, Grant, GrantAction, GrantBody, Hop, HopReport, PublicKey,
-    RECEIPTS_CONTEXT, ReadRequest, Receipt, ReceiptList, Signature, SignedReceipts,
+    ChunkHeader, ChunkPart, ChunkRefusal, GRANT_CONTEXT, Grant, GrantAction, GrantBody, Hop, HopReport,
+    PublicKey, RECEIPTS_CONTEXT, ReadRequest, Receipt, ReceiptList, Signature, SignedReceipts,
 };
 use ullage_vendor_agent::device::Device;
 use ullage_vendor_agent::{
-    Agent, AgentError, ChunkParts, Config, DeviceConfig, HopReports, MetadClient, MetadError, PeerSender, Seams,
-    SystemClock,
+    Agent, AgentError, ChunkParts, Config, DeviceConfig, HopReports, MetadClient, MetadError, PeerSender,
+    Seams, SystemClock,
 };
 
 pub const CLUSTER: ClusterId = ClusterId(77);
@@ -65,7 +65,10 @@ impl FakeMetad {
             epoch: 0,
             term: 1,
             time: 1_000_000,
-            closed: ClosedLeases { mark: LeaseId(0), open: vec![] },
+            closed: ClosedLeases {
+                mark: LeaseId(0),
+                open: vec![],
+            },
             close: BTreeSet::new(),
             erase: BTreeSet::new(),
             named: BTreeSet::new(),
@@ -75,7 +78,10 @@ impl FakeMetad {
             judged: vec![],
             silent: false,
         };
-        Arc::new(Self { vendor: VendorId(vendor), state: Mutex::new(state) })
+        Arc::new(Self {
+            vendor: VendorId(vendor),
+            state: Mutex::new(state),
+        })
     }
 
     pub fn with<T>(&self, act: impl FnOnce(&mut MetadState) -> T) -> T {
@@ -102,20 +108,30 @@ impl FakeMetad {
     pub async fn erase_and_wait(&self, agent: &Agent, copies: &[CopyId]) {
         self.with(|state| state.erase.extend(copies));
         agent.kick();
-        self.until("erased outcomes", |state| copies.iter().all(|copy| !state.erase.contains(copy))).await;
+        self.until("erased outcomes", |state| {
+            copies.iter().all(|copy| !state.erase.contains(copy))
+        })
+        .await;
     }
 
     pub async fn close_and_wait(&self, agent: &Agent, lease: LeaseId) {
         self.order_close(lease);
         agent.kick();
-        self.until("lease closed", |state| !state.close.contains(&lease)).await;
+        self.until("lease closed", |state| !state.close.contains(&lease))
+            .await;
     }
 }
 
 impl MetadClient for FakeMetad {
     fn register(&self, _: RegisterRequest) -> BoxFuture<'_, Result<RegisterReply, MetadError>> {
         let (cluster, epoch) = self.with(|state| (state.cluster, Epoch(state.epoch)));
-        Box::pin(async move { Ok(RegisterReply { vendor: self.vendor, cluster, epoch }) })
+        Box::pin(async move {
+            Ok(RegisterReply {
+                vendor: self.vendor,
+                cluster,
+                epoch,
+            })
+        })
     }
 
     fn heartbeat(&self, heartbeat: Heartbeat) -> BoxFuture<'_, Result<HeartbeatReply, MetadError>> {
@@ -182,14 +198,24 @@ pub struct Peers {
 }
 
 impl PeerSender for Peers {
-    fn put_chunk(&self, vendor: VendorId, header: ChunkHeader, parts: ChunkParts) -> BoxFuture<'_, HopReports> {
+    fn put_chunk(
+        &self,
+        vendor: VendorId,
+        header: ChunkHeader,
+        parts: ChunkParts,
+    ) -> BoxFuture<'_, HopReports> {
         let agent = self.agents.lock().unwrap().get(&vendor).and_then(Weak::upgrade);
         Box::pin(async move {
             match agent {
                 Some(agent) => agent.put_chunk(header, parts).await,
                 None => {
                     let refusal = ChunkRefusal::Link("no such vendor".to_owned());
-                    futures::stream::iter([HopReport::Failed { vendor, from: None, refusal }]).boxed()
+                    futures::stream::iter([HopReport::Failed {
+                        vendor,
+                        from: None,
+                        refusal,
+                    }])
+                    .boxed()
                 }
             }
         })
@@ -252,12 +278,21 @@ pub fn seams(metad: Arc<FakeMetad>, peers: Arc<Peers>) -> Seams {
 
 pub async fn start_with(config: Config, seams: Seams, metad: Arc<FakeMetad>, peers: &Peers) -> Running {
     let agent = Agent::open(config, seams).unwrap();
-    peers.agents.lock().unwrap().insert(metad.vendor, Arc::downgrade(&agent));
+    peers
+        .agents
+        .lock()
+        .unwrap()
+        .insert(metad.vendor, Arc::downgrade(&agent));
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(Arc::clone(&agent).run(stopped));
     for _ in 0..4000 {
         if agent.is_ready() {
-            return Running { agent, metad, stop, task };
+            return Running {
+                agent,
+                metad,
+                stop,
+                task,
+            };
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -266,13 +301,24 @@ pub async fn start_with(config: Config, seams: Seams, metad: Arc<FakeMetad>, pee
 
 pub async fn start(data: &Path, devices: usize, metad: &Arc<FakeMetad>) -> Running {
     let peers = Arc::new(Peers::default());
-    start_with(config(data, devices), seams(Arc::clone(metad), Arc::clone(&peers)), Arc::clone(metad), &peers).await
+    start_with(
+        config(data, devices),
+        seams(Arc::clone(metad), Arc::clone(&peers)),
+        Arc::clone(metad),
+        &peers,
+    )
+    .await
 }
 
 pub async fn start_on(data: &Path, devices: Vec<Arc<dyn Device>>, metad: &Arc<FakeMetad>) -> Running {
     let peers = Arc::new(Peers::default());
     let mut seams = seams(Arc::clone(metad), Arc::clone(&peers));
-    seams.devices = Some(devices.into_iter().map(|device| ("ssd".to_owned(), device)).collect());
+    seams.devices = Some(
+        devices
+            .into_iter()
+            .map(|device| ("ssd".to_owned(), device))
+            .collect(),
+    );
     start_with(config(data, 0), seams, Arc::clone(metad), &peers).await
 }
 
@@ -296,7 +342,11 @@ pub fn write_body(vendor: VendorId, lease: LeaseId) -> GrantBody {
         epoch: Epoch(0),
         session: SESSION,
         vendor,
-        action: GrantAction::Write { lease, device_class: "ssd".to_owned(), bytes: 1 << 40 },
+        action: GrantAction::Write {
+            lease,
+            device_class: "ssd".to_owned(),
+            bytes: 1 << 40,
+        },
         deadline: ClusterTime(2_000_000),
     }
 }
@@ -306,7 +356,13 @@ pub fn write_grant(vendor: VendorId, lease: LeaseId) -> Grant {
 }
 
 pub fn read_grant(vendor: VendorId) -> Grant {
-    grant_of(&GrantBody { action: GrantAction::Read, ..write_body(vendor, LeaseId(0)) }, &issuer())
+    grant_of(
+        &GrantBody {
+            action: GrantAction::Read,
+            ..write_body(vendor, LeaseId(0))
+        },
+        &issuer(),
+    )
 }
 
 /// Bytes that differ from place to place and from seed to seed.
@@ -324,14 +380,24 @@ pub fn stored(plaintext: u64, seed: u64) -> Bytes {
 }
 
 pub fn copy(lease: u64, counter: u32) -> CopyId {
-    CopyId { chunk: ChunkId { lease: LeaseId(lease), counter }, lease: LeaseId(lease) }
+    CopyId {
+        chunk: ChunkId {
+            lease: LeaseId(lease),
+            counter,
+        },
+        lease: LeaseId(lease),
+    }
 }
 
 pub fn header(vendor: VendorId, copy: CopyId, plaintext_bytes: u64, pieces: u32) -> ChunkHeader {
     ChunkHeader {
         owner: SESSION,
         chunk: copy.chunk,
-        route: vec![Hop { vendor, lease: copy.lease, grant: write_grant(vendor, copy.lease) }],
+        route: vec![Hop {
+            vendor,
+            lease: copy.lease,
+            grant: write_grant(vendor, copy.lease),
+        }],
         pieces,
         plaintext_bytes,
         request_id: 1,
@@ -362,16 +428,32 @@ pub fn check_receipts(agent: &Agent, signed: &SignedReceipts) -> ReceiptList {
 }
 
 /// Sends a chunk and returns its receipt.
-pub async fn put(agent: &Arc<Agent>, copy: CopyId, bytes: &Bytes, plaintext: u64, pieces: u32) -> Result<Receipt, ChunkRefusal> {
+pub async fn put(
+    agent: &Arc<Agent>,
+    copy: CopyId,
+    bytes: &Bytes,
+    plaintext: u64,
+    pieces: u32,
+) -> Result<Receipt, ChunkRefusal> {
     let vendor = agent.vendor().unwrap();
-    let reports: Vec<HopReport> =
-        agent.put_chunk(header(vendor, copy, plaintext, pieces), parts(bytes, 100_000)).await.collect().await;
+    let reports: Vec<HopReport> = agent
+        .put_chunk(header(vendor, copy, plaintext, pieces), parts(bytes, 100_000))
+        .await
+        .collect()
+        .await;
     assert_eq!(reports.len(), 1, "{reports:?}");
     match reports.into_iter().next().unwrap() {
         HopReport::Stored { receipts, .. } => {
             let list = check_receipts(agent, &receipts);
-            assert_eq!((list.cluster, list.vendor, list.session), (CLUSTER, vendor, SESSION));
-            Ok(list.receipts.into_iter().find(|receipt| receipt.copy == copy).expect("the list names the copy"))
+            assert_eq!(
+                (list.cluster, list.vendor, list.session),
+                (CLUSTER, vendor, SESSION)
+            );
+            Ok(list
+                .receipts
+                .into_iter()
+                .find(|receipt| receipt.copy == copy)
+                .expect("the list names the copy"))
         }
         HopReport::Failed { refusal, .. } => Err(refusal),
     }
@@ -379,14 +461,27 @@ pub async fn put(agent: &Arc<Agent>, copy: CopyId, bytes: &Bytes, plaintext: u64
 
 pub async fn put_ok(agent: &Arc<Agent>, copy: CopyId, plaintext: u64, pieces: u32) -> Receipt {
     let bytes = stored(plaintext, u64::from(copy.chunk.counter) + copy.lease.0 * 1000);
-    put(agent, copy, &bytes, plaintext, pieces).await.unwrap_or_else(|error| panic!("{copy}: {error}"))
+    put(agent, copy, &bytes, plaintext, pieces)
+        .await
+        .unwrap_or_else(|error| panic!("{copy}: {error}"))
 }
 
 /// Reads frames of a copy.
-pub async fn read(agent: &Arc<Agent>, copy: CopyId, first_frame: u32, frames: u32) -> Result<Vec<u8>, ChunkRefusal> {
+pub async fn read(
+    agent: &Arc<Agent>,
+    copy: CopyId,
+    first_frame: u32,
+    frames: u32,
+) -> Result<Vec<u8>, ChunkRefusal> {
     let vendor = agent.vendor().unwrap();
-    let request =
-        ReadRequest { session: SESSION, grant: read_grant(vendor), copy, first_frame, frames, request_id: 2 };
+    let request = ReadRequest {
+        session: SESSION,
+        grant: read_grant(vendor),
+        copy,
+        first_frame,
+        frames,
+        request_id: 2,
+    };
     let mut stream = agent.read(request).await?;
     let mut bytes = Vec::new();
     while let Some(part) = stream.next().await {
@@ -398,7 +493,9 @@ pub async fn read(agent: &Arc<Agent>, copy: CopyId, first_frame: u32, frames: u3
 /// Reads a whole copy that [`put_ok`] stored and compares it.
 pub async fn check_copy(agent: &Arc<Agent>, copy: CopyId, plaintext: u64) {
     let frames = units::frames(plaintext) as u32;
-    let read = read(agent, copy, 0, frames).await.unwrap_or_else(|error| panic!("{copy}: {error}"));
+    let read = read(agent, copy, 0, frames)
+        .await
+        .unwrap_or_else(|error| panic!("{copy}: {error}"));
     let expected = stored(plaintext, u64::from(copy.chunk.counter) + copy.lease.0 * 1000);
     assert!(read == expected, "{copy} differs");
 }
@@ -410,7 +507,11 @@ pub fn du(path: &Path) -> u64 {
     for entry in std::fs::read_dir(path).unwrap() {
         let entry = entry.unwrap();
         let found = entry.metadata().unwrap();
-        bytes += if found.is_dir() { du(&entry.path()) } else { found.blocks() * 512 };
+        bytes += if found.is_dir() {
+            du(&entry.path())
+        } else {
+            found.blocks() * 512
+        };
     }
     bytes
 }
