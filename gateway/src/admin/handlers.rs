@@ -1,0 +1,388 @@
+//! What each route of the admin API answers.
+
+use super::error::{AdminError, Result};
+use super::views::{
+    Class, ClassRule, Copies, FatChunk, FatCopyName, FatObject, Key, KeyDeleted, Lease, LocalFatCopy,
+    NewUser, Path, Room, Status, User, UserMade, UserObject, UserObjects, Vendor,
+};
+use super::{AdminApi, Call};
+use crate::get::ObjectName;
+use crate::ops::Caller;
+use crate::server::limits::{ADMIN_PAGE_COPIES, ADMIN_PAGE_OBJECTS, FAT_CHUNKS_SHOWN_MAX};
+use http::{Method, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use ullage_model::ids::{CopyId, UserId, VendorId};
+use ullage_model::limits::NAME_BYTES_MAX;
+
+/// Name of the root user, which no other may have.
+const ROOT_NAME: &str = "root";
+/// Shortest secret key.
+const SECRET_BYTES_MIN: usize = 8;
+/// Shortest access key.
+const ACCESS_KEY_BYTES_MIN: usize = 3;
+
+/// A route of the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Status,
+    Vendors,
+    LocalFat(VendorId),
+    FatOfVendor(VendorId),
+    FatOfObject,
+    FatOfUser,
+    Classes,
+    SetClass(String),
+    Leases,
+    Paths,
+    Users,
+    CreateUser,
+    Keys,
+    DeleteKey(String),
+}
+
+/// The route of a path: its first segment and the rest, decoded.
+///
+/// # Errors
+/// 404 for other paths, 405 for other methods of known ones.
+pub(super) fn route(method: &Method, first: Option<&str>, rest: Option<&str>) -> Result<Route> {
+    let rest = rest.filter(|_| first == Some("v1")).unwrap_or("");
+    let (known, allowed) = match rest.split_once('/').unwrap_or((rest, "")) {
+        ("status", "") => (Route::Status, Method::GET),
+        ("vendors", "") => (Route::Vendors, Method::GET),
+        ("vendors", of) if of.ends_with("/copies") => (
+            Route::LocalFat(vendor(of.trim_end_matches("/copies"))?),
+            Method::GET,
+        ),
+        ("fat", "object") => (Route::FatOfObject, Method::GET),
+        ("fat", "user") => (Route::FatOfUser, Method::GET),
+        ("fat", of) if of.starts_with("vendor/") => (
+            Route::FatOfVendor(vendor(of.trim_start_matches("vendor/"))?),
+            Method::GET,
+        ),
+        ("classes", "") => (Route::Classes, Method::GET),
+        ("classes", name) => (Route::SetClass(name.to_owned()), Method::PUT),
+        ("leases", "") => (Route::Leases, Method::GET),
+        ("paths", "") => (Route::Paths, Method::GET),
+        ("users", "") if method == Method::POST => (Route::CreateUser, Method::POST),
+        ("users", "") => (Route::Users, Method::GET),
+        ("keys", "") => (Route::Keys, Method::GET),
+        ("keys", access_key) => (Route::DeleteKey(access_key.to_owned()), Method::DELETE),
+        _ => return Err(AdminError::not_found("there is no such route")),
+    };
+    if *method == allowed {
+        Ok(known)
+    } else {
+        let message = format!("this route takes {allowed}");
+        Err(AdminError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            message,
+        ))
+    }
+}
+
+fn vendor(text: &str) -> Result<VendorId> {
+    text.parse()
+        .map(VendorId)
+        .map_err(|_| AdminError::invalid(format!("{text:?} is not a vendor's number")))
+}
+
+impl AdminApi {
+    /// Does what is asked, and answers with a JSON document.
+    pub(super) async fn handle(&self, route: Route, call: &Call) -> Result<Vec<u8>> {
+        if route != Route::FatOfUser {
+            call.require_root()?;
+        }
+        match route {
+            Route::Status => json(&self.status().await?),
+            Route::Vendors => json(&self.vendors().await?),
+            Route::LocalFat(vendor) => json(&self.local_fat(vendor, call).await?),
+            Route::FatOfVendor(vendor) => json(&self.fat_of_vendor(vendor, call).await?),
+            Route::FatOfObject => json(&self.fat_of_object(call).await?),
+            Route::FatOfUser => json(&self.fat_of_user(call).await?),
+            Route::Classes => {
+                let rows = self.shared.store.classes().await?;
+                json(&rows.into_iter().map(Class::from).collect::<Vec<_>>())
+            }
+            Route::SetClass(name) => json(&self.set_class(name, call).await?),
+            Route::Leases => json(&self.leases().await?),
+            Route::Paths => {
+                let paths = self.shared.store.paths();
+                json(&paths.into_iter().map(Path::from).collect::<Vec<_>>())
+            }
+            Route::Users => {
+                let rows = self.shared.store.users().await?;
+                json(&rows.into_iter().map(User::from).collect::<Vec<_>>())
+            }
+            Route::CreateUser => json(&self.create_user(call).await?),
+            Route::Keys => {
+                let keys = self.shared.store.access_keys().await?;
+                json(&keys.into_iter().map(Key::from).collect::<Vec<_>>())
+            }
+            Route::DeleteKey(access_key) => {
+                self.shared.store.delete_access_key(&access_key).await?;
+                json(&KeyDeleted { deleted: access_key })
+            }
+        }
+    }
+
+    async fn status(&self) -> Result<Status> {
+        let vendors = self.shared.store.vendors().await?;
+        let rooms = vendors.iter().flat_map(|(_, rooms)| rooms);
+        let room = rooms.fold(Room::default(), |sum, (_, row)| sum.plus(row));
+        Ok(Status::new(&self.shared.store.status().await?, room))
+    }
+
+    async fn vendors(&self) -> Result<Vec<Vendor>> {
+        let rows = self.shared.store.vendors().await?.into_iter();
+        let shown = rows.map(|(row, rooms)| {
+            let paths = self.local_fats.device_paths(row.vendor);
+            Vendor::new(row, rooms, &paths)
+        });
+        Ok(shown.collect())
+    }
+
+    async fn local_fat(&self, vendor: VendorId, call: &Call) -> Result<Copies<LocalFatCopy>> {
+        let after = after_copy(call)?;
+        let page = self.local_fats.copies(vendor, after, ADMIN_PAGE_COPIES).await?;
+        Ok(Copies {
+            copies: page.copies.into_iter().map(LocalFatCopy::from).collect(),
+            next: page.next.map(copy_position),
+        })
+    }
+
+    async fn fat_of_vendor(&self, vendor: VendorId, call: &Call) -> Result<Copies<FatCopyName>> {
+        let after = after_copy(call)?;
+        let (copies, more) = self.shared.store.copies(vendor, after, ADMIN_PAGE_COPIES).await?;
+        let last = copies.last().map(|(copy, _)| *copy);
+        Ok(Copies {
+            copies: copies.into_iter().map(|(copy, _)| copy.into()).collect(),
+            next: last.filter(|_| more).map(copy_position),
+        })
+    }
+
+    /// All chunks of an object, page by page of the table.
+    async fn fat_of_object(&self, call: &Call) -> Result<FatObject> {
+        let (bucket, key) = (call.required("bucket")?, call.required("key")?);
+        let store = &self.shared.store;
+        let row = store.directory().bucket(bucket).await?;
+        let name = ObjectName {
+            bucket: row.bucket,
+            key: key.to_owned(),
+            request_id: 0,
+        };
+        let version = store.head(&row, &name).await?;
+        let version = version
+            .ok_or_else(|| AdminError::not_found(format!("there is no object {key:?} in bucket {bucket}")))?;
+        let mut shown = FatObject::new(bucket.to_owned(), key.to_owned(), &version);
+        let mut offset = 0;
+        while offset < version.bytes {
+            let spans = store.locate(&version, offset).await?;
+            let end = spans
+                .last()
+                .map_or(offset, |span| span.offset.saturating_add(span.bytes));
+            if end <= offset {
+                let message = "the object was replaced while it was looked at; try again";
+                return Err(AdminError::new(StatusCode::CONFLICT, "Conflict", message));
+            }
+            offset = end;
+            shown.chunks.extend(spans.into_iter().filter_map(FatChunk::of));
+            if shown.chunks.len() > FAT_CHUNKS_SHOWN_MAX {
+                return Err(AdminError::invalid(format!(
+                    "the object has more than {FAT_CHUNKS_SHOWN_MAX} chunks, too many to show at once"
+                )));
+            }
+        }
+        Ok(shown)
+    }
+
+    async fn fat_of_user(&self, call: &Call) -> Result<UserObjects> {
+        let user = self.user_asked_for(call).await?;
+        let after = match call.parameter("after").map(|text| text.split_once('/')) {
+            None => None,
+            Some(Some((bucket, key))) => Some((bucket.to_owned(), key.to_owned())),
+            Some(None) => return Err(AdminError::invalid("after is not a position of this listing")),
+        };
+        let (objects, next) = self
+            .shared
+            .store
+            .user_objects(user, after, ADMIN_PAGE_OBJECTS)
+            .await?;
+        let shown = objects
+            .into_iter()
+            .map(|(bucket, key, version)| UserObject::new(bucket, key, version));
+        Ok(UserObjects {
+            objects: shown.collect(),
+            next: next.map(|(bucket, key)| format!("{bucket}/{key}")),
+        })
+    }
+
+    /// Whose FAT is meant: the caller's own, unless the root user names another.
+    async fn user_asked_for(&self, call: &Call) -> Result<UserId> {
+        let Caller { actor, name, .. } = &call.caller;
+        match call.parameter("user") {
+            None => Ok(actor.user),
+            Some(asked) if asked == name => Ok(actor.user),
+            Some(asked) => {
+                call.require_root()?;
+                let users = self.shared.store.users().await?;
+                let found = users.iter().find(|row| row.name == asked);
+                found
+                    .map(|row| row.user)
+                    .ok_or_else(|| AdminError::not_found(format!("there is no user {asked:?}")))
+            }
+        }
+    }
+
+    async fn set_class(&self, name: String, call: &Call) -> Result<Class> {
+        let rule: ClassRule = document(call)?;
+        let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        let longest = crate::s3::limits::STORAGE_CLASS_BYTES_MAX;
+        if name.is_empty() || name.len() > longest || !name.bytes().all(valid) {
+            return Err(AdminError::invalid(format!(
+                "a class's name is 1 to {longest} letters, digits, _ and -"
+            )));
+        }
+        let row = rule.named(name);
+        self.shared.store.set_class(row.clone()).await?;
+        let rows = self.shared.store.classes().await?;
+        let set = rows.into_iter().find(|known| known.name == row.name);
+        Ok(set.unwrap_or(row).into())
+    }
+
+    async fn leases(&self) -> Result<Vec<Lease>> {
+        let now = self.shared.store.status().await?.cluster_time;
+        let rows = self.shared.store.leases().await?.into_iter();
+        Ok(rows.map(|(row, of)| Lease::new(row, of, now)).collect())
+    }
+
+    async fn create_user(&self, call: &Call) -> Result<UserMade> {
+        let new: NewUser = document(call)?;
+        let secret = zeroize::Zeroizing::new(new.secret_key);
+        check_name(&new.name)?;
+        check_access_key(&new.access_key)?;
+        if secret.len() < SECRET_BYTES_MIN || secret.len() > NAME_BYTES_MAX {
+            return Err(AdminError::invalid(format!(
+                "a secret key has {SECRET_BYTES_MIN} to {NAME_BYTES_MAX} bytes"
+            )));
+        }
+        if new.name == ROOT_NAME || new.access_key == self.shared.root.access_key {
+            return Err(AdminError::new(
+                StatusCode::CONFLICT,
+                "Refused",
+                "the name or the access key is the root user's",
+            ));
+        }
+        let store = &self.shared.store;
+        let user = store
+            .create_user(&new.name, new.policy.into(), &new.access_key, &secret)
+            .await?;
+        Ok(UserMade {
+            user: user.0,
+            name: new.name,
+            access_key: new.access_key,
+        })
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        return Err(AdminError::invalid(format!(
+            "a user's name has 1 to {NAME_BYTES_MAX} bytes and no control characters"
+        )));
+    }
+    Ok(())
+}
+
+/// Access keys stand in headers, between slashes and commas.
+fn check_access_key(access_key: &str) -> Result<()> {
+    let longest = crate::s3::limits::ACCESS_KEY_BYTES_MAX;
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let length = (ACCESS_KEY_BYTES_MIN..=longest).contains(&access_key.len());
+    if length && access_key.bytes().all(valid) {
+        return Ok(());
+    }
+    Err(AdminError::invalid(format!(
+        "an access key has {ACCESS_KEY_BYTES_MIN} to {longest} letters, digits, _, - and ."
+    )))
+}
+
+/// A copy as a place to go on in a listing.
+fn copy_position(copy: CopyId) -> String {
+    hex::encode(copy.to_bytes())
+}
+
+fn after_copy(call: &Call) -> Result<Option<CopyId>> {
+    let Some(text) = call.parameter("after") else {
+        return Ok(None);
+    };
+    let mut bytes = [0; CopyId::BYTES];
+    hex::decode_to_slice(text, &mut bytes)
+        .map_err(|_| AdminError::invalid("after is not a position of this listing"))?;
+    Ok(Some(CopyId::from_bytes(&bytes)))
+}
+
+fn document<T: DeserializeOwned>(call: &Call) -> Result<T> {
+    serde_json::from_slice(&call.document)
+        .map_err(|error| AdminError::invalid(format!("the document cannot be read: {error}")))
+}
+
+fn json<T: Serialize>(answer: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(answer).map_err(|error| {
+        tracing::error!(%error, "cannot write JSON");
+        AdminError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalError",
+            "the answer cannot be written",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(method: Method, path: &str, expected: std::result::Result<Route, u16>) {
+        let (first, rest) = path
+            .split_once('/')
+            .map_or((path, None), |(first, rest)| (first, Some(rest)));
+        let got = route(&method, Some(first), rest).map_err(|error| error.status.as_u16());
+        assert_eq!(got, expected, "{method} {path}");
+    }
+
+    #[test]
+    fn routes_are_told_apart() {
+        check(Method::GET, "v1/status", Ok(Route::Status));
+        check(Method::POST, "v1/status", Err(405));
+        check(
+            Method::GET,
+            "v1/vendors/12/copies",
+            Ok(Route::LocalFat(VendorId(12))),
+        );
+        check(Method::GET, "v1/vendors/x/copies", Err(400));
+        check(Method::GET, "v1/vendors/12", Err(404));
+        check(
+            Method::GET,
+            "v1/fat/vendor/3",
+            Ok(Route::FatOfVendor(VendorId(3))),
+        );
+        check(Method::PUT, "v1/classes/COLD", Ok(Route::SetClass("COLD".into())));
+        check(Method::GET, "v1/users", Ok(Route::Users));
+        check(Method::POST, "v1/users", Ok(Route::CreateUser));
+        check(Method::DELETE, "v1/keys/AK", Ok(Route::DeleteKey("AK".into())));
+        check(Method::GET, "v1", Err(404));
+        check(Method::GET, "v2/status", Err(404));
+        check(Method::GET, "v1/nothing", Err(404));
+    }
+
+    #[test]
+    fn access_keys_can_stand_in_headers() {
+        for good in ["abc", "AKIA0123", "a.b-c_d"] {
+            assert!(check_access_key(good).is_ok(), "{good}");
+        }
+        for bad in ["", "ab", "a/b", "a b", "a,b", "a=b", "äbc", &"a".repeat(129)] {
+            assert!(check_access_key(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! DeleteObject and DeleteObjects.
+
+use super::convert::conditions;
+use super::errors::undone;
+use super::{Body, Call};
+use crate::directory::bucket_ref;
+use crate::s3::Reply;
+use crate::s3::answer::{DeleteObjectsAnswer, deleted};
+use crate::s3::conditions::WriteCondition;
+use crate::s3::error::Result;
+use crate::s3::operation::{BucketRequest, DeleteObject};
+use crate::s3::request_xml::{DeleteObjectsBody, ObjectToDelete};
+use crate::server::limits::DELETES_IN_FLIGHT;
+use futures::StreamExt as _;
+
+/// DeleteObject. What is not there counts as deleted.
+pub(super) async fn one(call: &Call<'_>, request: DeleteObject) -> Result<Reply> {
+    delete(call, &request.bucket, &request.key, &request.condition).await?;
+    Ok(deleted())
+}
+
+/// DeleteObjects: each key for itself, many at a time.
+pub(super) async fn many(call: &Call<'_>, body: Body<'_>, request: &BucketRequest) -> Result<Reply> {
+    let bucket = request.bucket.as_str();
+    call.bucket(bucket).await?;
+    let document = DeleteObjectsBody::parse(&body.document().await?)?;
+    let deletes = document.objects.into_iter().map(|object| async move {
+        let ObjectToDelete { key, condition } = object;
+        let outcome = delete(call, bucket, &key, &condition).await;
+        (key, outcome)
+    });
+    let outcomes = futures::stream::iter(deletes).buffered(DELETES_IN_FLIGHT);
+    let answer = DeleteObjectsAnswer {
+        outcomes: outcomes.collect().await,
+        quiet: document.quiet,
+    };
+    Ok(answer.into_reply())
+}
+
+async fn delete(call: &Call<'_>, bucket: &str, key: &str, condition: &WriteCondition) -> Result<()> {
+    let deleted = call.decided(bucket, |actor, bucket| async move {
+        let conditions = conditions(condition);
+        Ok(call
+            .store
+            .delete(actor, bucket_ref(&bucket), key.to_owned(), conditions)
+            .await?)
+    });
+    deleted.await.map_err(|error| undone(error, condition))?;
+    Ok(())
+}

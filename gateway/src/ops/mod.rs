@@ -1,0 +1,245 @@
+//! S3's operations on the data path: who asks, whether it may, and one file per family of what is done. The
+//! only files that know both S3's words and the store's.
+
+mod authorize;
+mod buckets;
+mod convert;
+mod delete;
+mod errors;
+mod list;
+mod multipart;
+mod objects_read;
+mod objects_write;
+
+pub(crate) use authorize::{Caller, Need, authorize};
+pub(crate) use errors::s3_error;
+
+use crate::error::Error;
+use crate::limits::STALE_SETTINGS_RETRIES;
+use crate::put::PutError;
+use crate::s3::Reply;
+use crate::s3::answer::Owner;
+use crate::s3::error::{ErrorCode, Result};
+use crate::s3::{BodyPlan, Operation, S3Error};
+use crate::server::{ObjectBytes, RequestBody, Shared};
+use crate::store::Store;
+use bytes::Bytes;
+use std::future::Future;
+use std::sync::Arc;
+use ullage_model::command::Actor;
+use ullage_model::ids::UserId;
+use ullage_model::namespace::rows::{BucketRow, ROOT_USER};
+use ullage_model::rejection::Rejection;
+use zeroize::Zeroizing;
+
+/// One authenticated and authorized request, but for its operation and its body.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    /// The gateway.
+    pub(crate) shared: &'a Shared,
+    /// The data path.
+    pub(crate) store: &'a Store,
+    /// Who asks.
+    pub(crate) caller: Caller,
+    /// With which key.
+    pub(crate) access_key: &'a str,
+    /// What the operation needs its caller to be allowed.
+    pub(crate) need: Need,
+    /// Names the request in what happens behind it.
+    pub(crate) request_id: u64,
+    /// This gateway's region.
+    pub(crate) region: &'a str,
+    /// The request's path as it came.
+    pub(crate) resource: &'a str,
+    /// `x-amz-expected-bucket-owner`
+    pub(crate) expected_owner: Option<String>,
+}
+
+/// A request's body that nobody has looked at yet.
+#[derive(Debug)]
+pub(crate) struct Body<'a> {
+    /// What comes behind the head. Reading it gives the client leave to send.
+    pub(crate) wire: &'a mut RequestBody,
+    /// What the head says of it.
+    pub(crate) plan: BodyPlan,
+}
+
+impl Body<'_> {
+    /// Reads it whole, verified.
+    async fn document(self) -> Result<Bytes> {
+        self.wire.document(self.plan).await
+    }
+
+    /// Requires that there is none, as the head said.
+    async fn none(self) -> Result<()> {
+        self.document().await.map(drop)
+    }
+}
+
+/// What a request comes to.
+pub(crate) enum Answer {
+    /// A complete answer.
+    Whole(Reply),
+    /// A head, and an object's bytes behind it.
+    Object {
+        /// The head.
+        reply: Reply,
+        /// The first bytes, read and verified already.
+        first: Bytes,
+        /// The rest.
+        rest: ObjectBytes,
+        /// All bytes together.
+        bytes: u64,
+    },
+}
+
+/// Does what was asked. Without a wildcard: the compiler knows that every operation has a handler.
+pub(crate) async fn perform(call: &Call<'_>, body: Body<'_>, operation: Operation) -> Result<Answer> {
+    let reply = match operation {
+        Operation::GetObject(request) => {
+            body.none().await?;
+            return objects_read::get(call, &request).await;
+        }
+        Operation::HeadObject(request) => {
+            body.none().await?;
+            objects_read::head(call, &request).await?
+        }
+        Operation::PutObject(request) => objects_write::put(call, body, request).await?,
+        Operation::UploadPart(request) => objects_write::upload_part(call, body, &request).await?,
+        Operation::DeleteObject(request) => {
+            body.none().await?;
+            delete::one(call, request).await?
+        }
+        Operation::DeleteObjects(request) => delete::many(call, body, &request).await?,
+        Operation::ListObjects(request) => {
+            body.none().await?;
+            list::objects(call, &request).await?
+        }
+        Operation::ListObjectsV2(request) => {
+            body.none().await?;
+            list::objects_v2(call, &request).await?
+        }
+        Operation::ListBuckets(request) => {
+            body.none().await?;
+            buckets::list(call, request).await?
+        }
+        Operation::CreateBucket(request) => buckets::create(call, body, &request).await?,
+        Operation::HeadBucket(request) => {
+            body.none().await?;
+            buckets::head(call, &request).await?
+        }
+        Operation::DeleteBucket(request) => {
+            body.none().await?;
+            buckets::delete(call, &request).await?
+        }
+        Operation::GetBucketLocation(request) => {
+            body.none().await?;
+            buckets::location(call, &request).await?
+        }
+        Operation::CreateMultipartUpload(request) => {
+            body.none().await?;
+            multipart::create(call, request).await?
+        }
+        Operation::CompleteMultipartUpload(request) => multipart::complete(call, body, &request).await?,
+        Operation::AbortMultipartUpload(request) => {
+            body.none().await?;
+            multipart::abort(call, &request).await?
+        }
+    };
+    Ok(Answer::Whole(reply))
+}
+
+/// Who holds an access key, and its secret.
+///
+/// # Errors
+/// InvalidAccessKeyId when nobody does.
+pub(crate) async fn caller(shared: &Shared, access_key: &str) -> Result<(Caller, Zeroizing<String>)> {
+    if access_key == shared.root.access_key {
+        return Ok((Caller::root(), shared.root.secret_key.clone()));
+    }
+    match shared.store.user(access_key).await {
+        Ok(user) => Ok((Caller::user(&user.row), user.secret.clone())),
+        Err(Error::Rejected(Rejection::NoSuchAccessKey)) => {
+            Err(S3Error::from(ErrorCode::InvalidAccessKeyId).with("AWSAccessKeyId", access_key))
+        }
+        Err(error) => Err(s3_error(error)),
+    }
+}
+
+impl Call<'_> {
+    /// The bucket of this name, if it is whose the client expects it to be.
+    ///
+    /// # Errors
+    /// NoSuchBucket; AccessDenied for another owner's.
+    async fn bucket(&self, name: &str) -> Result<Arc<BucketRow>> {
+        let bucket = self
+            .store
+            .directory()
+            .bucket(name)
+            .await
+            .map_err(|error| match error {
+                Error::Rejected(Rejection::NoSuchBucket) => no_such_bucket(name),
+                other => s3_error(other),
+            })?;
+        check_owner(self.expected_owner.as_deref(), &bucket)?;
+        Ok(bucket)
+    }
+
+    /// Looks up and authorizes again, after the settings of the caller or of the bucket changed under a
+    /// decision.
+    ///
+    /// # Errors
+    /// As the request itself would have been refused.
+    async fn decide_anew(&self, bucket: &str) -> Result<(Actor, Arc<BucketRow>)> {
+        let (caller, _) = caller(self.shared, self.access_key).await?;
+        authorize(&caller, self.need)?;
+        Ok((caller.actor, self.bucket(bucket).await?))
+    }
+
+    /// Lets `act` decide under the present settings, and again when they changed under it, within bounds.
+    ///
+    /// # Errors
+    /// What `act` fails with, and what looking up the bucket does.
+    async fn decided<T, F>(
+        &self,
+        bucket: &str,
+        act: impl Fn(Actor, Arc<BucketRow>) -> F,
+    ) -> std::result::Result<T, PutError<S3Error>>
+    where
+        F: Future<Output = std::result::Result<T, PutError<S3Error>>>,
+    {
+        let bucket_row = self.bucket(bucket).await.map_err(PutError::Refused)?;
+        let mut decided = (self.caller.actor, bucket_row);
+        for _ in 0..STALE_SETTINGS_RETRIES {
+            match act(decided.0, Arc::clone(&decided.1)).await {
+                Err(PutError::Failed(Error::StaleSettings)) => {}
+                other => return other,
+            }
+            decided = self.decide_anew(bucket).await.map_err(PutError::Refused)?;
+        }
+        act(decided.0, decided.1).await
+    }
+}
+
+/// The canonical id of a user: what S3 calls an owner.
+pub(crate) fn owner(user: UserId) -> Owner {
+    Owner {
+        id: format!("{:064x}", user.0),
+        display_name: match user {
+            ROOT_USER => "root".to_owned(),
+            user => user.to_string(),
+        },
+    }
+}
+
+fn no_such_bucket(name: &str) -> S3Error {
+    S3Error::from(ErrorCode::NoSuchBucket).with("BucketName", name)
+}
+
+/// Refuses with AccessDenied if the client expects another owner of the bucket.
+fn check_owner(expected: Option<&str>, bucket: &BucketRow) -> Result<()> {
+    match expected {
+        Some(expected) if expected != owner(bucket.creator).id => Err(ErrorCode::AccessDenied.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,192 @@
+//! Operations that bring bytes: PutObject and UploadPart. The body is decoded and verified while the data path
+//! pulls it; what it becomes is said after its last byte, so that a wrong digest changes nothing.
+
+use super::convert::{
+    DEFAULT_CLASS, algorithm, conditions, etag, object_checksum, parse_upload_id, row_checksum, row_metadata,
+};
+use super::errors::{s3_error, undone};
+use super::{Body, Call};
+use crate::directory::bucket_ref;
+use crate::put::Upload;
+use crate::put::finalize::{ObjectFinish, PartFinish};
+use crate::put::plan::PutRequest;
+use crate::s3::answer::{StoredAnswer, WrittenPart};
+use crate::s3::body::BodyDigests;
+use crate::s3::checksum::ChecksumAlgorithm;
+use crate::s3::conditions::WriteCondition;
+use crate::s3::error::{ErrorCode, Result, S3Error};
+use crate::s3::operation::{PutObject, UploadPart};
+use crate::s3::{Reply, WantedDigests};
+use crate::server::DecodedBody;
+use bytes::Bytes;
+use std::sync::Arc;
+use ullage_model::command::{Actor, UploadRef};
+use ullage_model::namespace::rows::{BucketRow, Etag, Metadata, UploadState};
+
+/// The checksum that is made when the client sends none, as S3 does.
+const DEFAULT_CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
+
+/// PutObject.
+pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: PutObject) -> Result<Reply> {
+    let bucket = call.bucket(&request.bucket).await?;
+    let put_request = PutRequest {
+        class: request.storage_class.unwrap_or_else(|| DEFAULT_CLASS.to_owned()),
+        bytes: body.plan.decoded_length(),
+        request_id: call.request_id,
+    };
+    let wanted = WantedDigests {
+        md5: true,
+        checksum: Some(DEFAULT_CHECKSUM),
+    };
+    let mut upload = ObjectUpload {
+        call,
+        body: DecodedBody::new(body.wire, body.plan, wanted),
+        actor: call.caller.actor,
+        bucket,
+        key: request.key,
+        condition: request.condition,
+        metadata: row_metadata(request.headers),
+    };
+    let stored = call.store.put(&put_request, &mut upload).await;
+    let stored = stored.map_err(|error| undone(error, &upload.condition))?;
+    let answer = StoredAnswer {
+        etag: etag(&stored.etag),
+        checksum: stored
+            .checksum
+            .as_ref()
+            .and_then(object_checksum)
+            .map(|object| object.checksum),
+    };
+    Ok(answer.into_reply())
+}
+
+/// UploadPart.
+pub(super) async fn upload_part(call: &Call<'_>, body: Body<'_>, request: &UploadPart) -> Result<Reply> {
+    let bucket = call.bucket(&request.upload.bucket).await?;
+    let upload_ref = parse_upload_id(&request.upload.upload_id)?;
+    let key = &request.upload.key;
+    let row = call
+        .store
+        .upload(bucket.bucket, key.clone(), upload_ref)
+        .await
+        .map_err(s3_error)?;
+    let row = row
+        .filter(|row| !matches!(row.state, UploadState::Completed { .. }))
+        .ok_or_else(|| no_such_upload(&request.upload.upload_id))?;
+    let of_upload = row.checksum.map(|(named, _)| algorithm(named));
+    body.plan.check_upload_checksum(of_upload)?;
+    // A checksum that nobody asked for is made for the whole object's sake, and not shown.
+    let is_shown = of_upload.or(body.plan.promised_checksum().algorithm()).is_some();
+    let put_request = PutRequest {
+        class: row.class,
+        bytes: body.plan.decoded_length(),
+        request_id: call.request_id,
+    };
+    let wanted = WantedDigests {
+        md5: true,
+        checksum: Some(of_upload.unwrap_or(DEFAULT_CHECKSUM)),
+    };
+    let mut upload = PartUpload {
+        call,
+        body: DecodedBody::new(body.wire, body.plan, wanted),
+        actor: call.caller.actor,
+        bucket,
+        key: key.clone(),
+        upload: upload_ref,
+        number: request.part_number,
+    };
+    let stored = call.store.put(&put_request, &mut upload).await;
+    let stored = stored.map_err(|error| undone(error, &WriteCondition::Always))?;
+    let checksum = stored.checksum.filter(|_| is_shown);
+    let answer = WrittenPart {
+        etag: etag(&stored.etag),
+        checksum: checksum
+            .as_ref()
+            .and_then(object_checksum)
+            .map(|object| object.checksum),
+    };
+    Ok(answer.into_reply())
+}
+
+pub(super) fn no_such_upload(upload_id: &str) -> S3Error {
+    S3Error::from(ErrorCode::NoSuchUpload).with("UploadId", upload_id)
+}
+
+fn md5_of(digests: &BodyDigests) -> Result<Etag> {
+    digests
+        .md5
+        .map(Etag::Md5)
+        .ok_or_else(|| ErrorCode::InternalError.into())
+}
+
+/// A body on its way to become an object.
+struct ObjectUpload<'a> {
+    call: &'a Call<'a>,
+    body: DecodedBody<'a>,
+    actor: Actor,
+    bucket: Arc<BucketRow>,
+    key: String,
+    condition: WriteCondition,
+    metadata: Metadata,
+}
+
+impl Upload for ObjectUpload<'_> {
+    type Finish = ObjectFinish;
+    type Refusal = S3Error;
+
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        self.body.next().await
+    }
+
+    async fn finish(&mut self, stale: bool) -> Result<ObjectFinish> {
+        let digests = self.body.digests()?;
+        if stale {
+            (self.actor, self.bucket) = self.call.decide_anew(&self.bucket.name).await?;
+        }
+        Ok(ObjectFinish {
+            actor: self.actor,
+            bucket: bucket_ref(&self.bucket),
+            key: self.key.clone(),
+            conditions: conditions(&self.condition),
+            etag: md5_of(&digests)?,
+            checksum: digests.checksum.as_ref().map(row_checksum),
+            metadata: self.metadata.clone(),
+        })
+    }
+}
+
+/// A body on its way to become a part.
+struct PartUpload<'a> {
+    call: &'a Call<'a>,
+    body: DecodedBody<'a>,
+    actor: Actor,
+    bucket: Arc<BucketRow>,
+    key: String,
+    upload: UploadRef,
+    number: u32,
+}
+
+impl Upload for PartUpload<'_> {
+    type Finish = PartFinish;
+    type Refusal = S3Error;
+
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        self.body.next().await
+    }
+
+    async fn finish(&mut self, stale: bool) -> Result<PartFinish> {
+        let digests = self.body.digests()?;
+        if stale {
+            (self.actor, self.bucket) = self.call.decide_anew(&self.bucket.name).await?;
+        }
+        Ok(PartFinish {
+            actor: self.actor,
+            bucket: bucket_ref(&self.bucket),
+            key: self.key.clone(),
+            upload: self.upload,
+            number: self.number,
+            etag: md5_of(&digests)?,
+            checksum: digests.checksum.as_ref().map(row_checksum),
+        })
+    }
+}

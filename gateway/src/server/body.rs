@@ -1,0 +1,227 @@
+//! Request bodies: read as far as they are wanted, decoded and checked by the protocol layer, and done away
+//! with when they are not. Nothing here holds more of a body than what one read gave.
+
+use super::answer::AnswerBody;
+use super::limits::{DOCUMENT_IDLE, DRAIN_BYTES_AFTER, DRAIN_BYTES_BEFORE, DRAIN_WAIT};
+use crate::s3::body::BodyDigests;
+use crate::s3::error::{ErrorCode, Result};
+use crate::s3::{BodyDecoder, BodyPlan, S3Error, WantedDigests};
+use bytes::{Bytes, BytesMut};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, header};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use prometheus::IntCounter;
+use tokio::time::timeout;
+
+/// What comes after a request's head.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    incoming: Incoming,
+    received: IntCounter,
+    /// The client waits for leave to send.
+    expects_leave: bool,
+    /// Something was asked of it, so that leave was given.
+    begun: bool,
+    /// It broke off; nothing can be read any more.
+    broken: bool,
+}
+
+/// What is to become of the connection after the answer.
+#[derive(Debug)]
+pub(crate) enum Afterwards {
+    /// The next request may come.
+    KeepAlive,
+    /// Close it.
+    Close,
+    /// Read on for a while, so that the client sees the answer, then close it.
+    DrainAndClose(RequestBody),
+}
+
+impl Afterwards {
+    /// Tells the client, and reads on behind the answer where that is due.
+    ///
+    /// After a chunked transfer the connection is not used again: what stood beside Transfer-Encoding in the
+    /// head (a Content-Length, in whatever order) is no longer to be seen here, and another reader on the way
+    /// may have believed it (RFC 9112, section 6.1).
+    pub(crate) fn apply(self, parts: &Parts, response: &mut Response<AnswerBody>) {
+        let close = match self {
+            Self::KeepAlive => parts.headers.contains_key(header::TRANSFER_ENCODING),
+            Self::Close => true,
+            Self::DrainAndClose(body) => {
+                // Bounded in bytes and time, and there is one per connection.
+                tokio::spawn(body.linger());
+                true
+            }
+        };
+        if close {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+    }
+}
+
+impl RequestBody {
+    /// The body behind these headers. `received` counts its bytes.
+    pub(crate) fn new(incoming: Incoming, headers: &HeaderMap, received: IntCounter) -> Self {
+        let expects_leave = headers
+            .get(header::EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        Self {
+            incoming,
+            received,
+            expects_leave,
+            begun: false,
+            broken: false,
+        }
+    }
+
+    /// The next bytes off the wire; `None` at the end. Gives the client leave to send, if it waits for that:
+    /// call this for authenticated requests only. May be dropped and called again.
+    ///
+    /// # Errors
+    /// IncompleteBody when the client is gone or breaks HTTP's framing.
+    pub(crate) async fn read(&mut self) -> Result<Option<Bytes>> {
+        self.begun = true;
+        loop {
+            match self.incoming.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    // HTTP's own trailers say nothing in S3.
+                    if let Ok(data) = frame.into_data() {
+                        self.received.inc_by(data.len() as u64);
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(_)) => {
+                    self.broken = true;
+                    return Err(ErrorCode::IncompleteBody.into());
+                }
+            }
+        }
+    }
+
+    /// Reads a document whole, verified. Its bound is the plan's.
+    ///
+    /// # Errors
+    /// What the decoder finds, RequestTimeout for a client that stopped sending.
+    pub(crate) async fn document(&mut self, plan: BodyPlan) -> Result<Bytes> {
+        let mut decoder = BodyDecoder::new(plan, WantedDigests::default());
+        let mut slices = Vec::new();
+        let mut document = BytesMut::new();
+        loop {
+            let read = timeout(DOCUMENT_IDLE, self.read()).await;
+            let Some(data) = read.map_err(|_| S3Error::from(ErrorCode::RequestTimeout))?? else {
+                break;
+            };
+            decoder.push(data, &mut slices)?;
+            for slice in slices.drain(..) {
+                document.extend_from_slice(&slice);
+            }
+        }
+        decoder.finish()?;
+        Ok(document.freeze())
+    }
+
+    /// Does away with what was not read, before the answer is given.
+    pub(crate) async fn settle(mut self) -> Afterwards {
+        if self.incoming.is_end_stream() {
+            return Afterwards::KeepAlive;
+        }
+        if self.broken || (self.expects_leave && !self.begun) {
+            // A client that was not given leave sends its next request at best, and its body at worst.
+            return Afterwards::Close;
+        }
+        if self
+            .incoming
+            .size_hint()
+            .upper()
+            .is_some_and(|left| left <= DRAIN_BYTES_BEFORE)
+        {
+            return match self.drain(DRAIN_BYTES_BEFORE).await {
+                true => Afterwards::KeepAlive,
+                false => Afterwards::Close,
+            };
+        }
+        Afterwards::DrainAndClose(self)
+    }
+
+    /// Reads on after the answer, for a while.
+    pub(crate) async fn linger(mut self) {
+        self.drain(DRAIN_BYTES_AFTER).await;
+    }
+
+    /// Whether the end came within so many bytes and a bounded time.
+    async fn drain(&mut self, bytes_max: u64) -> bool {
+        let reading = async {
+            let mut bytes = 0_u64;
+            while let Ok(next) = self.read().await {
+                let Some(data) = next else { return true };
+                bytes = bytes.saturating_add(data.len() as u64);
+                if bytes > bytes_max {
+                    break;
+                }
+            }
+            false
+        };
+        timeout(DRAIN_WAIT, reading).await.unwrap_or(false)
+    }
+}
+
+/// An object's or a part's bytes: decoded while they come, and judged after the last one.
+#[derive(Debug)]
+pub(crate) struct DecodedBody<'a> {
+    body: &'a mut RequestBody,
+    decoder: Option<BodyDecoder>,
+    /// Slices of one read, in reverse.
+    decoded: Vec<Bytes>,
+    digests: Option<BodyDigests>,
+}
+
+impl<'a> DecodedBody<'a> {
+    /// Begins on a body.
+    pub(crate) fn new(body: &'a mut RequestBody, plan: BodyPlan, wanted: WantedDigests) -> Self {
+        Self {
+            body,
+            decoder: Some(BodyDecoder::new(plan, wanted)),
+            decoded: Vec::new(),
+            digests: None,
+        }
+    }
+
+    /// The next bytes of the object; `None` after the last one, when the whole has been verified.
+    ///
+    /// # Errors
+    /// When the body is not what was said.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            if let Some(slice) = self.decoded.pop() {
+                return Ok(Some(slice));
+            }
+            if self.digests.is_some() {
+                return Ok(None);
+            }
+            match (self.body.read().await?, &mut self.decoder) {
+                (Some(data), Some(decoder)) => {
+                    decoder.push(data, &mut self.decoded)?;
+                    self.decoded.reverse();
+                }
+                (None, decoder) => {
+                    let decoder = decoder.take().ok_or(ErrorCode::IncompleteBody)?;
+                    self.digests = Some(decoder.finish()?);
+                }
+                // After a failed `finish` the body stays failed.
+                (Some(_), None) => return Err(ErrorCode::IncompleteBody.into()),
+            }
+        }
+    }
+
+    /// The digests of the whole.
+    ///
+    /// # Errors
+    /// IncompleteBody before [`DecodedBody::next`] has answered `None`.
+    pub(crate) fn digests(&self) -> Result<BodyDigests> {
+        self.digests.ok_or_else(|| ErrorCode::IncompleteBody.into())
+    }
+}

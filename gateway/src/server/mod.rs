@@ -1,0 +1,148 @@
+//! The gateway's two listeners: S3 for everybody's clients, the admin API for operators. Connections, the
+//! order in which a request is checked, and answers live here; what operations do is in [`crate::ops`] and
+//! [`crate::admin`].
+
+mod answer;
+mod body;
+mod io;
+pub(crate) mod limits;
+pub(crate) mod listener;
+pub mod metrics;
+mod pipeline;
+
+use crate::admin::{AdminApi, LocalFats};
+use crate::environment::{Clock, Randomness};
+use crate::s3::{Endpoint, SigningKeys};
+use crate::store::Store;
+use metrics::ServerMetrics;
+use pipeline::S3Api;
+use prometheus::Registry;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+pub(crate) use answer::{AnswerBody, ObjectBytes};
+pub(crate) use body::{DecodedBody, RequestBody};
+
+/// The key pair that may do everything.
+#[derive(Clone)]
+pub struct RootKeys {
+    /// Access key.
+    pub access_key: String,
+    /// Secret key.
+    pub secret_key: Zeroizing<String>,
+}
+
+impl fmt::Debug for RootKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RootKeys")
+            .field("access_key", &self.access_key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings of the listeners.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// The region that requests are signed for, e.g. `us-east-1`.
+    pub region: String,
+    /// Domains under which buckets are virtual hosts; none = path style only.
+    pub domains: Vec<String>,
+    /// The root keys.
+    pub root: RootKeys,
+}
+
+/// The two sockets, bound already.
+#[derive(Debug)]
+pub struct Listeners {
+    /// S3.
+    pub s3: TcpListener,
+    /// Admin API, health and metrics.
+    pub admin: TcpListener,
+}
+
+/// Whether the gateway can serve: set by whoever composes the process.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    /// Says that it can, or cannot any more.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    /// Whether it can.
+    #[must_use]
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What the listeners need of the rest of the process.
+#[derive(Debug)]
+pub struct ServerParts {
+    /// The data path.
+    pub store: Arc<Store>,
+    /// The vendors' own tables, where this process can ask for them.
+    pub local_fats: Arc<dyn LocalFats>,
+    /// What `/metrics` shows; the listeners' own figures are registered in it.
+    pub registry: Registry,
+    /// Whether S3 is served; until then it answers 503.
+    pub ready: Readiness,
+    /// Clock: signatures are judged by its wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness: ids of requests.
+    pub random: Arc<dyn Randomness>,
+}
+
+/// Serves both listeners until `shutdown`, and for a bounded time on what is in progress then.
+///
+/// # Errors
+/// When the figures are registered already.
+pub async fn run(
+    listeners: Listeners,
+    settings: ServerSettings,
+    parts: ServerParts,
+    shutdown: CancellationToken,
+) -> prometheus::Result<()> {
+    let metrics = Arc::new(ServerMetrics::new(&parts.registry)?);
+    let shared = Arc::new(Shared {
+        endpoint: Endpoint::new(&settings.domains),
+        region: settings.region,
+        root: settings.root,
+        signing_keys: SigningKeys::new(),
+        store: parts.store,
+        ready: parts.ready,
+        clock: parts.clock,
+        random: parts.random,
+    });
+    let s3 = Arc::new(S3Api::new(Arc::clone(&shared), Arc::clone(&metrics)));
+    let admin = Arc::new(AdminApi::new(
+        shared,
+        parts.local_fats,
+        parts.registry,
+        metrics.admin_received.clone(),
+    ));
+    let connections = (metrics.s3_connections.clone(), metrics.admin_connections.clone());
+    tokio::join!(
+        listener::serve(listeners.s3, s3, connections.0, shutdown.clone()),
+        listener::serve(listeners.admin, admin, connections.1, shutdown),
+    );
+    Ok(())
+}
+
+/// What both APIs use.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) region: String,
+    pub(crate) root: RootKeys,
+    pub(crate) signing_keys: SigningKeys,
+    pub(crate) store: Arc<Store>,
+    pub(crate) ready: Readiness,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Randomness>,
+}

@@ -1,0 +1,164 @@
+//! One S3 request from head to answer: the order of the checks. What S3 demands is in [`crate::s3`], what an
+//! operation does in [`crate::ops`].
+
+use super::Shared;
+use super::answer::AnswerBody;
+use super::body::RequestBody;
+use super::listener::Answers;
+use super::metrics::ServerMetrics;
+use crate::ops::{self, Answer, Call, Need, authorize};
+use crate::s3::error::{ErrorCode, Result};
+use crate::s3::route::OperationName;
+use crate::s3::{self, Credential, Head, Realm, Reply, RequestIds, S3Error, UnixMs};
+use futures::FutureExt as _;
+use http::request::Parts;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+use tracing::{Instrument as _, debug_span, error};
+
+/// Name of the service in S3's signatures.
+const SERVICE: &str = "s3";
+
+/// Answers S3.
+#[derive(Debug)]
+pub(super) struct S3Api {
+    shared: Arc<Shared>,
+    metrics: Arc<ServerMetrics>,
+    /// `x-amz-id-2` of all answers.
+    host_id: String,
+}
+
+impl S3Api {
+    pub(super) fn new(shared: Arc<Shared>, metrics: Arc<ServerMetrics>) -> Self {
+        let host_id = format!("{:016X}{:016X}", shared.random.number(), shared.random.number());
+        Self {
+            shared,
+            metrics,
+            host_id,
+        }
+    }
+
+    fn ids(&self, request_id: u64) -> RequestIds {
+        RequestIds {
+            request_id: format!("{request_id:016X}"),
+            host_id: self.host_id.clone(),
+        }
+    }
+
+    /// Checks and performs. Every `?` is an answer; nothing before the operation itself reads the body.
+    async fn perform(
+        &self,
+        parts: &Parts,
+        body: &mut RequestBody,
+        request_id: u64,
+        asked: &mut Option<OperationName>,
+    ) -> Result<Answer> {
+        if !self.shared.ready.get() {
+            return Err(S3Error::new(
+                ErrorCode::ServiceUnavailable,
+                "The server is starting. Try again in a moment.",
+            ));
+        }
+        let head = Head::parse(parts, &self.shared.endpoint)?;
+        // Whoever is not known learns nothing, not even which operations there are.
+        let route = s3::route(&head);
+        *asked = route.as_ref().ok().map(|route| route.operation);
+        let realm = Realm {
+            region: &self.shared.region,
+            service: SERVICE,
+        };
+        let now = UnixMs(self.shared.clock.wall().0);
+        let credential = Credential::parse(&head, realm, now)?;
+        let (caller, secret) = ops::caller(&self.shared, credential.access_key()).await?;
+        let authenticated = credential.verify(&secret, &self.shared.signing_keys)?;
+        let request = s3::Request::parse(&head, route?, &authenticated)?;
+        let need = Need::of(&request.operation);
+        authorize(&caller, need)?;
+        let call = Call {
+            shared: &self.shared,
+            store: &self.shared.store,
+            caller,
+            access_key: authenticated.access_key(),
+            need,
+            request_id,
+            region: &self.shared.region,
+            resource: head.raw_path(),
+            expected_owner: request.expected_bucket_owner,
+        };
+        let body = ops::Body {
+            wire: body,
+            plan: request.body,
+        };
+        ops::perform(&call, body, request.operation).await
+    }
+
+    fn into_response(&self, answer: Answer, method: &Method, ids: &RequestIds) -> Response<AnswerBody> {
+        match answer {
+            Answer::Whole(reply) => {
+                let response = reply.into_http(method, ids);
+                self.metrics.sent.inc_by(response.body().len() as u64);
+                response.map(AnswerBody::whole)
+            }
+            Answer::Object {
+                reply,
+                first,
+                rest,
+                bytes,
+            } => {
+                let sent = self.metrics.sent.clone();
+                reply.into_http(method, ids).map(|_| AnswerBody::Object {
+                    first: Some(first),
+                    rest,
+                    left: bytes,
+                    sent,
+                })
+            }
+        }
+    }
+}
+
+impl Answers for S3Api {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
+        let started = Instant::now();
+        let in_flight = InFlight::new(&self.metrics);
+        let request_id = self.shared.random.number();
+        let ids = self.ids(request_id);
+        let (parts, incoming) = request.into_parts();
+        let mut body = RequestBody::new(incoming, &parts.headers, self.metrics.received.clone());
+        let mut asked = None;
+        let span = debug_span!("s3", request_id = %ids.request_id, method = %parts.method);
+        // On the heap: the states of all operations together are too large for every connection's task.
+        let performed = Box::pin(self.perform(&parts, &mut body, request_id, &mut asked));
+        let performed = AssertUnwindSafe(performed.instrument(span)).catch_unwind().await;
+        let answer = performed.unwrap_or_else(|_| {
+            error!(request_id = %ids.request_id, "a request panicked");
+            Err(ErrorCode::InternalError.into())
+        });
+        let answer =
+            answer.unwrap_or_else(|error| Answer::Whole(Reply::error(&error, parts.uri.path(), &ids)));
+        let mut response = self.into_response(answer, &parts.method, &ids);
+        body.settle().await.apply(&parts, &mut response);
+        self.metrics.answered(asked, response.status(), started.elapsed());
+        drop(in_flight);
+        response
+    }
+}
+
+/// Counts a request while it is being answered.
+struct InFlight(prometheus::IntGauge);
+
+impl InFlight {
+    fn new(metrics: &ServerMetrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics.in_flight.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
