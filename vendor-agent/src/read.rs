@@ -85,10 +85,7 @@ impl Agent {
         }
         let entry = self.here(request.copy).await?;
         let plaintext_bytes = entry.pieces.first().map_or(0, |(_, piece)| piece.plaintext_bytes);
-        let end_frame = request
-            .first_frame
-            .checked_add(request.frames)
-            .unwrap_or(u32::MAX);
+        let end_frame = request.first_frame.saturating_add(request.frames);
         if request.frames == 0 || u64::from(end_frame) > units::frames(plaintext_bytes) {
             return Err(ChunkRefusal::Header("no such frames".to_owned()));
         }
@@ -162,12 +159,11 @@ enum WindowError {
 
 impl Reading {
     async fn next(&mut self) -> Option<Result<Bytes, ChunkRefusal>> {
-        if self.ready.is_empty() && !self.failed && self.next_frame < self.end_frame {
-            if let Err(refusal) = self.fill().await {
-                self.failed = true;
-                self.agent.metrics.reads.with_label_values(&["failed"]).inc();
-                return Some(Err(refusal));
-            }
+        let wanted = self.ready.is_empty() && !self.failed && self.next_frame < self.end_frame;
+        if wanted && let Err(refusal) = self.fill().await {
+            self.failed = true;
+            self.agent.metrics.reads.with_label_values(&["failed"]).inc();
+            return Some(Err(refusal));
         }
         let frame = self.ready.pop_front()?;
         self.agent.metrics.bytes_read.inc_by(frame.len() as u64);

@@ -17,7 +17,7 @@ const COPIED_SLICE_BYTES: usize = 16 * 1024;
 /// Most slices one `pwritev` takes (Linux `UIO_MAXIOV`).
 const SLICES_PER_WRITE: usize = 1024;
 /// Zeroes for padding.
-const PADDING: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
+const PADDING: [u8; 4096] = [0; 4096];
 
 /// The file name of `segment`.
 pub(super) fn file_name(segment: u64) -> String {
