@@ -1,0 +1,280 @@
+//! One segment of one chunk: from the best copy, from the next one too if that is slow, from any other if it fails.
+//! What is handed on was verified.
+
+use crate::crypt::BlobKey;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::get::locate::Locator;
+use crate::get::verify::{FrameSpan, Opening};
+use crate::limits::{HEDGE_AFTER, READ_WAIT, RELOCATIONS};
+use crate::memory::{PooledBuffer, Reservation};
+use crate::path::{Fault, Transfer, Way};
+use crate::session::Session;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use ullage_model::fat::rows::{ChunkRow, CopyRow, CopyState, VendorState};
+use ullage_model::ids::VendorId;
+use ullage_model::wire::agent::DamagedCopy;
+use ullage_model::wire::chunk::{ChunkRefusal, ReadRequest};
+use ullage_model::wire::metad::{LocateSource, SpanPlace};
+
+/// Scores within so many points of the best are as good: the load is shared among them.
+const AS_GOOD: u16 = 50;
+
+/// Frames to be fetched.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// The blob's key.
+    pub key: Arc<BlobKey>,
+    /// The frames.
+    pub span: FrameSpan,
+    /// The chunk and its copies as last known.
+    pub row: ChunkRow,
+    /// Plaintext bytes to leave out at the start of the first frame.
+    pub skip: usize,
+    /// Plaintext bytes wanted after those.
+    pub bytes: usize,
+    /// What a fresh answer goes by.
+    pub source: LocateSource,
+    /// First plaintext byte wanted, as `source` counts.
+    pub offset: u64,
+    /// For tracing only.
+    pub request_id: u64,
+}
+
+/// Fetches a segment, asking again where it is when no copy answers.
+///
+/// # Errors
+/// `Unreadable` when no copy could be read and verified; `SessionLost` when the session ended meanwhile.
+pub async fn fetch(
+    engine: Arc<Engine>,
+    session: Arc<Session>,
+    mut segment: Segment,
+    reservation: Arc<Reservation>,
+) -> Result<Bytes, Error> {
+    let mut relocations = 0;
+    loop {
+        let failed = match fetch_once(&engine, &session, &segment, &reservation).await {
+            Ok(buffer) => {
+                engine.around.metrics.read_bytes.inc_by(segment.bytes as u64);
+                return Ok(Bytes::from_owner(buffer).slice(segment.skip..segment.skip + segment.bytes));
+            }
+            Err(failed) => failed,
+        };
+        if session.is_gone() {
+            return Err(Error::SessionLost);
+        }
+        relocations += 1;
+        if relocations > RELOCATIONS {
+            let blob = segment.key.blob();
+            tracing::error!(%blob, chunk = %segment.row.chunk, reason = %failed, "no copy of a chunk can be read");
+            return Err(Error::Unreadable { blob, reason: failed });
+        }
+        let span = Locator::again(&segment.source, &session, segment.offset).await?;
+        match span.place {
+            SpanPlace::Chunk { index, row, .. } if index == segment.span.index => segment.row = row,
+            _ => return Err(Error::UnexpectedAnswer("where bytes are")),
+        }
+    }
+}
+
+/// Tries the copies in order; a slow one is not waited for before the next is tried.
+async fn fetch_once(
+    engine: &Engine,
+    session: &Arc<Session>,
+    segment: &Segment,
+    reservation: &Arc<Reservation>,
+) -> Result<PooledBuffer, String> {
+    let mut copies = order(engine, session, &segment.row);
+    let mut running: FuturesUnordered<BoxFuture<'_, Result<PooledBuffer, String>>> = FuturesUnordered::new();
+    let mut last = "it has no copies".to_owned();
+    loop {
+        if running.is_empty() {
+            let Some(copy) = copies.pop_front() else {
+                return Err(last);
+            };
+            running.push(Box::pin(read_copy(engine, session, segment, copy, reservation)));
+        }
+        tokio::select! {
+            biased;
+            Some(read) = running.next() => match read {
+                Ok(buffer) => return Ok(buffer),
+                Err(reason) => last = reason,
+            },
+            () = tokio::time::sleep(HEDGE_AFTER), if !copies.is_empty() => {
+                if let Some(copy) = copies.pop_front() {
+                    engine.around.metrics.hedges.inc();
+                    running.push(Box::pin(read_copy(engine, session, segment, copy, reservation)));
+                }
+            }
+        }
+    }
+}
+
+/// Copies by path, best first; those that are damaged or about to go come last.
+fn order(engine: &Engine, session: &Session, row: &ChunkRow) -> VecDeque<CopyRow> {
+    let view = session.view();
+    let now = engine.around.clock.monotonic();
+    let mut ordered = VecDeque::with_capacity(row.copies.len());
+    for wanted in [true, false] {
+        let copies = || {
+            row.copies
+                .iter()
+                .filter(|copy| (copy.state == CopyState::Good) == wanted)
+        };
+        let states: Vec<(VendorId, VendorState)> = copies()
+            .map(|copy| (copy.vendor, view.state(copy.vendor)))
+            .collect();
+        if states.is_empty() {
+            continue;
+        }
+        let mut ranking = engine.around.paths.rank(&states, Way::Read, now);
+        let best = ranking.chosen.first().map_or(0, |&(_, score)| score);
+        let as_good = ranking
+            .chosen
+            .iter()
+            .take_while(|&&(_, score)| score + AS_GOOD >= best)
+            .count();
+        if as_good > 1 {
+            let turn = usize::try_from(engine.around.random.number() % as_good as u64).unwrap_or(0);
+            ranking.chosen[..as_good].rotate_left(turn);
+        }
+        let discarded = ranking.discarded.iter().map(|&(vendor, ..)| vendor);
+        for vendor in ranking.chosen.iter().map(|&(vendor, _)| vendor).chain(discarded) {
+            ordered.extend(copies().find(|copy| copy.vendor == vendor).cloned());
+        }
+    }
+    ordered
+}
+
+async fn read_copy(
+    engine: &Engine,
+    session: &Arc<Session>,
+    segment: &Segment,
+    copy: CopyRow,
+    reservation: &Arc<Reservation>,
+) -> Result<PooledBuffer, String> {
+    let vendor = copy.vendor;
+    let began = engine.around.clock.monotonic();
+    engine.around.paths.began(vendor);
+    let _in_flight = Ended { engine, vendor };
+    let read = tokio::time::timeout(
+        READ_WAIT,
+        read_frames(engine, session, segment, &copy, reservation),
+    )
+    .await;
+    let read = read.unwrap_or(Err(ReadFault::Refused(ChunkRefusal::Link(
+        "it took too long".to_owned(),
+    ))));
+    let now = engine.around.clock.monotonic();
+    let outcome = match read {
+        Ok(buffer) => {
+            let transfer = Transfer {
+                way: Way::Read,
+                bytes: buffer.bytes.len() as u64,
+                took: now.saturating_sub(began),
+            };
+            engine.around.paths.succeeded(vendor, now, transfer);
+            engine.around.metrics.reads.with_label_values(&["good"]).inc();
+            return Ok(buffer);
+        }
+        Err(fault) => fault,
+    };
+    blame(engine, session, segment, &copy, &outcome, now);
+    Err(format!("{vendor}: {outcome}"))
+}
+
+fn blame(
+    engine: &Engine,
+    session: &Session,
+    segment: &Segment,
+    copy: &CopyRow,
+    fault: &ReadFault,
+    now: Duration,
+) {
+    let copy_id = segment.row.copy_id(copy);
+    let (label, path_fault, lost) = match fault {
+        ReadFault::Untrue(_) => ("damaged", Some(Fault::Lied), Some(false)),
+        ReadFault::Refused(ChunkRefusal::CopyDamaged(_)) => ("damaged", None, Some(false)),
+        // A copy that has moved is not in the FAT under this name any more: then the report is passed over.
+        ReadFault::Refused(ChunkRefusal::NotFound(_)) => ("not_found", None, Some(true)),
+        ReadFault::Refused(ChunkRefusal::Overloaded | ChunkRefusal::NotReady) => {
+            ("busy", Some(Fault::Busy), None)
+        }
+        ReadFault::Refused(_) => ("failed", Some(Fault::Failed), None),
+        ReadFault::Unknown => ("unknown_vendor", None, None),
+    };
+    engine.around.metrics.reads.with_label_values(&[label]).inc();
+    tracing::debug!(vendor = %copy.vendor, copy = %copy_id, %fault, "a copy could not be read");
+    if let Some(path_fault) = path_fault {
+        engine.around.paths.failed(copy.vendor, now, path_fault);
+    }
+    if let Some(lost) = lost {
+        session.damaged(copy.vendor, DamagedCopy { copy: copy_id, lost });
+    }
+}
+
+/// Why a copy was not read.
+#[derive(Debug, thiserror::Error)]
+enum ReadFault {
+    /// The vendor refused or the link failed.
+    #[error(transparent)]
+    Refused(#[from] ChunkRefusal),
+    /// The vendor sent bytes that are not the copy's.
+    #[error(transparent)]
+    Untrue(#[from] crate::get::verify::VerifyError),
+    /// The gateway has no grant for the vendor.
+    #[error("not a vendor of this cluster any more")]
+    Unknown,
+}
+
+async fn read_frames(
+    engine: &Engine,
+    session: &Session,
+    segment: &Segment,
+    copy: &CopyRow,
+    reservation: &Arc<Reservation>,
+) -> Result<PooledBuffer, ReadFault> {
+    let view = session.view();
+    let info = view.vendors.get(&copy.vendor).ok_or(ReadFault::Unknown)?;
+    let request = ReadRequest {
+        session: session.id,
+        grant: info.read_grant.clone(),
+        copy: segment.row.copy_id(copy),
+        // Chunks have at most 512 frames.
+        first_frame: u32::try_from(segment.span.first).unwrap_or(u32::MAX),
+        frames: u32::try_from(segment.span.count).unwrap_or(u32::MAX),
+        request_id: segment.request_id,
+    };
+    let mut stored = engine.agents.read(copy.vendor, request).await?;
+    let capacity = usize::try_from(segment.span.plaintext_bytes()).unwrap_or(usize::MAX);
+    let mut buffer = engine.pool.take(capacity, Some(Arc::clone(reservation)));
+    let mut opening = Opening::new(&segment.key, segment.span);
+    while let Some(bytes) = stored.next().await {
+        match opening.push(&bytes?, &mut buffer.bytes) {
+            Ok(()) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match opening.finish() {
+        Ok(()) => Ok(buffer),
+        // It stopped early without a word: as if the link had failed.
+        Err(_) => Err(ReadFault::Refused(ChunkRefusal::Cut)),
+    }
+}
+
+struct Ended<'a> {
+    engine: &'a Engine,
+    vendor: VendorId,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.engine.around.paths.ended(self.vendor);
+    }
+}

@@ -1,0 +1,337 @@
+//! Keeps the gateway's session alive: opens it, renews it, opens another one when it was lost, looks after its
+//! leases and tells what is left over.
+
+use crate::error::Error;
+use crate::limits::{RENEW_EVERY, RETRY_PAUSE, UPKEEP_EVERY};
+use crate::rooms::LeaseDuty;
+use crate::session::{Session, Surroundings, View};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::Notify;
+use ullage_model::command::{Reply, SessionCommand};
+use ullage_model::fat::rows::LeaseState;
+use ullage_model::ids::{LeaseId, VendorId};
+use ullage_model::limits::{COPIES_PER_BATCH, LEASE_MS};
+use ullage_model::rejection::Rejection;
+use ullage_model::wire::metad::{
+    MetadError, OpenSessionRequest, RenewSessionReply, RenewSessionRequest, ReportDamagedRequest,
+};
+
+/// Holds the present session and runs what keeps it.
+#[derive(Debug)]
+pub struct Keeper {
+    around: Arc<Surroundings>,
+    gateway: String,
+    current: RwLock<Arc<Session>>,
+    wake_renewal: Arc<Notify>,
+    wake_upkeep: Notify,
+    renewing: tokio::sync::Mutex<()>,
+    /// Leases the metadata service named at the last renewal that this gateway does not hold.
+    strangers: Mutex<BTreeSet<LeaseId>>,
+}
+
+impl Keeper {
+    /// Opens the first session.
+    ///
+    /// # Errors
+    /// `Error::WrongKek` when the cluster's data was sealed under another key; or when the metadata service does
+    /// not answer.
+    pub async fn open(around: Arc<Surroundings>, gateway: String) -> Result<Arc<Self>, Error> {
+        let wake = Arc::new(Notify::new());
+        let session = open_session(&around, &gateway, &wake).await?;
+        Ok(Arc::new(Self {
+            around,
+            gateway,
+            current: RwLock::new(session),
+            wake_renewal: wake,
+            wake_upkeep: Notify::new(),
+            renewing: tokio::sync::Mutex::new(()),
+            strangers: Mutex::default(),
+        }))
+    }
+
+    /// The present session.
+    #[must_use]
+    pub fn session(&self) -> Arc<Session> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The present session, if it has not ended; otherwise one that is opened now.
+    ///
+    /// # Errors
+    /// When no session can be opened.
+    pub async fn live_session(&self) -> Result<Arc<Session>, Error> {
+        let session = self.session();
+        if session.is_gone() {
+            self.reopen().await?;
+            return Ok(self.session());
+        }
+        Ok(session)
+    }
+
+    /// Runs renewal and upkeep until dropped.
+    pub async fn run(self: Arc<Self>) {
+        tokio::join!(self.run_renewal(), self.run_upkeep());
+    }
+
+    /// Renews the session and takes over what the metadata service says.
+    ///
+    /// # Errors
+    /// When it does not answer, or no session can be opened in place of a lost one.
+    pub async fn renew(&self) -> Result<(), Error> {
+        let _one_at_a_time = self.renewing.lock().await;
+        let session = self.session();
+        let now = self.around.clock.monotonic();
+        let acknowledged_below = session.sequences.acknowledged_below();
+        let request = RenewSessionRequest {
+            session: session.id,
+            acknowledged_below,
+            observed_index: session.readers.observed_index(now),
+        };
+        match self.around.metad.renew_session(request).await {
+            Ok(reply) => {
+                session.readers.observe(reply.index);
+                session.sequences.was_told(acknowledged_below);
+                self.take_over(&session, reply);
+                Ok(())
+            }
+            Err(MetadError::Refused(Rejection::SessionGone)) => {
+                session.lost();
+                drop(_one_at_a_time);
+                self.reopen().await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends the session in good order: leases are returned by its end.
+    ///
+    /// # Errors
+    /// When the metadata service does not answer.
+    pub async fn close(&self) -> Result<(), Error> {
+        let session = self.session();
+        let _ = session.rooms.retire_all();
+        self.around
+            .metad
+            .end_session(session.id)
+            .await
+            .map_err(Error::from)
+    }
+
+    async fn reopen(&self) -> Result<(), Error> {
+        let _one_at_a_time = self.renewing.lock().await;
+        if !self.session().is_gone() {
+            return Ok(());
+        }
+        let session = open_session(&self.around, &self.gateway, &self.wake_renewal).await?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = session;
+        Ok(())
+    }
+
+    fn take_over(&self, session: &Arc<Session>, reply: RenewSessionReply) {
+        let held = session.rooms.held();
+        let mut strangers = BTreeSet::new();
+        for row in &reply.leases {
+            let known = held.contains(&row.lease);
+            if row.state == LeaseState::Closing {
+                session.rooms.closed(row.lease);
+            } else if !known {
+                strangers.insert(row.lease);
+            } else if row.recalled {
+                self.give_back(session, row.lease);
+            }
+        }
+        for info in &reply.vendors {
+            let vendor = info.row.vendor;
+            tracing::trace!(%vendor, state = ?info.row.state, "vendor");
+        }
+        session.set_view(View::of(reply, self.around.clock.monotonic()));
+        // One that is unknown twice was not just being made: its answer was lost.
+        let mut before = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost: Vec<LeaseId> = strangers.intersection(&before).copied().collect();
+        *before = strangers;
+        drop(before);
+        for lease in lost {
+            let session = Arc::clone(session);
+            tokio::spawn(async move {
+                if let Err(error) = session.return_lease(lease).await {
+                    tracing::warn!(%lease, %error, "cannot return a lease whose grants were lost");
+                }
+            });
+        }
+    }
+
+    fn give_back(&self, session: &Arc<Session>, lease: LeaseId) {
+        let rows = session.rooms.recall(lease);
+        if rows.is_empty() {
+            return;
+        }
+        let session = Arc::clone(session);
+        tokio::spawn(async move {
+            if let Err(error) = session.submit(SessionCommand::ShrinkLease { lease, rows }).await {
+                tracing::warn!(%lease, %error, "cannot shrink a recalled lease");
+            }
+        });
+    }
+
+    async fn run_renewal(&self) {
+        let mut due = RENEW_EVERY;
+        loop {
+            let _ = tokio::time::timeout(due, self.wake_renewal.notified()).await;
+            self.wake_upkeep.notify_one();
+            due = match self.renew_if_due().await {
+                Ok(()) => RENEW_EVERY.saturating_sub(self.view_age()).max(RETRY_PAUSE.0),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot renew the session");
+                    RETRY_PAUSE.1
+                }
+            };
+        }
+    }
+
+    /// A wake-up may be meant for upkeep only; a renewal is due by time, by untold outcomes or by loss.
+    async fn renew_if_due(&self) -> Result<(), Error> {
+        let session = self.session();
+        if session.is_gone() {
+            return self.reopen().await;
+        }
+        if self.view_age() + Duration::from_millis(1) >= RENEW_EVERY || session.sequences.should_tell() {
+            return self.renew().await;
+        }
+        Ok(())
+    }
+
+    fn view_age(&self) -> Duration {
+        self.around
+            .clock
+            .monotonic()
+            .saturating_sub(self.session().view().read_at)
+    }
+
+    async fn run_upkeep(&self) {
+        loop {
+            let _ = tokio::time::timeout(UPKEEP_EVERY, self.wake_upkeep.notified()).await;
+            let session = self.session();
+            self.keep_leases(&session).await;
+            self.tell_leftovers(&session).await;
+            self.show(&session);
+        }
+    }
+
+    async fn keep_leases(&self, session: &Arc<Session>) {
+        for duty in session.rooms.duties(session.now()) {
+            let done = match duty {
+                LeaseDuty::Ask(class) => {
+                    if let Some(class) = session.view().classes.get(&class) {
+                        session.ask_for_room(class);
+                    }
+                    Ok(())
+                }
+                LeaseDuty::Return(lease) => session.return_lease(lease).await,
+                LeaseDuty::Renew(lease) => renew_lease(session, lease).await,
+            };
+            if let Err(error) = done {
+                // One not returned ends by its deadline; one not renewed is tried again in a moment.
+                tracing::warn!(session = %session.id, %error, "cannot look after a lease");
+            }
+        }
+    }
+
+    async fn tell_leftovers(&self, session: &Arc<Session>) {
+        let mut leftovers = session.take_leftovers();
+        while let Some(blob) = leftovers.blobs.pop_first() {
+            match session.submit(SessionCommand::AbandonBlob { blob }).await {
+                Ok(_) => self.around.metrics.blobs_abandoned.inc(),
+                // It became an object after all, or was abandoned before.
+                Err(Error::Rejected(_)) => {}
+                // The end of the session abandons them.
+                Err(Error::SessionLost) => return,
+                Err(error) => {
+                    tracing::warn!(%blob, %error, "cannot abandon a blob yet");
+                    session.abandon(blob);
+                    break;
+                }
+            }
+        }
+        for blob in leftovers.blobs {
+            session.abandon(blob);
+        }
+        let mut by_vendor: std::collections::BTreeMap<VendorId, Vec<_>> = std::collections::BTreeMap::new();
+        for ((vendor, _), copy) in leftovers.damaged {
+            by_vendor.entry(vendor).or_default().push(copy);
+        }
+        for (vendor, copies) in by_vendor {
+            for copies in copies.chunks(COPIES_PER_BATCH) {
+                let request = ReportDamagedRequest {
+                    session: session.id,
+                    vendor,
+                    copies: copies.to_vec(),
+                };
+                if let Err(error) = self.around.metad.report_damaged(request).await {
+                    // Whoever reads the copy next finds it damaged again.
+                    tracing::warn!(%vendor, %error, "cannot report damaged copies");
+                }
+            }
+        }
+    }
+
+    fn show(&self, session: &Session) {
+        let metrics = &self.around.metrics;
+        let (leases, unused) = session.rooms.sums();
+        metrics.leases_open.set(i64::try_from(leases).unwrap_or(i64::MAX));
+        metrics
+            .lease_unused_bytes
+            .set(i64::try_from(unused).unwrap_or(i64::MAX));
+        for path in self.around.paths.view(self.around.clock.monotonic()) {
+            let vendor = path.vendor.0.to_string();
+            metrics
+                .path_score
+                .with_label_values(&[&vendor])
+                .set(i64::from(path.score));
+        }
+    }
+}
+
+async fn renew_lease(session: &Session, lease: LeaseId) -> Result<(), Error> {
+    let command = SessionCommand::RenewLease {
+        lease,
+        duration_ms: LEASE_MS,
+    };
+    match session.submit(command).await {
+        Ok(Reply::Deadline(deadline)) => session.rooms.renewed(lease, deadline),
+        Ok(_) => return Err(Error::UnexpectedAnswer("renew lease")),
+        Err(Error::Rejected(Rejection::LeaseClosed(_))) => session.rooms.closed(lease),
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+async fn open_session(
+    around: &Arc<Surroundings>,
+    gateway: &str,
+    wake: &Arc<Notify>,
+) -> Result<Arc<Session>, Error> {
+    let request = OpenSessionRequest {
+        gateway: gateway.to_owned(),
+        kek: around.kek.id(),
+        kek_value: around.kek.check_value().clone(),
+    };
+    let opened = around.metad.open_session(request).await?;
+    if opened.kek_value != *around.kek.check_value() {
+        return Err(Error::WrongKek(around.kek.id()));
+    }
+    let request = RenewSessionRequest {
+        session: opened.session,
+        acknowledged_below: 1,
+        observed_index: 0,
+    };
+    let reply = around.metad.renew_session(request).await?;
+    let index = reply.index;
+    let view = View::of(reply, around.clock.monotonic());
+    let session = Session::new(Arc::clone(around), &opened, view, Arc::clone(wake));
+    session.readers.observe(index);
+    around.metrics.sessions.inc();
+    tracing::info!(session = %session.id, cluster = %session.cluster, "session opened");
+    Ok(Arc::new(session))
+}
