@@ -33,7 +33,7 @@ pub enum Column {
     Blobs,
     /// Released manifests and blobs by (release index, n), to be drained.
     Releases,
-    /// Buckets by id, ids by name, buckets by owner.
+    /// Buckets by id, ids by name, usage by id, number of buckets by creator.
     Buckets,
     /// What LIST returns, by (bucket, key).
     Live,

@@ -19,6 +19,7 @@ use crate::namespace::{authority, bounds, keys, release, upload, version};
 use crate::rejection::Rejection;
 use crate::step::{ReadRows, Step, Stop};
 use crate::store::{Column, Read};
+use bytes::Bytes;
 
 /// Adds the next listed parts to the manifest that a complete is building.
 ///
@@ -275,7 +276,7 @@ fn finish<R: Read>(
     };
     step.put(Column::Uploads, keys::upload(upload.upload), &upload);
     let index = keys::completed_upload(at, upload.upload);
-    step.put_bytes(Column::Uploads, index, bytes::Bytes::new());
+    step.put_bytes(Column::Uploads, index, Bytes::new());
     upload::close(step, &upload)?;
     Ok(())
 }

@@ -1,4 +1,20 @@
-//! The namespace: buckets, versions, manifests, blobs, uploads, users.
+//! The namespace: buckets, versions, manifests, blobs, uploads, users. It meets the FAT in settling
+//! (`fat::settle`, called by [`blob`]) and in release (`fat::release`, called by [`mod@release`], whose drains it
+//! calls back); it knows chunks only as "so many, of this blob".
+//!
+//! ```text
+//!   Slice ──▶ building blob ──FinalizeObject──▶ version ──replaced, deleted──▶ released
+//!                  │  └──────FinalizePart──▶ shared blob ◀── part, extents of manifests
+//!                  └──abandoned, session ended──▶ released         last reference ──▶ released
+//!
+//!   CreateUpload ──▶ Open ──CompleteSlice──▶ Completing ──CompleteUpload──▶ Completed ──a day──▶ forgotten
+//!                     └──────AbortUpload───────┘└─▶ gone, parts and manifest released
+//! ```
+//!
+//! What must hold after every command is in [`invariants`]: live rows and versions are one to one; a single
+//! extent's blob is its version's alone; a shared blob counts its parts and extents, a manifest its versions,
+//! and a count that reached 0 stays there; a bucket's usage and the inlined bytes are exact; every chunk is
+//! somebody's, or released.
 
 pub mod authority;
 pub mod blob;

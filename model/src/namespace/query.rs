@@ -4,7 +4,9 @@
 use crate::fat;
 use crate::ids::{BucketId, UserId};
 use crate::limits::LIST_SCAN_ROWS_MAX;
-use crate::namespace::rows::{AccessKeyRow, BucketRow, LiveRow, PartRow, UploadRow, UploadState, UserRow};
+use crate::namespace::rows::{
+    AccessKeyRow, BucketRow, LiveRow, PartRow, UploadRow, UploadState, UserRow, VersionRow,
+};
 use crate::namespace::{bucket, keys, list, locate, upload, user, version};
 use crate::step::{ReadRows, decode_row};
 use crate::store::{Column, Direction, KeyRange, Read, StoreError, after_prefix};
@@ -207,7 +209,7 @@ fn objects_of(
     bucket: &BucketRow,
     after: Option<String>,
     left: &mut usize,
-    found: &mut Vec<(String, String, crate::namespace::rows::VersionRow)>,
+    found: &mut Vec<(String, String, VersionRow)>,
 ) -> Result<(String, bool), StoreError> {
     let prefix = bucket.bucket.0.to_be_bytes();
     let mut range = KeyRange::prefix(&prefix);
