@@ -57,6 +57,8 @@ fn a_dead_vendor_holds_up_nobody_elses_room() {
         Reply::Done
     );
     world.confirm_all(here);
+    // Said again, it frees nothing more.
+    assert_eq!(world.decide(&Command::ConfirmClose { lease, vendor: here }), Reply::Done);
     assert_eq!((world.room(here).free(), world.room(dead).free()), (100, 50));
     assert!(query::lease(&world.rows, lease).unwrap().is_some());
     world.confirm_all(dead);
