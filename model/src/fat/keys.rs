@@ -12,6 +12,9 @@ pub const COUNTERS: &[u8] = b"counters";
 pub const CLUSTER_TIME: &[u8] = b"time";
 /// `Column::System`: inline settings and usage.
 pub const INLINE: &[u8] = b"inline";
+/// `Column::System`: how far the release queue is drained: a key of `Column::Releases` before which nothing is
+/// left, nor will be, because what is released later has a greater index.
+pub const DRAINED: &[u8] = b"drained";
 /// `Column::System`: prefix of KEK check values, followed by the KEK id.
 pub const KEK_CHECK: &[u8] = b"kek/";
 

@@ -389,8 +389,26 @@ pub fn erase_orders(
     permit: &ErasePermit,
     limit: usize,
 ) -> Result<Vec<(u64, CopyId)>, StoreError> {
+    erase_orders_from(rows, vendor, None, permit, limit)
+}
+
+/// As [`erase_orders`], of those from the order `first` on: who knows that none is left before it need not
+/// wade through what was acknowledged.
+///
+/// # Errors
+/// When the store fails.
+pub fn erase_orders_from(
+    rows: &impl Read,
+    vendor: VendorId,
+    first: Option<(u64, CopyId)>,
+    permit: &ErasePermit,
+    limit: usize,
+) -> Result<Vec<(u64, CopyId)>, StoreError> {
     let mut found = Vec::new();
-    let range = KeyRange::prefix(&vendor.0.to_be_bytes());
+    let mut range = KeyRange::prefix(&vendor.0.to_be_bytes());
+    if let Some((index, copy)) = first {
+        range = range.from(Bound::Included(keys::erase_order(vendor, index, copy)));
+    }
     scan_rows(rows, Column::EraseOrders, &range, |key, row: EraseOrderRow| {
         let (index, copy) = erase_order_of(key)?;
         // Both grow along the queue: behind the first that must wait, all must.
@@ -424,7 +442,7 @@ pub fn erase_order_of(key: &[u8]) -> Result<(u64, CopyId), StoreError> {
 /// # Errors
 /// When the store fails.
 pub fn releases(rows: &impl Read, limit: usize) -> Result<Vec<(Bytes, ReleaseItem)>, StoreError> {
-    rows.rows(Column::Releases, &KeyRange::all(), limit)
+    rows.rows(Column::Releases, &queued(rows)?, limit)
 }
 
 /// Whether anything waits in the release queue.
@@ -432,7 +450,23 @@ pub fn releases(rows: &impl Read, limit: usize) -> Result<Vec<(Bytes, ReleaseIte
 /// # Errors
 /// When the store fails.
 pub fn has_releases(rows: &impl Read) -> Result<bool, StoreError> {
-    Ok(count(rows, Column::Releases, &KeyRange::all(), 1)? > 0)
+    Ok(count(rows, Column::Releases, &queued(rows)?, 1)? > 0)
+}
+
+/// Where the release queue begins: a scan from there wades through nothing that was drained already.
+fn queued(rows: &impl Read) -> Result<KeyRange, StoreError> {
+    let drained = rows.get(Column::System, keys::DRAINED)?;
+    Ok(drained.map_or_else(KeyRange::all, |key| KeyRange::all().from(Bound::Included(key))))
+}
+
+/// The release index below which nothing waits in the queue, so that no erase order of a lower one is still to
+/// come; 0 if nothing was ever drained.
+///
+/// # Errors
+/// When the store fails or the mark is not a key.
+pub fn drained_index(rows: &impl Read) -> Result<u64, StoreError> {
+    let drained = rows.get(Column::System, keys::DRAINED)?;
+    drained.map_or(Ok(0), |key| release_index(&key))
 }
 
 /// The release index that a key of the release queue names.
@@ -470,7 +504,7 @@ pub fn counts(rows: &impl Read, most: u64) -> Result<Counts, StoreError> {
         live_sessions: live_sessions(rows)?,
         leases: count(rows, Column::Leases, &KeyRange::prefix(b"l"), u64::MAX)?,
         erase_orders: count(rows, Column::EraseOrders, &KeyRange::all(), most)?,
-        releases: count(rows, Column::Releases, &KeyRange::all(), most)?,
+        releases: count(rows, Column::Releases, &queued(rows)?, most)?,
     })
 }
 

@@ -56,11 +56,15 @@ pub fn drain<R: Read>(step: &mut Step<'_, R>) -> Result<Reply, Stop> {
     let items = query::releases(step, CHUNKS_PER_DRAIN)?;
     let mut rooms = Rooms::default();
     let mut budget = CHUNKS_PER_DRAIN;
+    let mut drained = None;
     for (at, (key, item)) in items.into_iter().enumerate() {
         let finished = match item {
             ReleaseItem::Blob { .. } => drain_blob(step, &mut rooms, &key, item, &mut budget)?,
             // A page may change as many rows as a command may: it goes alone.
-            ReleaseItem::Manifest { .. } | ReleaseItem::Upload { .. } if at > 0 => break,
+            ReleaseItem::Manifest { .. } | ReleaseItem::Upload { .. } if at > 0 => {
+                drained = Some(key);
+                break;
+            }
             ReleaseItem::Manifest { manifest, .. } => {
                 budget = 0;
                 !namespace::release::drain_manifest_page(step, manifest)?
@@ -70,12 +74,16 @@ pub fn drain<R: Read>(step: &mut Step<'_, R>) -> Result<Reply, Stop> {
                 !namespace::release::drain_upload_page(step, upload)?
             }
         };
+        drained = Some(key.clone());
         if finished {
             step.delete(Column::Releases, key);
         }
         if budget == 0 {
             break;
         }
+    }
+    if let Some(key) = drained {
+        step.put_bytes(Column::System, Bytes::from_static(keys::DRAINED), key);
     }
     rooms.write(step);
     Ok(Reply::Progress {
