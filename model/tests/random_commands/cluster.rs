@@ -1,28 +1,26 @@
 //! Acts on actions: gateways that send before they commit, a leader, vendors; and what must hold of FAT and
 //! vendors together.
 
+mod leases;
+mod objects;
 mod uploads;
 
 use crate::Action;
 use crate::agents::Agent;
-use crate::support::{HDD, STANDARD, World, allocate, blob, chunk, class, device, sealed};
+use crate::support::{HDD, World, allocate, class, device, sealed};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use ullage_model::cluster_time::WallTime;
-use ullage_model::command::{
-    Actor, Body, BucketRef, Command, Conditions, FinalizeObject, Reply, SessionCommand,
-};
-use ullage_model::fat::placement::{Choice, VendorLoad, choose_rows};
+use ullage_model::command::{Actor, BucketRef, Command, Reply, SessionCommand};
 use ullage_model::fat::query;
 use ullage_model::fat::rows::{ChunkRow, CopyState, LeaseState, SessionState, VendorState};
 use ullage_model::ids::{BucketId, KekId, LeaseId, SessionId, VendorId};
-use ullage_model::limits::{CHUNK_BYTES_MIN, LEASE_MS, OUTCOME_KEPT_MS};
+use ullage_model::limits::{CHUNK_BYTES_MIN, OUTCOME_KEPT_MS};
 use ullage_model::namespace::keys;
-use ullage_model::namespace::rows::{BucketRow, Etag, Metadata, ROOT_USER, WrappedKey};
+use ullage_model::namespace::rows::{BucketRow, ROOT_USER, WrappedKey};
 use ullage_model::rejection::Rejection;
 use ullage_model::step::{ReadRows, decode_row};
 use ullage_model::store::{Column, Direction, KeyRange, Read};
-use ullage_model::units::{room, stored_bytes};
 use uploads::Upload;
 
 const VENDORS: [(&str, &str); 4] = [("a", "x"), ("b", "x"), ("c", "y"), ("d", "z")];
@@ -460,247 +458,6 @@ impl Cluster {
             .enumerate()
             .filter(|(at, _)| mask & (1 << at) != 0);
         named.map(|(_, agent)| agent.vendor).collect()
-    }
-
-    fn lease_of(&self, at: usize, number: u8) -> Option<LeaseId> {
-        let mut leases: Vec<LeaseId> = self.gateways[at].grants.keys().map(|key| key.0).collect();
-        leases.dedup();
-        pick(&leases, number).map(|at| leases[at])
-    }
-
-    /// The picked lease or one behind it, the first with room for enough copies.
-    fn roomy_lease(&self, at: usize, number: u8, (copies, needed): (usize, u64)) -> Option<LeaseId> {
-        let grants = &self.gateways[at].grants;
-        let roomy = |lease: &LeaseId| {
-            let rows = grants.iter().filter(|((held, _), _)| held == lease);
-            rows.filter(|(_, (granted, sent))| sent + needed <= *granted)
-                .count()
-                >= copies
-        };
-        let behind = (0..=u8::MAX).filter_map(|offset| self.lease_of(at, number.wrapping_add(offset)));
-        behind
-            .take(grants.len())
-            .find(roomy)
-            .or_else(|| self.lease_of(at, number))
-    }
-
-    fn with_lease(&mut self, at: usize, number: u8, command: impl Fn(LeaseId) -> SessionCommand) {
-        if let Some(lease) = self.lease_of(at, number) {
-            self.submit(at, command(lease));
-        }
-    }
-
-    fn choose(&mut self, at: usize, bytes: u64, least_bytes: u64) {
-        let choice = Choice {
-            class: STANDARD,
-            bytes,
-            least_bytes,
-            avoid: &[],
-        };
-        let load = |vendor| {
-            let agent = self.agents.iter().find(|agent| agent.vendor == vendor);
-            let free = agent.map_or(0, |agent| agent.offered.1.saturating_sub(agent.stored()));
-            VendorLoad {
-                reported_free: BTreeMap::from([(HDD.to_owned(), free)]),
-                in_flight_bytes: 0,
-            }
-        };
-        if let Ok(rows) = choose_rows(&self.world.rows, &choice, &load).unwrap() {
-            let class = STANDARD.to_owned();
-            self.allocate(
-                at,
-                SessionCommand::Allocate {
-                    class,
-                    rows,
-                    duration_ms: LEASE_MS,
-                },
-            );
-        }
-    }
-
-    fn allocate(&mut self, at: usize, command: SessionCommand) {
-        let SessionCommand::Allocate { rows, .. } = command.clone() else {
-            panic!("not an allocation")
-        };
-        let free: Vec<u64> = rows.iter().map(|row| self.world.room(row.0).free()).collect();
-        match self.submit(at, command) {
-            Reply::Lease { lease, .. } => {
-                let grants = rows
-                    .into_iter()
-                    .map(|(vendor, _, bytes)| ((lease, vendor), (bytes, 0)));
-                self.gateways[at].grants.extend(grants);
-            }
-            Reply::Refused(Rejection::NoRoom {
-                vendor,
-                free: said,
-                asked,
-            }) => {
-                let named = rows.iter().position(|row| row.0 == vendor).unwrap();
-                assert_eq!((said, asked), (free[named], rows[named].2));
-                assert!(asked > said, "falsely full");
-            }
-            Reply::Refused(
-                Rejection::Placement(_)
-                | Rejection::SessionGone
-                | Rejection::WindowFull
-                | Rejection::SequenceAbandoned(_),
-            ) => {}
-            reply => panic!("allocate: {reply:?}"),
-        }
-    }
-
-    fn shrink(&mut self, at: usize, (lease, vendor): (u8, u8), bytes: u64) {
-        let Some(lease) = self.lease_of(at, lease) else {
-            return;
-        };
-        let vendor = self.agents[pick(&self.agents, vendor).unwrap()].vendor;
-        let Some((granted, sent)) = self.gateways[at].grants.get(&(lease, vendor)).copied() else {
-            return;
-        };
-        let bytes = bytes.min(granted - sent);
-        let rows = vec![(vendor, bytes)];
-        if self.submit(at, SessionCommand::ShrinkLease { lease, rows }) == Reply::Done {
-            self.gateways[at]
-                .grants
-                .insert((lease, vendor), (granted - bytes, sent));
-        }
-    }
-
-    /// Sends a chunk to as many of the masked vendors as the class wants copies. `None` if too few took it;
-    /// those that did keep it until the lease closes.
-    fn send(&mut self, at: usize, (lease, mask): (u8, u8), bytes: u64) -> Option<ChunkRow> {
-        let wanted = query::class(&self.world.rows, STANDARD).unwrap().unwrap().copies as usize;
-        let needed = room(bytes, 1);
-        let lease = self.roomy_lease(at, lease, (wanted, needed))?;
-        let gateway = &mut self.gateways[at];
-        let counter = gateway.chunks;
-        gateway.chunks += 1;
-        let mut takers = Vec::new();
-        let start = usize::from(mask) % self.agents.len();
-        for offset in 0..self.agents.len() {
-            let number = (start + offset) % self.agents.len();
-            let agent = &mut self.agents[number];
-            let Some((granted, sent)) = gateway.grants.get_mut(&(lease, agent.vendor)) else {
-                continue;
-            };
-            if takers.len() == wanted || *sent + needed > *granted {
-                continue;
-            }
-            let row = chunk(lease, counter, bytes, &[agent.vendor]);
-            *sent += needed;
-            if agent.store(row.copy_id(&row.copies[0]), needed) {
-                takers.push(agent.vendor);
-            }
-        }
-        (takers.len() == wanted).then(|| chunk(lease, counter, bytes, &takers))
-    }
-
-    fn slice(&mut self, at: usize, (lease, mask): (u8, u8), chunks: u8) {
-        let sent = (0..chunks).map_while(|_| self.send(at, (lease, mask), CHUNK_BYTES_MIN));
-        let sent: Vec<ChunkRow> = sent.collect();
-        if sent.is_empty() {
-            return;
-        }
-        let count = u32::try_from(sent.len()).unwrap();
-        let gateway = &self.gateways[at];
-        let (first, bytes) = gateway.building;
-        let command = self
-            .world
-            .slice(blob(gateway.session, gateway.blobs), first, sent);
-        if self.submit(at, command) == Reply::Done {
-            self.gateways[at].building = (first + count, bytes + u64::from(count) * CHUNK_BYTES_MIN);
-        }
-    }
-
-    fn abandon_blob(&mut self, at: usize) {
-        let gateway = &self.gateways[at];
-        let blob = blob(gateway.session, gateway.blobs);
-        self.submit(at, SessionCommand::AbandonBlob { blob });
-        self.next_blob(at);
-    }
-
-    fn next_blob(&mut self, at: usize) {
-        self.gateways[at].blobs += 1;
-        self.gateways[at].building = (0, 0);
-    }
-
-    fn finalize(&mut self, at: usize, sent: (u8, u8), bytes: u64, key: u8) {
-        let body = self.body(at, sent, bytes);
-        let is_empty = body == Body::Empty;
-        if is_empty && !key.is_multiple_of(4) {
-            return;
-        }
-        let command = self.finalize_object(body, key);
-        if matches!(self.submit(at, command), Reply::Stored { .. }) && !is_empty {
-            self.next_blob(at);
-        }
-    }
-
-    /// The building blob with a last chunk, if vendors take it; `Empty` if there is neither.
-    fn body(&mut self, at: usize, sent: (u8, u8), bytes: u64) -> Body {
-        let last = self.send(at, sent, bytes.min(CHUNK_BYTES_MIN));
-        let gateway = &self.gateways[at];
-        let (first, before) = gateway.building;
-        let chunks: Vec<ChunkRow> = last.into_iter().collect();
-        let plaintext_bytes = before + chunks.iter().map(|chunk| chunk.plaintext_bytes).sum::<u64>();
-        if plaintext_bytes == 0 {
-            return Body::Empty;
-        }
-        Body::Chunks {
-            blob: blob(gateway.session, gateway.blobs),
-            plaintext_bytes,
-            chunk_bytes: CHUNK_BYTES_MIN,
-            first,
-            chunks,
-            key: wrapped_key(),
-            class: self.world.placed(),
-        }
-    }
-
-    fn inline(&mut self, at: usize, plaintext_bytes: u64, key: u8) {
-        if self.gateways[at].building.0 > 0 {
-            return;
-        }
-        let body = Body::Inline {
-            blob: blob(self.gateways[at].session, self.gateways[at].blobs),
-            plaintext_bytes,
-            sealed: sealed(stored_bytes(plaintext_bytes)),
-            key: wrapped_key(),
-        };
-        let command = self.finalize_object(body, key);
-        self.submit(at, command);
-        self.next_blob(at);
-    }
-
-    fn finalize_object(&self, body: Body, key: u8) -> SessionCommand {
-        SessionCommand::FinalizeObject(FinalizeObject {
-            actor: ROOT,
-            bucket: self.bucket,
-            key: format!("key-{}", key % KEYS),
-            conditions: Conditions::default(),
-            random: 1,
-            now: WallTime(self.world.index),
-            etag: Etag::Md5([0; 16]),
-            checksum: None,
-            class: STANDARD.to_owned(),
-            metadata: Metadata::default(),
-            body,
-        })
-    }
-
-    fn deletion(&self, key: u8) -> SessionCommand {
-        let key = format!("key-{}", key % KEYS);
-        SessionCommand::DeleteObject {
-            actor: ROOT,
-            bucket: self.bucket,
-            key,
-            conditions: Conditions::default(),
-        }
-    }
-
-    fn delete(&mut self, at: usize, key: u8) {
-        let command = self.deletion(key);
-        self.submit(at, command);
     }
 
     fn repeat(&mut self, back: u8) {

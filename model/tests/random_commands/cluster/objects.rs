@@ -1,0 +1,150 @@
+//! Gateways and their blobs: chunks are sent to vendors first and committed after, or never.
+
+use super::{Cluster, KEYS, ROOT, wrapped_key};
+use crate::support::{STANDARD, blob, chunk, sealed};
+use ullage_model::cluster_time::WallTime;
+use ullage_model::command::{Body, Conditions, FinalizeObject, Reply, SessionCommand};
+use ullage_model::fat::query;
+use ullage_model::fat::rows::ChunkRow;
+use ullage_model::limits::CHUNK_BYTES_MIN;
+use ullage_model::namespace::rows::{Etag, Metadata};
+use ullage_model::units::{room, stored_bytes};
+
+impl Cluster {
+    /// Sends a chunk to as many of the masked vendors as the class wants copies. `None` if too few took it;
+    /// those that did keep it until the lease closes.
+    pub(super) fn send(&mut self, at: usize, (lease, mask): (u8, u8), bytes: u64) -> Option<ChunkRow> {
+        let wanted = query::class(&self.world.rows, STANDARD).unwrap().unwrap().copies as usize;
+        let needed = room(bytes, 1);
+        let lease = self.roomy_lease(at, lease, (wanted, needed))?;
+        let gateway = &mut self.gateways[at];
+        let counter = gateway.chunks;
+        gateway.chunks += 1;
+        let mut takers = Vec::new();
+        let start = usize::from(mask) % self.agents.len();
+        for offset in 0..self.agents.len() {
+            let number = (start + offset) % self.agents.len();
+            let agent = &mut self.agents[number];
+            let Some((granted, sent)) = gateway.grants.get_mut(&(lease, agent.vendor)) else {
+                continue;
+            };
+            if takers.len() == wanted || *sent + needed > *granted {
+                continue;
+            }
+            let row = chunk(lease, counter, bytes, &[agent.vendor]);
+            *sent += needed;
+            if agent.store(row.copy_id(&row.copies[0]), needed) {
+                takers.push(agent.vendor);
+            }
+        }
+        (takers.len() == wanted).then(|| chunk(lease, counter, bytes, &takers))
+    }
+
+    pub(super) fn slice(&mut self, at: usize, (lease, mask): (u8, u8), chunks: u8) {
+        let sent = (0..chunks).map_while(|_| self.send(at, (lease, mask), CHUNK_BYTES_MIN));
+        let sent: Vec<ChunkRow> = sent.collect();
+        if sent.is_empty() {
+            return;
+        }
+        let count = u32::try_from(sent.len()).unwrap();
+        let gateway = &self.gateways[at];
+        let (first, bytes) = gateway.building;
+        let command = self
+            .world
+            .slice(blob(gateway.session, gateway.blobs), first, sent);
+        if self.submit(at, command) == Reply::Done {
+            self.gateways[at].building = (first + count, bytes + u64::from(count) * CHUNK_BYTES_MIN);
+        }
+    }
+
+    pub(super) fn abandon_blob(&mut self, at: usize) {
+        let gateway = &self.gateways[at];
+        let blob = blob(gateway.session, gateway.blobs);
+        self.submit(at, SessionCommand::AbandonBlob { blob });
+        self.next_blob(at);
+    }
+
+    pub(super) fn next_blob(&mut self, at: usize) {
+        self.gateways[at].blobs += 1;
+        self.gateways[at].building = (0, 0);
+    }
+
+    pub(super) fn finalize(&mut self, at: usize, sent: (u8, u8), bytes: u64, key: u8) {
+        let body = self.body(at, sent, bytes);
+        let is_empty = body == Body::Empty;
+        if is_empty && !key.is_multiple_of(4) {
+            return;
+        }
+        let command = self.finalize_object(body, key);
+        if matches!(self.submit(at, command), Reply::Stored { .. }) && !is_empty {
+            self.next_blob(at);
+        }
+    }
+
+    /// The building blob with a last chunk, if vendors take it; `Empty` if there is neither.
+    pub(super) fn body(&mut self, at: usize, sent: (u8, u8), bytes: u64) -> Body {
+        let last = self.send(at, sent, bytes.min(CHUNK_BYTES_MIN));
+        let gateway = &self.gateways[at];
+        let (first, before) = gateway.building;
+        let chunks: Vec<ChunkRow> = last.into_iter().collect();
+        let plaintext_bytes = before + chunks.iter().map(|chunk| chunk.plaintext_bytes).sum::<u64>();
+        if plaintext_bytes == 0 {
+            return Body::Empty;
+        }
+        Body::Chunks {
+            blob: blob(gateway.session, gateway.blobs),
+            plaintext_bytes,
+            chunk_bytes: CHUNK_BYTES_MIN,
+            first,
+            chunks,
+            key: wrapped_key(),
+            class: self.world.placed(),
+        }
+    }
+
+    pub(super) fn inline(&mut self, at: usize, plaintext_bytes: u64, key: u8) {
+        if self.gateways[at].building.0 > 0 {
+            return;
+        }
+        let body = Body::Inline {
+            blob: blob(self.gateways[at].session, self.gateways[at].blobs),
+            plaintext_bytes,
+            sealed: sealed(stored_bytes(plaintext_bytes)),
+            key: wrapped_key(),
+        };
+        let command = self.finalize_object(body, key);
+        self.submit(at, command);
+        self.next_blob(at);
+    }
+
+    pub(super) fn finalize_object(&self, body: Body, key: u8) -> SessionCommand {
+        SessionCommand::FinalizeObject(FinalizeObject {
+            actor: ROOT,
+            bucket: self.bucket,
+            key: format!("key-{}", key % KEYS),
+            conditions: Conditions::default(),
+            random: 1,
+            now: WallTime(self.world.index),
+            etag: Etag::Md5([0; 16]),
+            checksum: None,
+            class: STANDARD.to_owned(),
+            metadata: Metadata::default(),
+            body,
+        })
+    }
+
+    pub(super) fn deletion(&self, key: u8) -> SessionCommand {
+        let key = format!("key-{}", key % KEYS);
+        SessionCommand::DeleteObject {
+            actor: ROOT,
+            bucket: self.bucket,
+            key,
+            conditions: Conditions::default(),
+        }
+    }
+
+    pub(super) fn delete(&mut self, at: usize, key: u8) {
+        let command = self.deletion(key);
+        self.submit(at, command);
+    }
+}
