@@ -40,7 +40,7 @@ versioned!(OutcomeRow);
 /// Refused when there are too many sessions, or before the cluster is initialised.
 pub fn open<R: Read>(step: &mut Step<'_, R>, gateway: &str) -> Result<Reply, Stop> {
     cluster::check_text("a gateway's name", gateway)?;
-    if query::sessions(step)?.len() >= SESSIONS_MAX {
+    if query::has_sessions(step, SESSIONS_MAX)? {
         return Err(Rejection::Invalid(format!("more than {SESSIONS_MAX} sessions")).into());
     }
     let session = SessionId(cluster::mint(step, |counters| &mut counters.session)?);

@@ -205,6 +205,15 @@ pub fn sessions(rows: &impl Read) -> Result<Vec<SessionRow>, StoreError> {
     )
 }
 
+/// Whether there are at least so many sessions, live and ended.
+///
+/// # Errors
+/// When the store fails.
+pub fn has_sessions(rows: &impl Read, number: usize) -> Result<bool, StoreError> {
+    let number = number as u64;
+    Ok(count(rows, Column::Sessions, &KeyRange::all(), number)? >= number)
+}
+
 /// Number of live sessions, that is of gateways.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use ullage_model::command::{Command, Reply, SessionCommand};
 use ullage_model::fat::query;
 use ullage_model::fat::rows::{ClassRow, LeaseState};
 use ullage_model::ids::{LeaseId, VendorId};
-use ullage_model::limits::{LEASE_MS, LEASE_MS_MAX, SESSION_MS};
+use ullage_model::limits::{LEASE_MS, LEASE_MS_MAX, LEASES_PER_SESSION, ROWS_PER_TICK, SESSION_MS};
 use ullage_model::rejection::Rejection;
 use ullage_model::units::room;
 
@@ -58,7 +58,10 @@ fn a_dead_vendor_holds_up_nobody_elses_room() {
     );
     world.confirm_all(here);
     // Said again, it frees nothing more.
-    assert_eq!(world.decide(&Command::ConfirmClose { lease, vendor: here }), Reply::Done);
+    assert_eq!(
+        world.decide(&Command::ConfirmClose { lease, vendor: here }),
+        Reply::Done
+    );
     assert_eq!((world.room(here).free(), world.room(dead).free()), (100, 50));
     assert!(query::lease(&world.rows, lease).unwrap().is_some());
     world.confirm_all(dead);
@@ -309,4 +312,26 @@ fn a_session_that_falls_silent_loses_its_leases() {
         query::lease(&world.rows, lease).unwrap().unwrap().state,
         LeaseState::Closing
     );
+}
+
+#[test]
+fn a_sessions_leases_are_bounded_and_close_in_bounded_steps() {
+    let mut world = World::new(1);
+    let vendor = world.vendor("one", "a", 1 << 20);
+    let session = world.session();
+    world.unchecked = true;
+    for _ in 0..LEASES_PER_SESSION {
+        world.lease(session, &[vendor], 1);
+    }
+    world.unchecked = false;
+    let more = world.submit_refused(session, allocate(&[vendor], 1));
+    assert!(matches!(more, Rejection::Invalid(_)));
+    let open = |world: &World| query::session_leases(&world.rows, session).unwrap().len();
+    world.pass(LEASE_MS);
+    assert_eq!(open(&world), LEASES_PER_SESSION - ROWS_PER_TICK);
+    world.abandon(session);
+    assert_eq!(open(&world), 0);
+    world.unchecked = true;
+    world.confirm_all(vendor);
+    assert_eq!(world.room(vendor).free(), 1 << 20);
 }

@@ -5,7 +5,7 @@ use ullage_model::command::{Command, Reply, SessionCommand};
 use ullage_model::fat::query;
 use ullage_model::fat::rows::{LeaseState, SessionState};
 use ullage_model::ids::{SessionId, VendorId};
-use ullage_model::limits::{OUTCOME_KEPT_MS, OUTCOMES_PER_RENEWAL, SESSION_MS, SESSION_WINDOW};
+use ullage_model::limits::{OUTCOME_KEPT_MS, OUTCOMES_PER_RENEWAL, SESSION_MS, SESSION_WINDOW, SESSIONS_MAX};
 use ullage_model::rejection::Rejection;
 use ullage_model::store::{Column, Direction, KeyRange, Read};
 
@@ -241,4 +241,17 @@ fn a_session_with_building_blobs_is_not_forgotten() {
     world.abandon(session);
     world.pass(1);
     assert_eq!(query::session(&world.rows, session).unwrap(), None);
+}
+
+#[test]
+fn sessions_are_bounded() {
+    let (mut world, _, _) = scene();
+    world.unchecked = true;
+    for _ in 1..SESSIONS_MAX {
+        world.session();
+    }
+    let more = world.refused(&Command::OpenSession {
+        gateway: String::new(),
+    });
+    assert!(matches!(more, Rejection::Invalid(_)));
 }
