@@ -26,8 +26,12 @@ pub struct MetadConfig {
     pub dead_ms: u64,
     /// Interval of cluster-time ticks, in ms.
     pub tick_ms: u64,
-    /// Bytes that must stay free on the file system; below, writes are refused and deletes go on.
+    /// Bytes that must stay free on the file system of `data`, at most an eighth of it; below, writes are
+    /// refused and deletes go on. 0 = never refuse.
     pub free_mark_bytes: u64,
+    /// Bytes of a file that is given up when the file system is nearly full all the same, so that deletes can
+    /// go on; at most a 32nd of it. 0 = none.
+    pub ballast_bytes: u64,
 }
 
 impl MetadConfig {
@@ -46,6 +50,7 @@ impl MetadConfig {
             dead_ms: 60_000,
             tick_ms: 1_000,
             free_mark_bytes: 256 * 1024 * 1024,
+            ballast_bytes: 64 * 1024 * 1024,
         }
     }
 }

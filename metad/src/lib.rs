@@ -12,6 +12,7 @@ pub mod propose;
 pub mod raft;
 pub mod reads;
 pub mod service;
+pub mod space;
 pub mod store;
 
 pub use error::Error;

@@ -7,40 +7,46 @@ use ullage_model::cluster_time::ClusterTime;
 use ullage_model::command::{Command, Reply, SessionCommand};
 use ullage_model::fat::placement::{self, Choice, VendorLoad};
 use ullage_model::fat::query;
+use ullage_model::fat::rows::{LeaseVendorRow, RoomRow};
 use ullage_model::ids::{LeaseId, SessionId, VendorId};
 use ullage_model::limits::LEASE_MS;
+use ullage_model::rejection::Rejection;
+use ullage_model::store::{Read, StoreError};
 use ullage_model::wire::chunk::GrantAction;
 use ullage_model::wire::metad::{AllocateRequest, MetadError, ProvisionalFat, ProvisionalRow};
 
-/// How long recalled leases have to come back before "full" is answered.
+/// How long a recalled lease has to come back before "full" is answered.
 const RECALL_PATIENCE: Duration = Duration::from_millis(2_500);
 /// How often the room is looked at again while leases come back.
-const RECALL_POLL: Duration = Duration::from_millis(100);
+const RECALL_POLL: Duration = Duration::from_millis(50);
 
 type Rows = Vec<(VendorId, String, u64)>;
 
 impl Metad {
-    /// Locks room for a session.
+    /// Locks room for a session. A sequence that was decided before answers the same lease again.
     ///
     /// # Errors
     /// [`MetadError::NoRoom`] when leases were recalled and there is still none.
     pub async fn allocate(&self, request: AllocateRequest) -> Result<ProvisionalFat, MetadError> {
-        let (lease, deadline, rows) = {
-            // One choice at a time: two made on the same state could lock the same bytes, and the second
-            // would be refused.
-            let _turn = self.allocation_turn().await;
-            let rows = self.choose(&request).await?;
-            self.lock_room(&request, rows).await?
-        };
-        let now = query::cluster_time(&**self.stale()).map_err(unavailable)?;
-        let rows = rows
-            .into_iter()
-            .map(|row| self.provisional_row(request.session, lease, row, now));
+        self.admit_data()?;
+        if query::class(&**self.stale(), &request.class)
+            .map_err(unavailable)?
+            .is_none()
+        {
+            return Err(MetadError::Refused(Rejection::NoSuchClass(request.class)));
+        }
+        let (lease, deadline) = self.lock_room(&request).await?;
+        // What is stored, not what was chosen: a repeated sequence answers an earlier choice.
+        let state = self.stale();
+        let rows = state.snapshot();
+        let now = query::cluster_time(&rows).map_err(unavailable)?;
+        let locked = query::lease_rows(&rows, lease).map_err(unavailable)?;
+        let row = |(vendor, row)| self.provisional_row(request.session, lease, (vendor, row), now);
         Ok(ProvisionalFat {
             lease,
-            class: request.class,
             deadline,
-            rows: rows.collect(),
+            rows: locked.into_iter().map(row).collect(),
+            class: request.class,
         })
     }
 
@@ -48,9 +54,10 @@ impl Metad {
         &self,
         session: SessionId,
         lease: LeaseId,
-        (vendor, device_class, bytes): (VendorId, String, u64),
+        (vendor, row): (VendorId, LeaseVendorRow),
         now: ClusterTime,
     ) -> ProvisionalRow {
+        let (device_class, bytes) = (row.device_class, row.locked);
         let action = GrantAction::Write {
             lease,
             bytes,
@@ -65,50 +72,57 @@ impl Metad {
         }
     }
 
-    async fn lock_room(
-        &self,
-        request: &AllocateRequest,
-        rows: Rows,
-    ) -> Result<(LeaseId, ClusterTime, Rows), MetadError> {
-        let command = SessionCommand::Allocate {
-            class: request.class.clone(),
-            rows: rows.clone(),
-            duration_ms: LEASE_MS,
-        };
-        let (session, sequence) = (request.session, request.sequence);
-        match self
-            .propose(&Command::InSession {
-                session,
-                sequence,
-                command,
-            })
-            .await
-        {
-            Ok(Reply::Lease { lease, deadline }) => Ok((lease, deadline, rows)),
-            Ok(Reply::Refused(rejection)) => Err(MetadError::Refused(rejection)),
-            Ok(other) => Err(MetadError::Unavailable(format!(
-                "an allocation was answered with {other:?}"
-            ))),
-            Err(error) => Err(error.into()),
+    /// Chooses and locks; while there is no room, recalls leases and looks again.
+    async fn lock_room(&self, request: &AllocateRequest) -> Result<(LeaseId, ClusterTime), MetadError> {
+        let mut until: Option<Duration> = None;
+        loop {
+            let shortage = match self.choose_and_lock(request).await? {
+                Ok(locked) => return Ok(locked),
+                Err(shortage) => shortage,
+            };
+            let until = match until {
+                Some(until) => until,
+                None => match self.recall_leases(request).await? {
+                    Some(last) => *until.insert(last + RECALL_PATIENCE),
+                    None => return Err(MetadError::NoRoom(shortage)),
+                },
+            };
+            if self.clock().now() >= until {
+                return Err(MetadError::NoRoom(shortage));
+            }
+            // Nobody else waits for this: those who ask for what there is must be served meanwhile.
+            tokio::time::sleep(RECALL_POLL).await;
         }
     }
 
-    async fn choose(&self, request: &AllocateRequest) -> Result<Rows, MetadError> {
-        let first = match self.choose_now(request)? {
-            Ok(rows) => return Ok(rows),
-            Err(shortage) => shortage,
+    async fn choose_and_lock(
+        &self,
+        request: &AllocateRequest,
+    ) -> Result<Result<(LeaseId, ClusterTime), String>, MetadError> {
+        // One choice at a time: two made on the same state could lock the same bytes, and the second would
+        // be refused.
+        let _turn = self.allocation_turn().await;
+        let rows = match self.choose_now(request)? {
+            Ok(rows) => rows,
+            Err(shortage) => return Ok(Err(shortage)),
         };
-        if !self.recall_leases().await? {
-            return Err(MetadError::NoRoom(first));
-        }
-        let deadline = self.clock().now() + RECALL_PATIENCE;
-        loop {
-            tokio::time::sleep(RECALL_POLL).await;
-            match self.choose_now(request)? {
-                Ok(rows) => return Ok(rows),
-                Err(shortage) if self.clock().now() >= deadline => return Err(MetadError::NoRoom(shortage)),
-                Err(_) => {}
-            }
+        let command = SessionCommand::Allocate {
+            class: request.class.clone(),
+            rows,
+            duration_ms: LEASE_MS,
+        };
+        let (session, sequence) = (request.session, request.sequence);
+        let command = Command::InSession {
+            session,
+            sequence,
+            command,
+        };
+        match self.propose(&command).await? {
+            Reply::Lease { lease, deadline } => Ok(Ok((lease, deadline))),
+            Reply::Refused(rejection) => Err(MetadError::Refused(rejection)),
+            other => Err(MetadError::Unavailable(format!(
+                "an allocation was answered with {other:?}"
+            ))),
         }
     }
 
@@ -131,14 +145,42 @@ impl Metad {
         Ok(chosen.map_err(|shortage| shortage.to_string()))
     }
 
-    /// Asks sessions to give back what they have not granted. False if no lease has anything to give.
-    async fn recall_leases(&self) -> Result<bool, MetadError> {
-        let recallable = query::recallable_leases(&**self.stale()).map_err(unavailable)?;
+    /// Asks sessions to give back what they have not granted, if that could make the room asked for. Answers
+    /// when the last of the leases was recalled; `None` if recalling cannot help.
+    async fn recall_leases(&self, request: &AllocateRequest) -> Result<Option<Duration>, MetadError> {
+        let state = self.stale();
+        if !recalling_helps(&state.snapshot(), request).map_err(unavailable)? {
+            return Ok(None);
+        }
+        let recallable = query::recallable_leases(&state.snapshot()).map_err(unavailable)?;
+        drop(state);
         for (lease, recalled) in &recallable {
             if !recalled {
                 self.propose(&Command::RecallLease { lease: *lease }).await?;
             }
         }
-        Ok(!recallable.is_empty())
+        let leases: Vec<LeaseId> = recallable.into_iter().map(|(lease, _)| lease).collect();
+        let last = self.soft_state().recalled(&leases, self.clock().now());
+        Ok((!leases.is_empty()).then_some(last))
     }
+}
+
+/// Whether enough vendors would have the room asked for if nothing of theirs were leased. Zones are looked
+/// at when the rows are chosen.
+fn recalling_helps(rows: &impl Read, request: &AllocateRequest) -> Result<bool, StoreError> {
+    let Some(class) = query::class(rows, &request.class)? else {
+        return Ok(false);
+    };
+    let mut vendors = 0;
+    for (vendor, rooms) in query::vendors(rows)? {
+        if !placement::allows_vendor(&class, &vendor) || request.avoid.contains(&vendor.vendor) {
+            continue;
+        }
+        let enough = |(device_class, room): &(String, RoomRow)| {
+            placement::allows_device_class(&class, device_class)
+                && room.free().saturating_add(room.leased) >= request.least_bytes.max(1)
+        };
+        vendors += u32::from(rooms.iter().any(enough));
+    }
+    Ok(vendors >= class.copies)
 }

@@ -6,17 +6,25 @@ use crate::service::Metad;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use ullage_model::cluster_time::ClusterTime;
 use ullage_model::command::{Command, Reply};
 use ullage_model::fat::query;
 use ullage_model::fat::rows::{SessionState, VendorState};
 use ullage_model::ids::SessionId;
+use ullage_model::session;
 
-/// Steps that one turn of the loop takes at most, so that no duty starves another.
+/// Steps that one duty takes in one turn at most, so that none starves another …
 const STEPS_PER_TURN: usize = 256;
+/// … and this part of a tick's interval, whichever is over first.
+const TURN_SHARE_OF_TICK: u32 = 4;
 /// A tick advances time by at most this many intervals: lost time is not made up.
 const TICKS_AT_ONCE: u32 = 2;
+/// Least time between two turns, however often they are asked for.
+const TURN_EVERY: Duration = Duration::from_millis(10);
+/// Longest rest between two steps of a long duty. A step is followed by a rest as long as itself, so that the
+/// commands of others find the group idle half of the time.
+const REST_MAX: Duration = Duration::from_millis(20);
 
 /// What the loop remembers between turns.
 #[derive(Debug, Default)]
@@ -29,7 +37,7 @@ struct Memory {
 /// Runs the duties until `stop` resolves.
 pub async fn run(metad: Arc<Metad>, mut stop: tokio::sync::watch::Receiver<bool>) {
     let mut memory = Memory::default();
-    let mut interval = tokio::time::interval(Duration::from_millis(metad.config().tick_ms));
+    let mut interval = tokio::time::interval(Duration::from_millis(metad.config().tick_ms.max(1)));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -37,23 +45,36 @@ pub async fn run(metad: Arc<Metad>, mut stop: tokio::sync::watch::Receiver<bool>
             _ = interval.tick() => {}
             () = metad.woken() => {}
         }
-        if !metad.leads() {
+        if metad.leads() {
+            tokio::select! {
+                _ = stop.wait_for(|stopped| *stopped) => return,
+                () = turn(&metad, &mut memory) => {}
+            }
+        } else {
             memory = Memory::default();
-            continue;
         }
-        if let Err(error) = turn(&metad, &mut memory).await {
-            tracing::warn!(%error, "the leader's duties wait for the next turn");
+        tokio::select! {
+            _ = stop.wait_for(|stopped| *stopped) => return,
+            () = tokio::time::sleep(TURN_EVERY) => {}
         }
     }
 }
 
-async fn turn(metad: &Metad, memory: &mut Memory) -> Result<(), Error> {
+/// One turn of every duty: one that fails waits for the next turn and holds up no other.
+async fn turn(metad: &Metad, memory: &mut Memory) {
     let now = metad.clock().now();
-    memory.leading_since.get_or_insert(now);
-    tick(metad, memory, now).await?;
-    watch_vendors(metad, memory, now).await?;
-    abandon_ended_sessions(metad, memory).await?;
-    drain_releases(metad).await
+    let since = *memory.leading_since.get_or_insert(now);
+    let done = [
+        ("cluster time", tick(metad, memory, now).await),
+        ("silent vendors", watch_vendors(metad, since).await),
+        ("ended sessions", abandon_ended_sessions(metad, memory).await),
+        ("the release queue", drain_releases(metad).await),
+    ];
+    for (duty, done) in done {
+        if let Err(error) = done {
+            tracing::warn!(duty, %error, "a duty of the leader waits for its next turn");
+        }
+    }
 }
 
 async fn tick(metad: &Metad, memory: &mut Memory, now: Duration) -> Result<(), Error> {
@@ -68,60 +89,53 @@ async fn tick(metad: &Metad, memory: &mut Memory, now: Duration) -> Result<(), E
     let step = passed.min(interval * TICKS_AT_ONCE);
     let applied: ClusterTime = query::cluster_time(&**metad.stale())?;
     let step_ms = u64::try_from(step.as_millis()).unwrap_or(u64::MAX);
-    metad
-        .propose(&Command::Tick {
-            to: applied.plus(step_ms),
-        })
-        .await?;
+    let to = applied.plus(step_ms);
+    expect_done("a tick", metad.propose(&Command::Tick { to }).await?);
     Ok(())
 }
 
-async fn watch_vendors(metad: &Metad, memory: &Memory, now: Duration) -> Result<(), Error> {
-    let since = memory.leading_since.unwrap_or(now);
+async fn watch_vendors(metad: &Metad, since: Duration) -> Result<(), Error> {
+    let (stale, dead) = (metad.config().stale_ms, metad.config().dead_ms);
+    let (stale, dead) = (Duration::from_millis(stale), Duration::from_millis(dead));
     let vendors = query::vendor_rows(&**metad.stale())?;
     for row in vendors {
+        // Looked at anew for each: the ones before may have taken a while.
+        let now = metad.clock().now();
         let heard = metad
             .soft_state()
             .vendor(row.vendor)
             .map_or(since, |seen| seen.at.max(since));
         let silence = now.saturating_sub(heard);
-        let state = if silence >= Duration::from_millis(metad.config().dead_ms) {
-            VendorState::Dead
-        } else if silence >= Duration::from_millis(metad.config().stale_ms) {
-            VendorState::Stale
-        } else {
-            continue;
+        let state = match row.state {
+            VendorState::Healthy | VendorState::Stale if silence >= dead => VendorState::Dead,
+            VendorState::Healthy if silence >= stale => VendorState::Stale,
+            VendorState::Healthy | VendorState::Stale | VendorState::Dead => continue,
         };
-        let worse = matches!(
-            (row.state, state),
-            (VendorState::Healthy, _) | (VendorState::Stale, VendorState::Dead)
-        );
-        if worse {
-            tracing::warn!(vendor = %row.vendor, name = row.name, ?state, "a vendor is silent");
-            metad
-                .propose(&Command::SetVendorState {
-                    vendor: row.vendor,
-                    state,
-                })
-                .await?;
-        }
+        tracing::warn!(vendor = %row.vendor, name = row.name, ?state, "a vendor is silent");
+        let vendor = row.vendor;
+        let command = Command::SetVendorState { vendor, state };
+        expect_done("a vendor's state", metad.propose(&command).await?);
     }
     Ok(())
 }
 
 async fn abandon_ended_sessions(metad: &Metad, memory: &mut Memory) -> Result<(), Error> {
     let sessions = query::sessions(&**metad.stale())?;
-    memory
-        .abandoned
-        .retain(|session| sessions.iter().any(|row| row.session == *session));
-    for row in sessions {
-        let ended = matches!(row.state, SessionState::Ended { .. });
-        if !ended || memory.abandoned.contains(&row.session) {
-            continue;
+    let ended: BTreeSet<SessionId> = sessions
+        .iter()
+        .filter(|row| matches!(row.state, SessionState::Ended { .. }))
+        .map(|row| row.session)
+        .collect();
+    memory.abandoned.retain(|session| ended.contains(session));
+    let waiting: Vec<SessionId> = ended.difference(&memory.abandoned).copied().collect();
+    for session in waiting {
+        // Those of an earlier leader are done mostly.
+        let has_work = session::has_work(&**metad.stale(), session)?;
+        if has_work && !steps(metad, &Command::AbandonStep { session }).await? {
+            metad.wake();
+            return Ok(());
         }
-        if steps(metad, &Command::AbandonStep { session: row.session }).await? {
-            memory.abandoned.insert(row.session);
-        }
+        memory.abandoned.insert(session);
     }
     Ok(())
 }
@@ -133,17 +147,30 @@ async fn drain_releases(metad: &Metad) -> Result<(), Error> {
     Ok(())
 }
 
-/// Proposes `command` until it answers that nothing is left; false if the turn's steps were used up first.
+/// Proposes `command` until it answers that nothing is left; false if the turn was over first.
 async fn steps(metad: &Metad, command: &Command) -> Result<bool, Error> {
+    let over = Instant::now() + Duration::from_millis(metad.config().tick_ms) / TURN_SHARE_OF_TICK;
     for _ in 0..STEPS_PER_TURN {
+        let began = Instant::now();
         match metad.propose(command).await? {
             Reply::Progress { more: true } => {}
             Reply::Progress { more: false } => return Ok(true),
             other => {
-                tracing::error!(?command, ?other, "a step of upkeep was refused");
+                expect_done("a step of upkeep", other);
                 return Ok(true);
             }
         }
+        if Instant::now() >= over {
+            return Ok(false);
+        }
+        tokio::time::sleep(began.elapsed().min(REST_MAX)).await;
     }
     Ok(false)
+}
+
+/// Duties propose what `decide` takes; a refusal means that the two disagree, which a person must see.
+fn expect_done(what: &str, reply: Reply) {
+    if reply != Reply::Done {
+        tracing::error!(what, ?reply, "a duty's command was not taken");
+    }
 }

@@ -1,19 +1,22 @@
 //! What vendor agents call: registration, heartbeats with commands in the replies, judgement of copies.
 
 use super::{Metad, unavailable};
+use crate::leader::soft_state::OrderPlace;
 use ed25519_dalek::{Verifier, VerifyingKey};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use ullage_model::cluster_time::ClusterTime;
 use ullage_model::codec;
 use ullage_model::command::{Command, Reply};
 use ullage_model::fat::query::{self, ErasePermit};
 use ullage_model::fat::rows::{SessionState, VendorRow, VendorState};
-use ullage_model::ids::{CopyId, SessionId, VendorId};
+use ullage_model::ids::{CopyId, DeviceId, SessionId, VendorId};
 use ullage_model::limits::{COPIES_PER_BATCH, DEVICES_PER_VENDOR, READER_MS};
 use ullage_model::rejection::Rejection;
+use ullage_model::store::{Read, StoreError};
 use ullage_model::wire::agent::{
-    CommandOutcome, DamagedCopy, DeviceReport, ERASED_CONTEXT, ErasedList, Heartbeat, HeartbeatReply,
-    JudgeReply, JudgeRequest, RegisterReply, RegisterRequest,
+    CommandOutcome, DeviceReport, ERASED_CONTEXT, ErasedList, Heartbeat, HeartbeatReply, JudgeReply,
+    JudgeRequest, RegisterReply, RegisterRequest,
 };
 use ullage_model::wire::chunk::{PublicKey, Signature};
 use ullage_model::wire::metad::MetadError;
@@ -22,6 +25,13 @@ use ullage_model::wire::metad::MetadError;
 const CLOSES_PER_REPLY: usize = 64;
 /// Interval of heartbeats while there is more to do than one reply holds, in ms.
 const BUSY_MS: u64 = 50;
+/// Orders among which an acknowledged copy is looked for when this leader has not sent it.
+const ORDERS_LOOKED_AT: usize = 4 * COPIES_PER_BATCH;
+/// Permits every erase order.
+const EVERY_RELEASE: ErasePermit = ErasePermit {
+    below_index: u64::MAX,
+    released_before: ClusterTime(u64::MAX),
+};
 /// A device's capacity is committed again when it moved by more than one part in this many.
 const CAPACITY_STEP: u64 = 64;
 
@@ -32,7 +42,10 @@ impl Metad {
     /// When its name is taken by another key, or its values are out of bounds.
     pub async fn register(&self, request: RegisterRequest) -> Result<RegisterReply, MetadError> {
         let vendor = match self.propose(&Command::RegisterVendor(request)).await? {
-            Reply::Vendor(vendor) => vendor,
+            Reply::Vendor(vendor) => {
+                self.soft_state().registered(vendor, self.clock().now());
+                vendor
+            }
             Reply::Refused(rejection) => return Err(MetadError::Refused(rejection)),
             other => {
                 return Err(MetadError::Unavailable(format!(
@@ -50,10 +63,12 @@ impl Metad {
         })
     }
 
-    /// Takes a vendor's report and answers with what it is to do.
+    /// Takes a vendor's report and answers with what it is to do. A command that is refused on its merits is
+    /// logged and left out; what else the report holds is done all the same.
     ///
     /// # Errors
-    /// When the vendor is unknown or the store fails; outcomes not acted on must be sent again.
+    /// When the vendor is unknown, or the store or a proposal fails: the same outcomes must be sent again,
+    /// which does no harm to those that were taken.
     pub async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<HeartbeatReply, MetadError> {
         let vendor = heartbeat.vendor;
         let row = query::vendor(&**self.stale(), vendor)
@@ -65,24 +80,40 @@ impl Metad {
                 heartbeat.devices.len()
             ))));
         }
-        self.soft_state().heard(&heartbeat, self.clock().now());
-        if row.state != VendorState::Healthy {
-            tracing::info!(%vendor, name = row.name, "a vendor is back");
-            self.propose(&Command::SetVendorState {
-                vendor,
-                state: VendorState::Healthy,
-            })
-            .await?;
-        }
+        let stale = Duration::from_millis(self.config().stale_ms);
+        let steady = self.soft_state().heard(&heartbeat, self.clock().now(), stale);
+        let away = row.state != VendorState::Healthy;
+        let mut all_taken = true;
         if matters(&row.devices, &heartbeat.devices) {
-            let devices = heartbeat.devices.clone();
-            self.propose(&Command::UpdateDevices { vendor, devices }).await?;
+            let devices = heartbeat.devices;
+            all_taken &= self
+                .take(vendor, Command::UpdateDevices { vendor, devices })
+                .await?;
+        }
+        if away && steady {
+            tracing::info!(%vendor, name = row.name, "a vendor is back");
+            let state = VendorState::Healthy;
+            all_taken &= self
+                .take(vendor, Command::SetVendorState { vendor, state })
+                .await?;
         }
         for outcome in heartbeat.outcomes {
-            self.outcome(&row, outcome).await?;
+            all_taken &= self.outcome(&row, outcome).await?;
         }
-        self.damaged(vendor, heartbeat.damaged).await?;
-        self.orders(vendor)
+        for copies in heartbeat.damaged.chunks(COPIES_PER_BATCH) {
+            tracing::warn!(%vendor, copies = copies.len(), "a vendor found copies damaged");
+            let copies = copies.to_vec();
+            all_taken &= self
+                .take(vendor, Command::ReportDamaged { vendor, copies })
+                .await?;
+        }
+        let (mut reply, busy) = self.orders(vendor)?;
+        if away && !steady {
+            reply.interval_ms = reply.interval_ms.min(self.config().stale_ms / 4).max(1);
+        } else if busy && all_taken {
+            reply.interval_ms = BUSY_MS.min(reply.interval_ms);
+        }
+        Ok(reply)
     }
 
     /// Tells which copies of closed leases the FAT knows.
@@ -100,71 +131,73 @@ impl Metad {
         query::judge(&state.snapshot(), &request).map_err(unavailable)
     }
 
-    async fn outcome(&self, row: &VendorRow, outcome: CommandOutcome) -> Result<(), MetadError> {
+    /// Proposes a command that follows from a vendor's report; false if it was refused on its merits.
+    async fn take(&self, vendor: VendorId, command: Command) -> Result<bool, MetadError> {
+        match self.propose(&command).await? {
+            Reply::Refused(rejection) => {
+                tracing::warn!(%vendor, %rejection, "a part of a vendor's report was refused");
+                Ok(false)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Takes one outcome; false if it was refused on its merits.
+    async fn outcome(&self, row: &VendorRow, outcome: CommandOutcome) -> Result<bool, MetadError> {
         let vendor = row.vendor;
         match outcome {
             CommandOutcome::LeaseClosed { lease } => {
-                self.propose(&Command::ConfirmClose { lease, vendor }).await?;
+                self.take(vendor, Command::ConfirmClose { lease, vendor }).await
             }
             CommandOutcome::Erased { copies, signature } => {
-                self.check_erased(row, &copies, &signature)?;
-                let orders = self.orders_of(vendor, &copies)?;
-                for orders in orders.chunks(COPIES_PER_BATCH) {
-                    let copies = orders.to_vec();
-                    self.propose(&Command::AcknowledgeErased { vendor, copies })
+                if !self.has_signed(row, &copies, &signature) {
+                    tracing::error!(%vendor, name = row.name, "an erasure receipt has a wrong signature");
+                    return Ok(false);
+                }
+                let mut all_taken = true;
+                for copies in self.orders_of(vendor, &copies)?.chunks(COPIES_PER_BATCH) {
+                    let copies = copies.to_vec();
+                    all_taken &= self
+                        .take(vendor, Command::AcknowledgeErased { vendor, copies })
                         .await?;
                 }
+                Ok(all_taken)
             }
         }
-        Ok(())
     }
 
-    fn check_erased(
-        &self,
-        row: &VendorRow,
-        copies: &[CopyId],
-        signature: &Signature,
-    ) -> Result<(), MetadError> {
+    fn has_signed(&self, row: &VendorRow, copies: &[CopyId], signature: &Signature) -> bool {
         let list = ErasedList {
             cluster: self.cluster,
             vendor: row.vendor,
             copies: copies.to_vec(),
         };
         let signed = [ERASED_CONTEXT, &codec::encode(&list)].concat();
-        if is_signed(&row.public_key, &signed, signature) {
-            return Ok(());
-        }
-        Err(MetadError::Refused(Rejection::Invalid(format!(
-            "an erasure receipt of {} has a wrong signature",
-            row.vendor
-        ))))
+        is_signed(&row.public_key, &signed, signature)
     }
 
-    /// The orders that name `copies`; those acknowledged already are passed over.
-    fn orders_of(&self, vendor: VendorId, copies: &[CopyId]) -> Result<Vec<(u64, CopyId)>, MetadError> {
-        let everything = ErasePermit {
-            below_index: u64::MAX,
-            released_before: ClusterTime(u64::MAX),
-        };
-        let open = query::erase_orders(&**self.stale(), vendor, &everything, 4 * COPIES_PER_BATCH);
+    /// The orders that name `copies`; those acknowledged already are passed over. A copy whose order lies
+    /// further back than any that was sent is passed over too: it will be ordered and acknowledged again.
+    fn orders_of(&self, vendor: VendorId, copies: &[CopyId]) -> Result<Vec<OrderPlace>, MetadError> {
+        let (mut found, others) = self.soft_state().issued_places(vendor, copies);
+        if others.is_empty() {
+            return Ok(found);
+        }
+        let first = self.soft_state().first_order(vendor);
+        let (state, most) = (self.stale(), ORDERS_LOOKED_AT);
+        let open = query::erase_orders_from(&**state, vendor, first, &EVERY_RELEASE, most);
         let open = open.map_err(unavailable)?;
         let by_copy: BTreeMap<CopyId, u64> = open.into_iter().map(|(index, copy)| (copy, index)).collect();
-        Ok(copies
-            .iter()
-            .filter_map(|copy| by_copy.get(copy).map(|index| (*index, *copy)))
-            .collect())
+        found.extend(
+            others
+                .iter()
+                .filter_map(|copy| by_copy.get(copy).map(|index| (*index, *copy))),
+        );
+        Ok(found)
     }
 
-    async fn damaged(&self, vendor: VendorId, copies: Vec<DamagedCopy>) -> Result<(), MetadError> {
-        for copies in copies.chunks(COPIES_PER_BATCH) {
-            tracing::warn!(%vendor, copies = copies.len(), "a vendor found copies damaged");
-            let copies = copies.to_vec();
-            self.propose(&Command::ReportDamaged { vendor, copies }).await?;
-        }
-        Ok(())
-    }
-
-    fn orders(&self, vendor: VendorId) -> Result<HeartbeatReply, MetadError> {
+    /// What `vendor` is to do, and whether there is more than one reply holds.
+    fn orders(&self, vendor: VendorId) -> Result<(HeartbeatReply, bool), MetadError> {
         let state = self.stale();
         let rows = state.snapshot();
         let cluster_time = query::cluster_time(&rows).map_err(unavailable)?;
@@ -173,10 +206,10 @@ impl Metad {
             .map(|row| row.epoch)
             .unwrap_or_default();
         let permit = self.erase_permit(&rows, cluster_time)?;
-        let erase = query::erase_orders(&rows, vendor, &permit, COPIES_PER_BATCH).map_err(unavailable)?;
+        let erase = self.erase_orders(&rows, vendor, &permit).map_err(unavailable)?;
         let close = query::leases_to_confirm(&rows, vendor, CLOSES_PER_REPLY).map_err(unavailable)?;
         let busy = erase.len() == COPIES_PER_BATCH || close.len() == CLOSES_PER_REPLY;
-        Ok(HeartbeatReply {
+        let reply = HeartbeatReply {
             epoch,
             term: self.group.status().term,
             cluster_time,
@@ -184,19 +217,38 @@ impl Metad {
             closed: query::closed_leases(&rows).map_err(unavailable)?,
             close,
             erase: erase.into_iter().map(|(_, copy)| copy).collect(),
-            interval_ms: if busy { BUSY_MS } else { self.config().heartbeat_ms },
-        })
+            interval_ms: self.config().heartbeat_ms,
+        };
+        Ok((reply, busy))
+    }
+
+    /// The first erase orders of `vendor` that are permitted. Remembers where the queue begins, so that the
+    /// next look does not wade through what was acknowledged.
+    fn erase_orders(
+        &self,
+        rows: &impl Read,
+        vendor: VendorId,
+        permit: &ErasePermit,
+    ) -> Result<Vec<OrderPlace>, StoreError> {
+        let soft = self.soft_state();
+        let known = soft.first_order(vendor);
+        let erase = query::erase_orders_from(rows, vendor, known, permit, COPIES_PER_BATCH)?;
+        let first = match erase.first() {
+            Some(first) => Some(*first),
+            None => query::erase_orders_from(rows, vendor, known, &EVERY_RELEASE, 1)?.pop(),
+        };
+        // What is released at the index being drained may still bring orders before those that are there.
+        let to_come = (query::drained_index(rows)?, CopyId::default());
+        soft.no_order_before(vendor, first.map_or(to_come, |first| first.min(to_come)));
+        soft.issued(vendor, &erase);
+        Ok(erase)
     }
 
     /// Which releases no reader can still be at.
-    fn erase_permit(
-        &self,
-        rows: &impl ullage_model::store::Read,
-        now: ClusterTime,
-    ) -> Result<ErasePermit, MetadError> {
+    fn erase_permit(&self, rows: &impl Read, now: ClusterTime) -> Result<ErasePermit, MetadError> {
         let sessions = query::sessions(rows).map_err(unavailable)?;
         let live = sessions.iter().filter(|row| row.state == SessionState::Live);
-        let live: Vec<SessionId> = live.map(|row| row.session).collect();
+        let live: BTreeSet<SessionId> = live.map(|row| row.session).collect();
         Ok(ErasePermit {
             below_index: self.soft_state().safe_index(&live),
             released_before: ClusterTime(now.0.saturating_sub(READER_MS)),
@@ -205,13 +257,17 @@ impl Metad {
 }
 
 /// Whether devices differ enough to be committed: one came, went, changed its state or class, or its
-/// capacity moved by more than a step.
+/// capacity moved by more than a step. Their order is no matter.
 fn matters(committed: &[DeviceReport], reported: &[DeviceReport]) -> bool {
-    let differs = |(old, new): (&DeviceReport, &DeviceReport)| {
-        (old.device, &old.class, old.state) != (new.device, &new.class, new.state)
-            || old.capacity.abs_diff(new.capacity) > old.capacity / CAPACITY_STEP
+    let by_id: BTreeMap<DeviceId, &DeviceReport> =
+        committed.iter().map(|device| (device.device, device)).collect();
+    let differs = |new: &DeviceReport| {
+        by_id.get(&new.device).is_none_or(|old| {
+            (&old.class, old.state) != (&new.class, new.state)
+                || old.capacity.abs_diff(new.capacity) > old.capacity / CAPACITY_STEP
+        })
     };
-    committed.len() != reported.len() || committed.iter().zip(reported).any(differs)
+    committed.len() != reported.len() || reported.iter().any(differs)
 }
 
 fn is_signed(key: &PublicKey, signed: &[u8], signature: &Signature) -> bool {
@@ -226,8 +282,7 @@ fn is_signed(key: &PublicKey, signed: &[u8], signature: &Signature) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{DeviceReport, matters};
-    use ullage_model::ids::DeviceId;
+    use super::{DeviceId, DeviceReport, matters};
     use ullage_model::wire::agent::DeviceState;
 
     fn device(capacity: u64, state: DeviceState) -> DeviceReport {
@@ -253,5 +308,15 @@ mod tests {
         assert!(matters(&before, &[device(60_000, DeviceState::Healthy)]));
         assert!(matters(&before, &[device(64_000, DeviceState::Gone)]));
         assert!(matters(&before, &[]));
+        let other = DeviceReport {
+            device: DeviceId(1),
+            ..before[0].clone()
+        };
+        let (here, there) = (
+            [before[0].clone(), other.clone()],
+            [other.clone(), before[0].clone()],
+        );
+        assert!(!matters(&here, &there), "in another order they are the same");
+        assert!(matters(&before, &[other]));
     }
 }

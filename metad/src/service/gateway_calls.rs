@@ -1,11 +1,12 @@
 //! What gateways call.
 
 use super::{Metad, unavailable};
+use bytes::Bytes;
 use std::sync::Arc;
-use ullage_model::command::{Command, Reply};
+use ullage_model::command::{Command, Reply, SessionCommand};
 use ullage_model::fat::query;
 use ullage_model::fat::rows::SessionState;
-use ullage_model::ids::{Epoch, SessionId};
+use ullage_model::ids::{Epoch, KekId, SessionId};
 use ullage_model::limits::SESSION_MS;
 use ullage_model::namespace;
 use ullage_model::rejection::Rejection;
@@ -32,16 +33,7 @@ impl Metad {
             kek,
             kek_value,
         } = request;
-        let known = match self
-            .propose(&Command::CheckKek {
-                kek,
-                value: kek_value.clone(),
-            })
-            .await?
-        {
-            Reply::KekValue(known) => known,
-            other => return Err(unexpected("KEK check", other)),
-        };
+        let known = self.checked_kek(kek, &kek_value).await?;
         if known != kek_value {
             return Err(MetadError::Refused(Rejection::Invalid(
                 "the KEK has the id of the cluster's KEK but is another one".to_owned(),
@@ -57,6 +49,28 @@ impl Metad {
             session,
             kek_value: known,
         })
+    }
+
+    /// The replicated check value of a KEK. The first one that comes is the cluster's; a gateway that comes
+    /// with another one holds the wrong key and is refused before anything is sealed under it.
+    async fn checked_kek(&self, kek: KekId, value: &Bytes) -> Result<Bytes, MetadError> {
+        // One at a time: two gateways with different keys must not both be the first.
+        let _turn = self.kek_turn().await;
+        let state = self.reads.linearizable().await?;
+        if let Some(known) = query::kek_value(&**state, kek).map_err(unavailable)? {
+            return Ok(known);
+        }
+        if let Some(other) = query::keks(&**state).map_err(unavailable)?.first() {
+            return Err(MetadError::Refused(Rejection::Invalid(format!(
+                "this cluster's data is sealed under KEK {other}, not under {kek}"
+            ))));
+        }
+        drop(state);
+        let value = value.clone();
+        match self.propose(&Command::CheckKek { kek, value }).await? {
+            Reply::KekValue(known) => Ok(known),
+            other => Err(unexpected("KEK check", other)),
+        }
     }
 
     /// Takes a session's sign of life and answers what its gateway must know.
@@ -120,6 +134,9 @@ impl Metad {
             sequence,
             command,
         } = request;
+        if adds_data(&command) {
+            self.admit_data()?;
+        }
         let (index, reply) = self
             .proposer
             .propose_indexed(&Command::InSession {
@@ -128,11 +145,12 @@ impl Metad {
                 command,
             })
             .await?;
+        // What was replaced, deleted or given up may have joined the release queue.
         if matches!(
             reply,
             Reply::Stored { .. } | Reply::Deleted { existed: true } | Reply::Done
         ) {
-            self.wake_for_releases();
+            self.wake();
         }
         Ok(SubmitReply { index, reply })
     }
@@ -163,9 +181,13 @@ impl Metad {
     /// # Errors
     /// See [`MetadError`].
     pub async fn end_session(&self, session: SessionId) -> Result<(), MetadError> {
-        self.propose(&Command::EndSession { session }).await?;
-        self.wake();
-        Ok(())
+        match self.propose(&Command::EndSession { session }).await? {
+            Reply::Done => {
+                self.wake();
+                Ok(())
+            }
+            other => Err(unexpected("end of a session", other)),
+        }
     }
 
     /// Answers a question about the state, linearizably.
@@ -199,8 +221,10 @@ impl Metad {
             copies,
         } = request;
         tracing::warn!(%session, %vendor, copies = copies.len(), "a gateway found copies damaged");
-        self.propose(&Command::ReportDamaged { vendor, copies }).await?;
-        Ok(())
+        match self.propose(&Command::ReportDamaged { vendor, copies }).await? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected("report of damaged copies", other)),
+        }
     }
 
     /// How the service does.
@@ -231,11 +255,29 @@ impl Metad {
             issuers: vec![self.grants().issuer()],
         })
     }
+}
 
-    fn wake_for_releases(&self) {
-        if query::has_releases(&**self.stale()).unwrap_or(true) {
-            self.wake();
-        }
+/// Whether a command makes the metadata grow. What deletes, gives back, renews or looks may go on when its
+/// disk is nearly full.
+fn adds_data(command: &SessionCommand) -> bool {
+    match command {
+        SessionCommand::Allocate { .. }
+        | SessionCommand::Slice(_)
+        | SessionCommand::FinalizeObject(_)
+        | SessionCommand::FinalizePart(_)
+        | SessionCommand::CreateBucket { .. }
+        | SessionCommand::CreateUpload { .. }
+        | SessionCommand::CompleteSlice(_)
+        | SessionCommand::CompleteUpload(_)
+        | SessionCommand::CreateUser { .. } => true,
+        SessionCommand::RenewLease { .. }
+        | SessionCommand::ShrinkLease { .. }
+        | SessionCommand::ReturnLease { .. }
+        | SessionCommand::AbandonBlob { .. }
+        | SessionCommand::DeleteBucket { .. }
+        | SessionCommand::DeleteObject { .. }
+        | SessionCommand::AbortUpload { .. }
+        | SessionCommand::DeleteAccessKey { .. } => false,
     }
 }
 

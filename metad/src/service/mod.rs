@@ -2,6 +2,7 @@
 //! ([`gateway_calls`]) and of vendor agents ([`agent_calls`]), however they arrive.
 
 mod agent_calls;
+mod collector;
 mod gateway_calls;
 
 use crate::clock::Clock;
@@ -13,6 +14,7 @@ use crate::leader::soft_state::SoftState;
 use crate::propose::{ProposalLimits, Proposer};
 use crate::raft::{Group, GroupConfig, GroupParts, Metrics, ModelMachine};
 use crate::reads::Reads;
+use crate::space::Space;
 use crate::store::{Budget, DataDirectory, OpenState, Steps};
 use prometheus::Registry;
 use rand::RngCore;
@@ -33,6 +35,8 @@ use ullage_model::wire::metad::MetadError;
 const FIRST_GROUP: u64 = 0;
 /// How long a linearizable read may wait for its confirmation.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a shutdown waits for calls under way.
+const LET_GO_WITHIN: Duration = Duration::from_secs(5);
 /// Class of objects that name none.
 pub const DEFAULT_CLASS: &str = "STANDARD";
 
@@ -47,10 +51,12 @@ pub struct Metad {
     grants: GrantSigner,
     soft: SoftState,
     clock: Arc<dyn Clock>,
+    space: Arc<Space>,
     allocation: Mutex<()>,
+    kek: Mutex<()>,
     wake: Notify,
     stop: watch::Sender<bool>,
-    duties: Mutex<Option<JoinHandle<()>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Metad {
@@ -71,6 +77,8 @@ impl Metad {
         let cluster = ClusterId(data.identity().cluster);
         let mut seed = [0; 32];
         random.fill_bytes(&mut seed);
+        let space = Space::open(data.path(), config.free_mark_bytes, config.ballast_bytes)?;
+        let space = Arc::new(space);
         let grants = GrantSigner::open(data.path(), cluster, seed)?;
         let metrics = Metrics::new(registry).map_err(|error| Error::Setting {
             key: "metrics",
@@ -95,14 +103,20 @@ impl Metad {
             grants,
             soft: SoftState::default(),
             clock,
+            space,
             allocation: Mutex::default(),
+            kek: Mutex::default(),
             wake: Notify::new(),
             stop: watch::Sender::new(false),
-            duties: Mutex::default(),
+            tasks: Mutex::default(),
         });
         metad.initialise().await?;
-        let task = tokio::spawn(duties::run(Arc::clone(&metad), metad.stop.subscribe()));
-        *metad.duties.lock().await = Some(task);
+        let space = Arc::clone(&metad.space);
+        metad.tasks.lock().await.extend([
+            tokio::spawn(duties::run(Arc::clone(&metad), metad.stop.subscribe())),
+            tokio::spawn(space.watch(metad.stop.subscribe())),
+        ]);
+        collector::register(&metad, registry)?;
         Ok(metad)
     }
 
@@ -110,17 +124,17 @@ impl Metad {
     /// hold the last handle: the databases close in an orderly way only then.
     pub async fn shutdown(self: Arc<Self>) {
         self.stop.send_replace(true);
-        if let Some(task) = self.duties.lock().await.take()
-            && let Err(error) = task.await
-        {
-            tracing::error!(%error, "the leader's duties did not end well");
+        for task in std::mem::take(&mut *self.tasks.lock().await) {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the metadata service did not end well");
+            }
         }
         let Some(Self {
             group,
             proposer,
             reads,
             ..
-        }) = Arc::into_inner(self)
+        }) = last_handle(self).await
         else {
             tracing::warn!("the metadata service is still in use; its databases recover at the next start");
             return;
@@ -213,6 +227,24 @@ impl Metad {
         self.proposer.propose(command).await
     }
 
+    pub(crate) async fn kek_turn(&self) -> MutexGuard<'_, ()> {
+        self.kek.lock().await
+    }
+
+    /// Refuses what makes the metadata grow while its disk is nearly full.
+    pub(crate) fn admit_data(&self) -> Result<(), MetadError> {
+        if self.space.is_low() {
+            return Err(MetadError::NoRoom(
+                "the metadata service's disk is full".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn space(&self) -> &Space {
+        &self.space
+    }
+
     pub(crate) async fn allocation_turn(&self) -> MutexGuard<'_, ()> {
         self.allocation.lock().await
     }
@@ -224,6 +256,19 @@ impl Metad {
 
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
+    }
+}
+
+/// What `handle` holds, as soon as nobody else holds it: whoever scrapes or calls lets go soon.
+async fn last_handle(mut handle: Arc<Metad>) -> Option<Metad> {
+    let deadline = tokio::time::Instant::now() + LET_GO_WITHIN;
+    loop {
+        handle = match Arc::try_unwrap(handle) {
+            Ok(metad) => return Some(metad),
+            Err(shared) if tokio::time::Instant::now() < deadline => shared,
+            Err(_) => return None,
+        };
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
