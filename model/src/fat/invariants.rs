@@ -33,6 +33,7 @@ pub fn check(rows: &impl Read) -> Checked {
     check_orders(rows, &mut sums, &chunks)?;
     check_sums(rows, &sums)?;
     check_owners(rows, &chunks)?;
+    check_queue(rows)?;
     check_outcomes(rows)
 }
 
@@ -368,6 +369,18 @@ fn owners(rows: &impl Read) -> Result<BTreeMap<BlobId, Owned>, StoreError> {
         }
     })?;
     Ok(owners)
+}
+
+/// Nothing waits in the release queue before the mark from which it is drained: it would wait for ever.
+fn check_queue(rows: &impl Read) -> Checked {
+    let Some(drained) = rows.get(Column::System, keys::DRAINED)? else {
+        return Ok(());
+    };
+    each(rows, Column::Releases, &KeyRange::all(), |key, _: ReleaseItem| {
+        ensure(key >= &drained[..], || {
+            format!("a release waits at {key:?}, drained to {drained:?}")
+        })
+    })
 }
 
 /// Outcomes lie in the windows of sessions that are there.
