@@ -95,7 +95,7 @@ impl S3Api {
         ops::perform(&call, body, request.operation).await
     }
 
-    fn into_response(&self, answer: Answer, method: &Method, ids: &RequestIds) -> Response<AnswerBody> {
+    fn response(&self, answer: Answer, method: &Method, ids: &RequestIds) -> Response<AnswerBody> {
         match answer {
             Answer::Whole(reply) => {
                 let response = reply.into_http(method, ids);
@@ -139,7 +139,7 @@ impl Answers for S3Api {
         });
         let answer =
             answer.unwrap_or_else(|error| Answer::Whole(Reply::error(&error, parts.uri.path(), &ids)));
-        let mut response = self.into_response(answer, &parts.method, &ids);
+        let mut response = self.response(answer, &parts.method, &ids);
         body.settle().await.apply(&parts, &mut response);
         self.metrics.answered(asked, response.status(), started.elapsed());
         drop(in_flight);
