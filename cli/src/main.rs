@@ -1,1 +1,49 @@
-fn main(){}
+//! The one binary, `ullage`: what the command line says, and the services it composes. No logic of theirs.
+
+mod admin;
+mod keygen;
+mod logging;
+mod standalone;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// One S3-compatible object store out of the unfilled disk space of many servers.
+#[derive(Debug, Parser)]
+#[command(name = "ullage", version, about, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole store in one process: metadata service, vendors and S3 gateway.
+    Standalone(standalone::Options),
+    /// Write a fresh secret (a key-encryption key or a cluster secret) to a new file, mode 0600.
+    Keygen(keygen::Options),
+    /// Look at a running store and change its settings.
+    Admin(admin::Options),
+}
+
+/// The caller gave something that cannot be: a flag, a setting, a file. Exits with 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct BadConfiguration(String);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    logging::start();
+    let done = match arguments.command {
+        Command::Standalone(options) => standalone::run(options),
+        Command::Keygen(options) => keygen::run(&options),
+        Command::Admin(options) => admin::run(options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ullage: {error:#}");
+            ExitCode::from(if error.is::<BadConfiguration>() { 2 } else { 1 })
+        }
+    }
+}

@@ -19,7 +19,7 @@ use ed25519_dalek::SigningKey;
 use prometheus::Registry;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -206,6 +206,12 @@ impl Agent {
     #[must_use]
     pub fn in_flight_bytes(&self) -> u64 {
         self.in_flight_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Where the devices are, in order of their ids.
+    #[must_use]
+    pub fn device_paths(&self) -> Vec<(DeviceId, PathBuf)> {
+        lock(&self.data_dir).device_paths()
     }
 
     /// Asks for a heartbeat now.

@@ -58,6 +58,11 @@ pub struct DataDir {
 }
 
 impl DataDir {
+    /// Where the devices are, as last seen, in order of their ids.
+    pub(crate) fn device_paths(&self) -> Vec<(DeviceId, PathBuf)> {
+        (0..).map(DeviceId).zip(self.devices.iter().cloned()).collect()
+    }
+
     /// Opens the directory or, if it is empty or not there, makes it with a key from `seed`.
     ///
     /// # Errors

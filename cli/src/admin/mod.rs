@@ -1,0 +1,343 @@
+//! `ullage admin`: asks the gateway's admin port and prints what it says. The API itself is the gateway's.
+
+mod client;
+mod credentials;
+mod print;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use client::Client;
+pub use credentials::{CREDENTIALS_FILE, Credentials};
+use print::Table;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Options of `ullage admin`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Where the gateway's admin API is.
+    #[arg(long, default_value = "http://127.0.0.1:9001", env = "ULLAGE_ADMIN_ENDPOINT")]
+    endpoint: String,
+    /// Data directory of a standalone store: keys are taken from its credentials file.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Access key; else AWS_ACCESS_KEY_ID, else --data.
+    #[arg(long, requires = "secret_key")]
+    access_key: Option<String>,
+    /// Secret key; else AWS_SECRET_ACCESS_KEY, else --data.
+    #[arg(long, requires = "access_key")]
+    secret_key: Option<String>,
+    /// Region that requests are signed for.
+    #[arg(long, default_value = "us-east-1", env = "AWS_REGION")]
+    region: String,
+    /// Print JSON for programs instead of tables for people.
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// How the store does: room, sessions, leases, backlogs.
+    Status,
+    /// Servers that offer room.
+    #[command(subcommand)]
+    Vendor(VendorCommand),
+    /// Placement rules (storage classes).
+    #[command(subcommand)]
+    Class(ClassCommand),
+    /// Where chunks are.
+    #[command(subcommand)]
+    Fat(FatCommand),
+    /// Provisional FATs.
+    #[command(subcommand)]
+    Lease(LeaseCommand),
+    /// Paths from this gateway to the vendors.
+    #[command(subcommand)]
+    Path(PathCommand),
+    /// Users of S3.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Access keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum VendorCommand {
+    /// All vendors with their devices and room.
+    List,
+    /// The copies that a vendor says it holds: its local FAT.
+    LocalFat {
+        /// The vendor's number, as `vendor list` shows it.
+        vendor: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ClassCommand {
+    /// All classes.
+    List,
+    /// Make a class, or replace its rule.
+    Set(ClassRule),
+}
+
+#[derive(Debug, Args)]
+struct ClassRule {
+    /// Its name, which S3 clients give as the storage class.
+    name: String,
+    /// Copies of each chunk, each at a vendor of its own.
+    #[arg(long)]
+    copies: u32,
+    /// Distinct zones the copies must lie in.
+    #[arg(long, default_value_t = 0)]
+    zones: u32,
+    /// Device class the copies must lie on.
+    #[arg(long)]
+    device_class: Option<String>,
+    /// Greatest price of a vendor.
+    #[arg(long)]
+    max_price: Option<u64>,
+    /// Least pieces that a vendor cuts a chunk into.
+    #[arg(long, default_value_t = 1)]
+    pieces: u32,
+    /// Plaintext bytes of a chunk: a multiple of 32768 between 1 and 16 MiB.
+    #[arg(long = "chunk", default_value_t = 4 * 1024 * 1024)]
+    chunk_bytes: u64,
+}
+
+#[derive(Debug, Subcommand)]
+enum FatCommand {
+    /// Where an object's bytes are: chunks, copies, pieces, scores.
+    Show {
+        /// BUCKET/KEY.
+        object: String,
+    },
+    /// The FAT of all objects that a user stored (yours, unless --user names another).
+    List {
+        /// Whose objects; only the root user may ask for others'.
+        #[arg(long)]
+        user: Option<String>,
+    },
+    /// The copies that the FAT says a vendor holds.
+    Copies {
+        /// The vendor's number, as `vendor list` shows it.
+        vendor: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum LeaseCommand {
+    /// Open and closing leases with their rows.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+enum PathCommand {
+    /// Score, throughput, latency and failures of each vendor as this gateway measured them.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Make a user with an access key.
+    Create(NewUser),
+    /// All users.
+    List,
+}
+
+#[derive(Debug, Args)]
+struct NewUser {
+    /// Its name.
+    name: String,
+    /// Its access key.
+    #[arg(long)]
+    access_key: String,
+    /// Its secret key.
+    #[arg(long)]
+    secret_key: String,
+    /// `readwrite` or `readonly`.
+    #[arg(long, default_value = "readwrite")]
+    policy: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// All access keys with their users.
+    List,
+    /// Delete an access key: requests signed with it are refused from now on.
+    Delete {
+        /// The access key.
+        access_key: String,
+    },
+}
+
+/// Runs `ullage admin`.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    let given = options.access_key.clone().zip(options.secret_key.clone());
+    let credentials = Credentials::find(given, options.data.as_deref())?;
+    let client = Client::new(&options.endpoint, &options.region, credentials)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    let answer = runtime.block_on(ask(&client, &options.command))?;
+    if options.json {
+        return print::json(&answer);
+    }
+    print::text(&table(&options.command, &answer))
+}
+
+async fn ask(client: &Client, command: &Command) -> anyhow::Result<Value> {
+    match command {
+        Command::Status => client.get("/v1/status", &[]).await,
+        Command::Vendor(VendorCommand::List) => client.get("/v1/vendors", &[]).await,
+        Command::Vendor(VendorCommand::LocalFat { vendor }) => {
+            client
+                .pages(&format!("/v1/vendors/{vendor}/copies"), &[], "copies")
+                .await
+        }
+        Command::Class(ClassCommand::List) => client.get("/v1/classes", &[]).await,
+        Command::Class(ClassCommand::Set(rule)) => set_class(client, rule).await,
+        Command::Fat(FatCommand::Show { object }) => {
+            let (bucket, key) = object
+                .split_once('/')
+                .filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty())
+                .with_context(|| format!("{object} does not name an object: give BUCKET/KEY"))?;
+            client
+                .get("/v1/fat/object", &[("bucket", bucket), ("key", key)])
+                .await
+        }
+        Command::Fat(FatCommand::List { user }) => {
+            let user: Vec<(&str, &str)> = user.iter().map(|user| ("user", user.as_str())).collect();
+            client.pages("/v1/fat/user", &user, "objects").await
+        }
+        Command::Fat(FatCommand::Copies { vendor }) => {
+            client
+                .pages(&format!("/v1/fat/vendor/{vendor}"), &[], "copies")
+                .await
+        }
+        Command::Lease(LeaseCommand::List) => client.get("/v1/leases", &[]).await,
+        Command::Path(PathCommand::List) => client.get("/v1/paths", &[]).await,
+        Command::User(UserCommand::Create(user)) => create_user(client, user).await,
+        Command::User(UserCommand::List) => client.get("/v1/users", &[]).await,
+        Command::Key(KeyCommand::List) => client.get("/v1/keys", &[]).await,
+        Command::Key(KeyCommand::Delete { access_key }) => {
+            client.delete(&format!("/v1/keys/{access_key}")).await
+        }
+    }
+}
+
+async fn set_class(client: &Client, rule: &ClassRule) -> anyhow::Result<Value> {
+    let body = json!({
+        "copies": rule.copies,
+        "zones": rule.zones,
+        "device_class": rule.device_class,
+        "max_price": rule.max_price,
+        "pieces": rule.pieces,
+        "chunk_bytes": rule.chunk_bytes,
+    });
+    client.put(&format!("/v1/classes/{}", rule.name), &body).await
+}
+
+async fn create_user(client: &Client, user: &NewUser) -> anyhow::Result<Value> {
+    if !matches!(user.policy.as_str(), "readwrite" | "readonly") {
+        anyhow::bail!(crate::BadConfiguration(format!(
+            "--policy {}: only readwrite and readonly are offered; policy documents are not",
+            user.policy
+        )));
+    }
+    let body = json!({
+        "name": user.name,
+        "access_key": user.access_key,
+        "secret_key": user.secret_key,
+        "policy": user.policy,
+    });
+    client.post("/v1/users", &body).await
+}
+
+fn table(command: &Command, answer: &Value) -> Table {
+    match command {
+        Command::Status => Table::facts(answer),
+        Command::Vendor(VendorCommand::List) => Table::rows(
+            answer,
+            &[
+                ("VENDOR", "/vendor"),
+                ("NAME", "/name"),
+                ("STATE", "/state"),
+                ("ZONE", "/zone"),
+                ("DEVICES", "/devices"),
+                ("FREE", "/room/free"),
+                ("LEASED", "/room/leased"),
+                ("USED", "/room/used"),
+                ("ERASING", "/room/erasing"),
+            ],
+        ),
+        Command::Vendor(VendorCommand::LocalFat { .. }) => Table::rows(
+            answer,
+            &[
+                ("CHUNK", "/chunk"),
+                ("LEASE", "/lease"),
+                ("BYTES", "/length"),
+                ("PIECES", "/pieces"),
+            ],
+        ),
+        Command::Fat(FatCommand::Copies { .. }) => {
+            Table::rows(answer, &[("CHUNK", "/chunk"), ("LEASE", "/lease")])
+        }
+        Command::Class(ClassCommand::List) => Table::rows(
+            answer,
+            &[
+                ("CLASS", "/name"),
+                ("COPIES", "/copies"),
+                ("ZONES", "/zones"),
+                ("DEVICE CLASS", "/device_class"),
+                ("MAX PRICE", "/max_price"),
+                ("PIECES", "/pieces"),
+                ("CHUNK", "/chunk_bytes"),
+            ],
+        ),
+        Command::Fat(FatCommand::Show { .. }) => Table::object(answer),
+        Command::Fat(FatCommand::List { .. }) => Table::rows(
+            answer,
+            &[
+                ("BUCKET", "/bucket"),
+                ("KEY", "/key"),
+                ("BYTES", "/length"),
+                ("CLASS", "/class"),
+                ("WHERE", "/place"),
+            ],
+        ),
+        Command::Lease(LeaseCommand::List) => Table::rows(
+            answer,
+            &[
+                ("LEASE", "/lease"),
+                ("SESSION", "/session"),
+                ("CLASS", "/class"),
+                ("STATE", "/state"),
+                ("LEFT", "/left_ms"),
+                ("ROWS", "/rows"),
+            ],
+        ),
+        Command::Path(PathCommand::List) => Table::rows(
+            answer,
+            &[
+                ("VENDOR", "/vendor"),
+                ("SCORE", "/score"),
+                ("LATENCY us", "/latency_us"),
+                ("BYTES/s", "/bytes_per_second"),
+                ("FAILURES", "/failure_rate"),
+                ("DISCARDED", "/discarded"),
+            ],
+        ),
+        Command::User(UserCommand::List) => Table::rows(
+            answer,
+            &[("USER", "/user"), ("NAME", "/name"), ("POLICY", "/policy")],
+        ),
+        Command::Key(KeyCommand::List) => {
+            Table::rows(answer, &[("ACCESS KEY", "/access_key"), ("USER", "/user")])
+        }
+        Command::Class(ClassCommand::Set(_))
+        | Command::User(UserCommand::Create(_))
+        | Command::Key(KeyCommand::Delete { .. }) => Table::facts(answer),
+    }
+}

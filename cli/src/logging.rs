@@ -1,0 +1,17 @@
+//! Logs: to standard error, quiet when all is well. `ULLAGE_LOG` filters them (`info`, `ullage_gateway=debug`),
+//! `ULLAGE_LOG_FORMAT=json` makes each line an object.
+
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging for the whole process.
+pub fn start() {
+    let filter = EnvFilter::try_from_env("ULLAGE_LOG").unwrap_or_else(|_| EnvFilter::new("warn,ullage=info"));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if std::env::var("ULLAGE_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        logs.json().init();
+    } else {
+        logs.with_target(false).init();
+    }
+}
