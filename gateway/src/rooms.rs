@@ -1,6 +1,7 @@
 //! Provisional FATs as a gateway holds them: room by class and vendor, taken locally, and what must be asked,
 //! renewed or returned when. Pure but for a lock; who talks to the metadata service is `session.rs`.
 
+use crate::error::Error;
 use crate::limits::{
     DIRTY_LEASE_KEPT, GRANT_MARGIN_MS, GRANT_SUCCESSOR_MS, LEASE_BYTES, LEASE_GROWS_BELOW, LEASE_IDLE,
     LEASES_PER_CLASS,
@@ -38,7 +39,7 @@ struct ClassRoom {
     /// Bytes per vendor to ask for next.
     wanted: u64,
     asking: bool,
-    refused: Option<(Duration, String)>,
+    refused: Option<(Duration, Error)>,
     changed: Arc<Notify>,
     used_at: Duration,
 }
@@ -236,7 +237,6 @@ impl Rooms {
     pub fn take(self: &Arc<Self>, class: &str, vendor: VendorId, room: u64, now: Now) -> Option<Placement> {
         let mut classes = self.lock();
         let held = classes.get_mut(class)?;
-        held.used_at = now.local;
         // Oldest first, so that leases are used up and returned one after the other.
         let lease = held
             .leases
@@ -294,15 +294,21 @@ impl Rooms {
         unused < locked / 4 || self.vendors(class, room.saturating_mul(2), now).len() < copies
     }
 
-    /// Notified when room of `class` came, or did not come.
+    /// Room of `class` is wanted now: it is not idle. Answers what is notified when room came, or did not come.
     #[must_use]
-    pub fn changed(&self, class: &str) -> Arc<Notify> {
-        Arc::clone(&self.lock().entry(class.to_owned()).or_default().changed)
+    pub fn wanted(&self, class: &str, now: Duration) -> Arc<Notify> {
+        let mut classes = self.lock();
+        let held = match classes.get_mut(class) {
+            Some(held) => held,
+            None => classes.entry(class.to_owned()).or_default(),
+        };
+        held.used_at = now;
+        Arc::clone(&held.changed)
     }
 
     /// Why room was refused, if that was a moment ago.
     #[must_use]
-    pub fn refused(&self, class: &str, now: Duration) -> Option<String> {
+    pub fn refused(&self, class: &str, now: Duration) -> Option<Error> {
         let classes = self.lock();
         let (until, reason) = classes.get(class)?.refused.as_ref()?;
         (now < *until).then(|| reason.clone())
@@ -331,7 +337,7 @@ impl Rooms {
     }
 
     /// What became of asking.
-    pub fn answered(&self, class: &str, now: Now, answer: Result<ProvisionalFat, (Duration, String)>) {
+    pub fn answered(&self, class: &str, now: Now, answer: Result<ProvisionalFat, (Duration, Error)>) {
         let mut classes = self.lock();
         let held = classes.entry(class.to_owned()).or_default();
         held.asking = false;
@@ -452,7 +458,6 @@ impl ClassRoom {
                 .map(|body| body.deadline)
         };
         let grants = fat.rows.iter().filter_map(|row| deadline_of(&row.grant)).min();
-        self.used_at = now.local;
         self.leases.push(Lease {
             lease: fat.lease,
             locked: fat.rows.iter().map(|row| row.bytes).sum(),
@@ -518,6 +523,7 @@ impl ClassRoom {
 #[cfg(test)]
 mod tests {
     use super::{LeaseDuty, Now, Rooms};
+    use crate::error::Error;
     use crate::limits::DIRTY_LEASE_KEPT;
     use bytes::Bytes;
     use std::sync::Arc;
@@ -600,10 +606,14 @@ mod tests {
     fn a_refusal_is_remembered_for_a_moment() {
         let rooms = Rooms::default();
         assert!(rooms.begin_asking("A", now(0)).is_some());
-        rooms.answered("A", now(0), Err((Duration::from_millis(500), "full".to_owned())));
+        rooms.answered(
+            "A",
+            now(0),
+            Err((Duration::from_millis(500), Error::NoRoom("full".to_owned()))),
+        );
         assert_eq!(
-            rooms.refused("A", Duration::from_millis(499)).as_deref(),
-            Some("full")
+            rooms.refused("A", Duration::from_millis(499)),
+            Some(Error::NoRoom("full".to_owned()))
         );
         assert!(rooms.begin_asking("A", now(0)).is_none());
         assert_eq!(rooms.refused("A", Duration::from_millis(500)), None);

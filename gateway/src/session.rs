@@ -348,7 +348,7 @@ impl Session {
             let answer = session.allocate(&class, bytes).await;
             let outcome = if answer.is_ok() { "granted" } else { "refused" };
             session.around.metrics.leases.with_label_values(&[outcome]).inc();
-            let answer = answer.map_err(|error| (NO_ROOM_KEPT, error.to_string()));
+            let answer = answer.map_err(|error| (NO_ROOM_KEPT, error));
             session.rooms.answered(&class.name, session.now(), answer);
         });
     }

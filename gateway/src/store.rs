@@ -25,7 +25,8 @@ use crate::session::{Surroundings, View};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
 use ullage_model::command::{
-    Actor, BucketRef, Command, CompleteSlice, CompleteUpload, Conditions, ListedPart, Reply, SessionCommand, UploadRef,
+    Actor, BucketRef, Command, CompleteSlice, CompleteUpload, Conditions, ListedPart, Reply, SessionCommand,
+    UploadRef,
 };
 use ullage_model::fat::rows::{ClassRow, CopyPlace, LeaseRow, LeaseVendorRow, RoomRow, VendorRow};
 use ullage_model::ids::{BucketId, CopyId, ManifestId, UserId, VendorId, VersionId};

@@ -85,7 +85,7 @@ pub async fn place(
     let class = &plan.class;
     let rooms = &plan.session.rooms;
     let room = room_bound(plaintext_bytes, class.pieces);
-    let changed = rooms.changed(&class.name);
+    let changed = rooms.wanted(&class.name, engine.around.clock.monotonic());
     let until = tokio::time::Instant::now() + ROOM_WAIT;
     for _ in 0..REQUESTS_FOR_ROOM {
         // Registered before looking, so that what comes in between is not missed.
@@ -97,8 +97,8 @@ pub async fn place(
             }
             return Ok(placements);
         }
-        if let Some(reason) = rooms.refused(&class.name, engine.around.clock.monotonic()) {
-            return Err(Error::NoRoom(reason));
+        if let Some(error) = rooms.refused(&class.name, engine.around.clock.monotonic()) {
+            return Err(error);
         }
         if plan.session.is_gone() {
             return Err(Error::SessionLost);
@@ -115,15 +115,12 @@ pub async fn place(
         Some(placements) => Ok(placements),
         None => Err(rooms
             .refused(&class.name, engine.around.clock.monotonic())
-            .map_or_else(
-                || {
-                    Error::NotStored(format!(
-                        "too few usable vendors with room for class {}",
-                        class.name
-                    ))
-                },
-                Error::NoRoom,
-            )),
+            .unwrap_or_else(|| {
+                Error::NotStored(format!(
+                    "too few usable vendors with room for class {}",
+                    class.name
+                ))
+            })),
     }
 }
 
