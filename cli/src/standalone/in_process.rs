@@ -121,7 +121,8 @@ impl DirectAgents {
     }
 
     fn agent(&self, vendor: VendorId) -> Result<Arc<Agent>, ChunkRefusal> {
-        let found = self.all().iter().find(|agent| agent.vendor() == Some(vendor));
+        let all = self.all();
+        let found = all.iter().find(|agent| agent.vendor() == Some(vendor));
         found
             .cloned()
             .ok_or_else(|| ChunkRefusal::Link(format!("{vendor} is not in this process")))

@@ -280,7 +280,7 @@ async fn start_store(
         clock: Arc::new(SystemClock::default()),
         random: Arc::new(SystemRandomness),
         kek,
-        metrics: Metrics::new(registry).context("cannot set up the gateway's metrics")?,
+        metrics: Metrics::register(registry).context("cannot set up the gateway's metrics")?,
         inline_bytes: options.inline_bytes.unwrap_or(defaults.inline_bytes),
         upload_memory: options.upload_memory.unwrap_or(defaults.upload_memory),
     };
