@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn check(len: usize, step: usize) {
-        let body: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+        let body: Vec<u8> = (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect();
         let pool = Arc::new(BufferPool::default());
         let mut chunker = Chunker::new(key(), CHUNK);
         let mut chunks = Vec::new();

@@ -16,8 +16,10 @@ use ullage_model::limits::{FRAME_BYTES, FRAME_TAG_BYTES};
 use zeroize::Zeroizing;
 
 /// Plaintext bytes of a whole frame.
+#[expect(clippy::cast_possible_truncation, reason = "32 KiB")]
 pub const FRAME: usize = FRAME_BYTES as usize;
 /// Bytes of a frame's tag.
+#[expect(clippy::cast_possible_truncation, reason = "16")]
 pub const TAG: usize = FRAME_TAG_BYTES as usize;
 /// Stored bytes of a whole frame.
 pub const STORED_FRAME: usize = FRAME + TAG;

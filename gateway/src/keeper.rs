@@ -2,7 +2,7 @@
 //! leases and tells what is left over.
 
 use crate::error::Error;
-use crate::limits::{RENEW_EVERY, RETRY_PAUSE, UPKEEP_EVERY};
+use crate::limits::{REFRESH_AFTER, RENEW_EVERY, RETRY_PAUSE, UPKEEP_EVERY};
 use crate::rooms::LeaseDuty;
 use crate::session::{Session, Surroundings, View};
 use std::collections::BTreeSet;
@@ -103,6 +103,17 @@ impl Keeper {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Renews unless that was done a moment ago: something is named that this gateway has not heard of yet.
+    ///
+    /// # Errors
+    /// As [`Keeper::renew`].
+    pub async fn refresh(&self) -> Result<(), Error> {
+        if self.view_age() < REFRESH_AFTER {
+            return Ok(());
+        }
+        self.renew().await
     }
 
     /// Ends the session in good order: leases are returned by its end.

@@ -19,14 +19,14 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use ullage_model::ids::{BlobId, KekId};
-use ullage_model::limits::FRAME_TAG_BYTES;
 use ullage_model::namespace::rows::WrappedKey;
 use zeroize::Zeroizing;
 
 /// Bytes of a KEK and of a data key.
 pub const KEY_BYTES: usize = 32;
 const SALT_BYTES: usize = 24;
-const TAG_BYTES: usize = FRAME_TAG_BYTES as usize;
+/// Of AES-256-GCM.
+const TAG_BYTES: usize = 16;
 const ID_CONTEXT: &str = "Ullage 2026 key-encryption key: id v1";
 const CHECK_CONTEXT: &str = "Ullage 2026 key-encryption key: check value v1";
 const WRAP_CONTEXT: &str = "Ullage 2026 key-encryption key: wrapping v1";

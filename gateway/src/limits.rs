@@ -56,16 +56,20 @@ pub const ABANDONED_RETRIES: u32 = 5;
 pub const SEQUENCES_UNTOLD: (u64, u64) = (SESSION_WINDOW / 4, SESSION_WINDOW - 1024);
 /// How often a session gives a sign of life.
 pub const RENEW_EVERY: Duration = Duration::from_millis(SESSION_MS / 3);
+/// What the gateway has not heard of is asked for again, but not more often than this.
+pub const REFRESH_AFTER: Duration = Duration::from_millis(250);
 /// How often leases and left-overs are looked after.
 pub const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 /// Room asked for per vendor in the first lease of a class, the most and the least, in bytes.
 pub const LEASE_BYTES: (u64, u64, u64) = (64 * 1024 * 1024, 64 * 1024 * 1024 * 1024, 16 * 1024 * 1024);
 /// A lease consumed faster than this makes the next one twice as large.
 pub const LEASE_GROWS_BELOW: Duration = Duration::from_secs(15);
-/// Grants are not used any more this long (in ms of cluster time) before they end.
+/// Grants and leases are not used any more this long (in ms of cluster time) before they end.
 pub const GRANT_MARGIN_MS: u64 = 15_000;
 /// A new lease is asked for this long (in ms of cluster time) before grants end.
 pub const GRANT_SUCCESSOR_MS: u64 = 25_000;
+/// Leases are renewed this long (in ms of cluster time) before they end.
+pub const LEASE_RENEWED_MS: u64 = LEASE_MS / 2;
 /// Leases nobody used for this long are returned.
 pub const LEASE_IDLE: Duration = Duration::from_secs(120);
 /// A lease with chunks that were sent and never committed is returned after this, so that the bytes on
@@ -108,6 +112,7 @@ const _: () = assert!(
     GRANT_MARGIN_MS > CHUNK_WAIT.as_secs() * 1000,
     "a chunk sent under a grant is there before the grant ends"
 );
+const _: () = assert!(LEASE_RENEWED_MS > GRANT_MARGIN_MS);
 const _: () = assert!(SLICE_AGE.as_millis() < LEASE_MS as u128 / 2);
 const _: () = assert!(SEQUENCES_UNTOLD.0 < SEQUENCES_UNTOLD.1);
 const _: () = assert!(INLINE_BYTES_MAX <= CHUNK_BYTES_MAX);

@@ -4,7 +4,7 @@
 use crate::error::Error;
 use crate::limits::{
     DIRTY_LEASE_KEPT, GRANT_MARGIN_MS, GRANT_SUCCESSOR_MS, LEASE_BYTES, LEASE_GROWS_BELOW, LEASE_IDLE,
-    LEASES_PER_CLASS,
+    LEASE_RENEWED_MS, LEASES_PER_CLASS,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use ullage_model::cluster_time::ClusterTime;
 use ullage_model::codec;
 use ullage_model::ids::{ChunkId, LeaseId, VendorId};
-use ullage_model::limits::{FRAME_BYTES, LEASE_MS};
+use ullage_model::limits::FRAME_BYTES;
 use ullage_model::units::room;
 use ullage_model::wire::chunk::{Grant, GrantBody};
 use ullage_model::wire::metad::ProvisionalFat;
@@ -87,7 +87,9 @@ impl Lease {
     }
 
     fn takes(&self, now: Now) -> bool {
-        !self.retiring && now.cluster.plus(GRANT_MARGIN_MS) < self.grant_deadline
+        // A lease is renewed long before; one that could not be must not take what it may not keep.
+        let until = self.grant_deadline.min(self.deadline);
+        !self.retiring && now.cluster.plus(GRANT_MARGIN_MS) < until
     }
 
     fn row(&mut self, vendor: VendorId) -> Option<&mut Row> {
@@ -512,7 +514,7 @@ impl ClassRoom {
             let over = lease.retiring && lease.outstanding == 0;
             if over {
                 duties.push(LeaseDuty::Return(lease.lease));
-            } else if now.cluster.plus(LEASE_MS / 3) >= lease.deadline {
+            } else if now.cluster.plus(LEASE_RENEWED_MS) >= lease.deadline {
                 duties.push(LeaseDuty::Renew(lease.lease));
             }
             !over

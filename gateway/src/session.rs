@@ -233,12 +233,7 @@ impl Session {
     pub async fn submit(&self, command: SessionCommand) -> Result<Reply, Error> {
         for _ in 0..ABANDONED_RETRIES {
             let sequence = self.sequences.take(&self.wake).await;
-            let request = SubmitRequest {
-                session: self.id,
-                sequence: sequence.number,
-                command: command.clone(),
-            };
-            match self.submit_once(request, &sequence).await? {
+            match self.submit_once(&command, &sequence).await? {
                 // Surely not done: the next sequence says it again.
                 Reply::Abandoned | Reply::Refused(Rejection::SequenceAbandoned(_)) => {}
                 Reply::Refused(Rejection::WindowFull) => {
@@ -252,10 +247,15 @@ impl Session {
         Err(Error::Unavailable("every try was abandoned".to_owned()))
     }
 
-    async fn submit_once(&self, request: SubmitRequest, sequence: &Sequence) -> Result<Reply, Error> {
+    async fn submit_once(&self, command: &SessionCommand, sequence: &Sequence) -> Result<Reply, Error> {
         let mut patience = Patience::new(&*self.around.clock, SUBMIT_PATIENCE);
         loop {
-            match self.around.metad.submit(request.clone()).await {
+            let request = SubmitRequest {
+                session: self.id,
+                sequence: sequence.number,
+                command: command.clone(),
+            };
+            match self.around.metad.submit(request).await {
                 Ok(SubmitReply { index, reply }) => {
                     self.readers.observe(index);
                     return Ok(reply);
@@ -361,7 +361,9 @@ impl Session {
         // What this gateway holds for other classes and does not use may be just what is missing.
         self.wake.notify_one();
         for (lease, rows) in self.rooms.give_up_others(&class.name) {
-            self.submit(SessionCommand::ShrinkLease { lease, rows }).await?;
+            if let Err(error) = self.submit(SessionCommand::ShrinkLease { lease, rows }).await {
+                tracing::debug!(%lease, %error, "cannot shrink a lease of another class");
+            }
         }
         self.allocate_once(class, bytes).await
     }

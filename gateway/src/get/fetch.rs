@@ -75,6 +75,15 @@ pub async fn fetch(
             tracing::error!(%blob, chunk = %segment.row.chunk, reason = %failed, "no copy of a chunk can be read");
             return Err(Error::Unreadable { blob, reason: failed });
         }
+        let view = session.view();
+        if segment
+            .row
+            .copies
+            .iter()
+            .any(|copy| !view.vendors.contains_key(&copy.vendor))
+        {
+            engine.keeper.refresh().await?;
+        }
         let span = Locator::again(&segment.source, &session, segment.offset).await?;
         match span.place {
             SpanPlace::Chunk { index, row, .. } if index == segment.span.index => segment.row = row,

@@ -44,7 +44,7 @@ impl Locator {
         {
             self.spans.pop_front();
         }
-        if !self.spans.front().is_some_and(|span| span.offset <= offset) {
+        if self.spans.front().is_none_or(|span| span.offset > offset) {
             self.spans = self
                 .ask(session, offset, self.end.saturating_sub(offset))
                 .await?

@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn body(len: usize) -> Vec<u8> {
-        (0..len).map(|at| (at % 241) as u8).collect()
+        (0..len).map(|at| u8::try_from(at % 241).unwrap()).collect()
     }
 
     fn sealed(len: usize) -> Bytes {

@@ -335,7 +335,10 @@ impl<'a> Long<'a> {
                 () = tokio::time::sleep_until(self.rate.until()) => return Err(Error::SlowBody.into()),
                 () = tokio::time::sleep_until(slice_due), if self.oldest.is_some() => {}
             }
+            // Time during which the metadata service is waited for is not the body's fault.
+            self.rate.pause();
             self.commit_what_is_due(plan).await?;
+            self.rate.resume();
         }
     }
 

@@ -54,7 +54,11 @@ impl Plan {
         may_inline: bool,
     ) -> Result<(Self, Chunker), Error> {
         let session = engine.keeper.live_session().await?;
-        let view = session.view();
+        let mut view = session.view();
+        if !view.classes.contains_key(&request.class) {
+            engine.keeper.refresh().await?;
+            view = session.view();
+        }
         let Some(class) = view.classes.get(&request.class) else {
             return Err(Rejection::NoSuchClass(request.class.clone()).into());
         };

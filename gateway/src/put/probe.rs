@@ -97,6 +97,18 @@ pub async fn place(
             }
             return Ok(placements);
         }
+        // A vendor that registered a moment ago has room, but its zone and its key are not known here yet.
+        let view = plan.session.view();
+        let with_room = rooms.vendors(&class.name, room, plan.session.now());
+        if with_room
+            .iter()
+            .any(|(vendor, _)| !view.vendors.contains_key(vendor))
+        {
+            engine.keeper.refresh().await?;
+            if let Some(placements) = take(engine, plan, room, wanted) {
+                return Ok(placements);
+            }
+        }
         if let Some(error) = rooms.refused(&class.name, engine.around.clock.monotonic()) {
             return Err(error);
         }

@@ -249,7 +249,7 @@ impl<'a> Sending<'a> {
                 );
                 self.done.push(copy);
             }
-            Err((fault, _placement)) => {
+            Err(fault) => {
                 tracing::warn!(%vendor, copy = %sent.copy, %fault, "a vendor's receipt does not count");
                 around.metrics.receipts_refused.inc();
                 around.metrics.copies_resent.with_label_values(&["receipt"]).inc();

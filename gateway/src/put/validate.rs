@@ -130,8 +130,8 @@ impl Validated {
     }
 }
 
-/// Checks the receipt in `signed` against what was sent, and makes the copy a validated one. The placement comes
-/// back when it does not count.
+/// Checks the receipt in `signed` against what was sent, and makes the copy a validated one. The placement is
+/// given up when it does not count.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -140,14 +140,11 @@ pub fn validate(
     signed: &SignedReceipts,
     sent: &SentCopy<'_>,
     placement: Placement,
-) -> Result<ValidatedCopy, (ReceiptFault, Placement)> {
-    let checked = verified
-        .get(sent.vendor, sent.public_key, signed)
-        .and_then(|batch| batch.compare(sent));
-    match checked {
-        Ok(pieces) => Ok(ValidatedCopy { placement, pieces }),
-        Err(fault) => Err((fault, placement)),
-    }
+) -> Result<ValidatedCopy, ReceiptFault> {
+    let pieces = verified
+        .get(sent.vendor, sent.public_key, signed)?
+        .compare(sent)?;
+    Ok(ValidatedCopy { placement, pieces })
 }
 
 /// A batch whose signature verified.

@@ -42,6 +42,7 @@ pub struct Metad {
     random: Random,
     faults: Mutex<MetadFaults>,
     start: tokio::time::Instant,
+    short_grants: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -91,6 +92,7 @@ impl Metad {
             random: Random::new(seed ^ 0x6d65_7461),
             faults: Mutex::default(),
             start: tokio::time::Instant::now(),
+            short_grants: seed % 2 == 1,
         };
         metad.command(&Command::Initialise {
             cluster: CLUSTER,
@@ -240,7 +242,12 @@ impl Metad {
             session,
             vendor,
             action,
-            deadline: self.now().plus(LEASE_MS),
+            // As long as metad's, or as short as may be: leases are renewed or rotated accordingly.
+            deadline: self.now().plus(if self.short_grants {
+                LEASE_MS
+            } else {
+                60 * LEASE_MS
+            }),
         });
         let signature = self.issuer.sign(&[GRANT_CONTEXT, &body].concat());
         Grant {
