@@ -2,7 +2,9 @@
 //! with when they are not. Nothing here holds more of a body than what one read gave.
 
 use super::answer::AnswerBody;
-use super::limits::{DOCUMENT_IDLE, DRAIN_BYTES_AFTER, DRAIN_BYTES_BEFORE, DRAIN_WAIT};
+use super::limits::{
+    DOCUMENT_IDLE, DRAIN_BYTES_AFTER, DRAIN_BYTES_BEFORE, DRAIN_WAIT_AFTER, DRAIN_WAIT_BEFORE,
+};
 use crate::s3::body::BodyDigests;
 use crate::s3::error::{ErrorCode, Result};
 use crate::s3::{BodyDecoder, BodyPlan, S3Error, WantedDigests};
@@ -13,6 +15,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use prometheus::IntCounter;
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// What comes after a request's head.
@@ -133,27 +136,25 @@ impl RequestBody {
             // A client that was not given leave sends its next request at best, and its body at worst.
             return Afterwards::Close;
         }
-        if self
-            .incoming
-            .size_hint()
-            .upper()
-            .is_some_and(|left| left <= DRAIN_BYTES_BEFORE)
+        let left = self.incoming.size_hint().upper();
+        if left.is_some_and(|left| left <= DRAIN_BYTES_BEFORE)
+            && self.drain(DRAIN_BYTES_BEFORE, DRAIN_WAIT_BEFORE).await
         {
-            return match self.drain(DRAIN_BYTES_BEFORE).await {
-                true => Afterwards::KeepAlive,
-                false => Afterwards::Close,
-            };
+            return Afterwards::KeepAlive;
+        }
+        if self.broken {
+            return Afterwards::Close;
         }
         Afterwards::DrainAndClose(self)
     }
 
     /// Reads on after the answer, for a while.
     pub(crate) async fn linger(mut self) {
-        self.drain(DRAIN_BYTES_AFTER).await;
+        self.drain(DRAIN_BYTES_AFTER, DRAIN_WAIT_AFTER).await;
     }
 
-    /// Whether the end came within so many bytes and a bounded time.
-    async fn drain(&mut self, bytes_max: u64) -> bool {
+    /// Whether the end came within so many bytes and so much time.
+    async fn drain(&mut self, bytes_max: u64, wait: Duration) -> bool {
         let reading = async {
             let mut bytes = 0_u64;
             while let Ok(next) = self.read().await {
@@ -165,7 +166,7 @@ impl RequestBody {
             }
             false
         };
-        timeout(DRAIN_WAIT, reading).await.unwrap_or(false)
+        timeout(wait, reading).await.unwrap_or(false)
     }
 }
 

@@ -27,8 +27,10 @@ pub const DRAIN_BYTES_BEFORE: u64 = 64 * 1024;
 /// Bytes left of a refused request's body that are read after the answer, so that a client which sends first
 /// and reads later sees the answer and not a reset; then the connection is closed.
 pub const DRAIN_BYTES_AFTER: u64 = 16 * 1024 * 1024;
-/// How long either may take.
-pub const DRAIN_WAIT: Duration = Duration::from_secs(5);
+/// How long the answer is held back for that.
+pub const DRAIN_WAIT_BEFORE: Duration = Duration::from_millis(250);
+/// How long reading after the answer may take.
+pub const DRAIN_WAIT_AFTER: Duration = Duration::from_secs(5);
 /// Bytes of a document of the admin API.
 pub const ADMIN_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Objects of one DeleteObjects in flight at the metadata service.

@@ -12,7 +12,10 @@ async fn only_health_and_metrics_are_public() {
     assert_eq!(admin.unsigned("GET", "/health/live").await.status, 200);
     assert_eq!(admin.unsigned("GET", "/health/ready").await.status, 200);
     let metrics = admin.unsigned("GET", "/metrics").await.expect(200).text();
-    assert!(metrics.contains("ullage_gateway_requests_total{operation=\"ListBuckets\",status=\"200\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("ullage_gateway_requests_total{operation=\"ListBuckets\",status=\"200\"} 1"),
+        "{metrics}"
+    );
     for target in ["/v1/status", "/v1/users", "/v1/keys", "/", "/debug", "/metrics/x"] {
         assert_eq!(admin.unsigned("GET", target).await.status, 403, "{target}");
     }
@@ -26,40 +29,95 @@ async fn only_health_and_metrics_are_public() {
 async fn users_are_made_and_have_their_rights() {
     let gateway = Gateway::start().await;
     let admin = gateway.admin_client();
-    gateway.client().send("PUT", "/bucket", &[], b"").await.expect(200);
+    gateway
+        .client()
+        .send("PUT", "/bucket", &[], b"")
+        .await
+        .expect(200);
     for (name, policy) in [("writer", "readwrite"), ("reader", "readonly")] {
         let new = json!({"name": name, "access_key": name, "secret_key": "long enough", "policy": policy});
-        let made = admin.send("POST", "/v1/users", &[], new.to_string().as_bytes()).await.expect(200).json();
+        let made = admin
+            .send("POST", "/v1/users", &[], new.to_string().as_bytes())
+            .await
+            .expect(200)
+            .json();
         assert_eq!(made["name"], name);
-        let again = admin.send("POST", "/v1/users", &[], new.to_string().as_bytes()).await;
+        let again = admin
+            .send("POST", "/v1/users", &[], new.to_string().as_bytes())
+            .await;
         assert_eq!(again.status, 409, "{}", again.text());
     }
     let odd = json!({"name": "x", "access_key": "a/b", "secret_key": "long enough", "policy": "readwrite"});
-    assert_eq!(admin.send("POST", "/v1/users", &[], odd.to_string().as_bytes()).await.status, 400);
+    assert_eq!(
+        admin
+            .send("POST", "/v1/users", &[], odd.to_string().as_bytes())
+            .await
+            .status,
+        400
+    );
     let names = admin.send("GET", "/v1/users", &[], b"").await.expect(200).json();
     assert_eq!(names.as_array().map(Vec::len), Some(2), "{names}");
 
     let user = |name: &str| Client::new(gateway.s3, "s3", name, "long enough");
-    user("writer").send("PUT", "/bucket/k", &[], b"mine").await.expect(200);
-    assert_eq!(user("reader").send("GET", "/bucket/k", &[], b"").await.expect(200).body, b"mine");
-    user("reader").send("GET", "/bucket?list-type=2", &[], b"").await.expect(200);
-    user("reader").send("PUT", "/bucket/k", &[], b"no").await.expect_error(403, "AccessDenied");
-    user("reader").send("DELETE", "/bucket/k", &[], b"").await.expect_error(403, "AccessDenied");
+    user("writer")
+        .send("PUT", "/bucket/k", &[], b"mine")
+        .await
+        .expect(200);
+    assert_eq!(
+        user("reader")
+            .send("GET", "/bucket/k", &[], b"")
+            .await
+            .expect(200)
+            .body,
+        b"mine"
+    );
+    user("reader")
+        .send("GET", "/bucket?list-type=2", &[], b"")
+        .await
+        .expect(200);
+    user("reader")
+        .send("PUT", "/bucket/k", &[], b"no")
+        .await
+        .expect_error(403, "AccessDenied");
+    user("reader")
+        .send("DELETE", "/bucket/k", &[], b"")
+        .await
+        .expect_error(403, "AccessDenied");
 
     let of = |name: &str| Client::new(gateway.admin, "ullage", name, "long enough");
-    let own = of("writer").send("GET", "/v1/fat/user", &[], b"").await.expect(200).json();
+    let own = of("writer")
+        .send("GET", "/v1/fat/user", &[], b"")
+        .await
+        .expect(200)
+        .json();
     assert_eq!(own["objects"][0]["key"], "k");
     assert_eq!(own["objects"][0]["place"], "inline");
     assert_eq!(own["next"], Value::Null);
-    assert_eq!(of("reader").send("GET", "/v1/fat/user?user=writer", &[], b"").await.status, 403);
+    assert_eq!(
+        of("reader")
+            .send("GET", "/v1/fat/user?user=writer", &[], b"")
+            .await
+            .status,
+        403
+    );
     assert_eq!(of("writer").send("GET", "/v1/status", &[], b"").await.status, 403);
-    let all = admin.send("GET", "/v1/fat/user?user=writer", &[], b"").await.expect(200).json();
+    let all = admin
+        .send("GET", "/v1/fat/user?user=writer", &[], b"")
+        .await
+        .expect(200)
+        .json();
     assert_eq!(all["objects"], own["objects"]);
 
-    admin.send("DELETE", "/v1/keys/writer", &[], b"").await.expect(200);
+    admin
+        .send("DELETE", "/v1/keys/writer", &[], b"")
+        .await
+        .expect(200);
     let gone = user("writer").send("GET", "/bucket/k", &[], b"").await;
     gone.expect_error(403, "InvalidAccessKeyId");
-    assert_eq!(admin.send("DELETE", "/v1/keys/writer", &[], b"").await.status, 404);
+    assert_eq!(
+        admin.send("DELETE", "/v1/keys/writer", &[], b"").await.status,
+        404
+    );
     let keys = admin.send("GET", "/v1/keys", &[], b"").await.expect(200).json();
     assert_eq!(keys[0]["access_key"], "reader");
 }
@@ -69,29 +127,141 @@ async fn documents_have_the_shapes_that_the_command_line_reads() {
     let gateway = Gateway::start().await;
     let admin = gateway.admin_client();
     let status = admin.send("GET", "/v1/status", &[], b"").await.expect(200).json();
-    for field in ["cluster", "epoch", "leases", "sessions", "erase_backlog", "release_queue", "cluster_time_ms"] {
+    for field in [
+        "cluster",
+        "epoch",
+        "leases",
+        "sessions",
+        "erase_backlog",
+        "release_queue",
+        "cluster_time_ms",
+    ] {
         assert!(!status[field].is_null(), "{field} in {status}");
     }
-    assert_eq!(status["room"]["free"], 0);
-    for list in ["/v1/vendors", "/v1/leases", "/v1/paths"] {
-        assert_eq!(admin.send("GET", list, &[], b"").await.expect(200).json(), json!([]), "{list}");
-    }
+    assert!(
+        status["room"]["free"].as_u64().is_some_and(|free| free > 1 << 30),
+        "{status}"
+    );
+    let vendors = admin
+        .send("GET", "/v1/vendors", &[], b"")
+        .await
+        .expect(200)
+        .json();
+    let vendor = &vendors[0];
+    assert_eq!(
+        (&vendor["state"], &vendor["zone"]),
+        (&json!("alive"), &json!("zone-0")),
+        "{vendor}"
+    );
+    assert_eq!(vendor["devices"][0]["state"], "ready");
+    assert_eq!(vendor["devices"][0]["path"], "/nowhere/d0");
+    assert_eq!(vendor["rooms"][0]["device_class"], "ssd");
     let rule = json!({"copies": 2, "zones": 2, "device_class": "ssd", "max_price": null, "pieces": 2, "chunk_bytes": 1 << 20});
-    let set = admin.send("PUT", "/v1/classes/FAST", &[], rule.to_string().as_bytes()).await.expect(200).json();
+    let set = admin
+        .send("PUT", "/v1/classes/FAST", &[], rule.to_string().as_bytes())
+        .await
+        .expect(200)
+        .json();
     assert_eq!((&set["name"], &set["copies"]), (&json!("FAST"), &json!(2)));
-    let classes = admin.send("GET", "/v1/classes", &[], b"").await.expect(200).json();
+    let classes = admin
+        .send("GET", "/v1/classes", &[], b"")
+        .await
+        .expect(200)
+        .json();
     assert_eq!(classes.as_array().map(Vec::len), Some(3), "{classes}");
     let bad = json!({"copies": 0, "zones": 0, "device_class": null, "max_price": null, "pieces": 1, "chunk_bytes": 5});
-    assert_eq!(admin.send("PUT", "/v1/classes/BAD", &[], bad.to_string().as_bytes()).await.status, 400);
-    assert_eq!(admin.send("PUT", "/v1/classes/BAD", &[], b"{\"copies\": 1, \"odd\": 2}").await.status, 400);
+    assert_eq!(
+        admin
+            .send("PUT", "/v1/classes/BAD", &[], bad.to_string().as_bytes())
+            .await
+            .status,
+        400
+    );
+    assert_eq!(
+        admin
+            .send("PUT", "/v1/classes/BAD", &[], b"{\"copies\": 1, \"odd\": 2}")
+            .await
+            .status,
+        400
+    );
 
     let s3 = gateway.client();
     s3.send("PUT", "/bucket", &[], b"").await.expect(200);
     s3.send("PUT", "/bucket/k", &[], b"bytes").await.expect(200);
-    let fat = admin.send("GET", "/v1/fat/object?bucket=bucket&key=k", &[], b"").await.expect(200).json();
-    assert_eq!((&fat["length"], &fat["inline"], &fat["chunks"]), (&json!(5), &json!(true), &json!([])));
-    assert_eq!(admin.send("GET", "/v1/fat/object?bucket=bucket&key=x", &[], b"").await.status, 404);
-    let copies = admin.send("GET", "/v1/fat/vendor/1", &[], b"").await.expect(200).json();
-    assert_eq!(copies, json!({"copies": []}));
-    assert_eq!(admin.send("GET", "/v1/vendors/1/copies", &[], b"").await.status, 404);
+    let fat = admin
+        .send("GET", "/v1/fat/object?bucket=bucket&key=k", &[], b"")
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(
+        (&fat["length"], &fat["inline"], &fat["chunks"]),
+        (&json!(5), &json!(true), &json!([]))
+    );
+    assert_eq!(
+        admin
+            .send("GET", "/v1/fat/object?bucket=bucket&key=x", &[], b"")
+            .await
+            .status,
+        404
+    );
+    s3.send("PUT", "/bucket/chunks", &[], &vec![1; 3 << 20])
+        .await
+        .expect(200);
+    let fat = admin
+        .send("GET", "/v1/fat/object?bucket=bucket&key=chunks", &[], b"")
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(
+        (&fat["inline"], fat["chunks"].as_array().map(Vec::len)),
+        (&json!(false), Some(3)),
+        "{fat}"
+    );
+    assert_eq!(
+        (&fat["chunks"][1]["offset"], &fat["chunks"][1]["length"]),
+        (&json!(1 << 20), &json!(1 << 20))
+    );
+    let copy = &fat["chunks"][0]["copies"][0];
+    assert_eq!(
+        (&copy["state"], &copy["pieces"]),
+        (&json!("good"), &json!(2)),
+        "{fat}"
+    );
+    let leases = admin.send("GET", "/v1/leases", &[], b"").await.expect(200).json();
+    assert_eq!(leases[0]["state"], "open", "{leases}");
+    assert!(
+        leases[0]["rows"][0]["locked"]
+            .as_u64()
+            .is_some_and(|bytes| bytes > 0),
+        "{leases}"
+    );
+    let paths = admin.send("GET", "/v1/paths", &[], b"").await.expect(200).json();
+    assert!(paths[0]["score"].is_number(), "{paths}");
+
+    // Every vendor's own table agrees with the FAT.
+    for vendor in vendors.as_array().expect("vendors") {
+        let number = &vendor["vendor"];
+        let of = |list: Value| {
+            let copies = list["copies"].as_array().cloned().expect("copies");
+            copies
+                .into_iter()
+                .map(|copy| (copy["chunk"].clone(), copy["lease"].clone()))
+                .collect::<Vec<_>>()
+        };
+        let table = admin
+            .send("GET", &format!("/v1/fat/vendor/{number}"), &[], b"")
+            .await
+            .expect(200)
+            .json();
+        let own = admin
+            .send("GET", &format!("/v1/vendors/{number}/copies"), &[], b"")
+            .await
+            .expect(200)
+            .json();
+        assert_eq!(of(table), of(own));
+    }
+    assert_eq!(
+        admin.send("GET", "/v1/vendors/999/copies", &[], b"").await.status,
+        404
+    );
 }

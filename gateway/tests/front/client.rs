@@ -54,7 +54,9 @@ impl Answer {
         let (open, close) = (format!("<{name}>"), format!("</{name}>"));
         let text = self.text();
         let found = text.split(&open).skip(1);
-        found.filter_map(|rest| Some(rest.split_once(&close)?.0.to_owned())).collect()
+        found
+            .filter_map(|rest| Some(rest.split_once(&close)?.0.to_owned()))
+            .collect()
     }
 
     #[track_caller]
@@ -68,7 +70,10 @@ impl Answer {
     pub fn expect_error(&self, status: u16, code: &str) {
         let have = (self.status, self.element("Code").unwrap_or_default());
         assert_eq!(have, (status, code.to_owned()), "{}", self.text());
-        assert_eq!(self.element("RequestId").as_deref(), self.header("x-amz-request-id"));
+        assert_eq!(
+            self.element("RequestId").as_deref(),
+            self.header("x-amz-request-id")
+        );
         assert!(self.header("x-amz-id-2").is_some());
     }
 
@@ -117,7 +122,9 @@ impl Client {
             signed_headers,
             SignableBody::Precomputed(payload.to_owned()),
         );
-        let (instructions, _) = sign(signable.expect("signable"), &parameters.into()).expect("signed").into_parts();
+        let (instructions, _) = sign(signable.expect("signable"), &parameters.into())
+            .expect("signed")
+            .into_parts();
         let mut head = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n");
         for (name, value) in headers.iter().copied().chain(instructions.headers()) {
             let _ = write!(head, "{name}: {value}\r\n");
@@ -129,13 +136,16 @@ impl Client {
     pub async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut bytes = self.head(method, target, headers, body.len()).into_bytes();
         bytes.extend_from_slice(body);
-        self.raw(&bytes, method == "HEAD").await.expect("an answer")
+        let answer = self.raw(&bytes, method == "HEAD").await;
+        answer.unwrap_or_else(|| panic!("{method} {target}: no answer"))
     }
 
     /// Sends a request without a signature.
     pub async fn unsigned(&self, method: &str, target: &str) -> Answer {
         let head = format!("{method} {target} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
-        self.raw(head.as_bytes(), method == "HEAD").await.expect("an answer")
+        self.raw(head.as_bytes(), method == "HEAD")
+            .await
+            .expect("an answer")
     }
 
     /// Sends bytes as they are; `None` if the server closes without an answer.
@@ -179,7 +189,9 @@ impl Connection {
 
     /// The next answer; `None` when the connection ends before one is complete.
     pub async fn answer(&mut self, is_head: bool) -> Option<Answer> {
-        tokio::time::timeout(PATIENCE, self.read_answer(is_head)).await.expect("an answer in time")
+        tokio::time::timeout(PATIENCE, self.read_answer(is_head))
+            .await
+            .expect("an answer in time")
     }
 
     async fn read_answer(&mut self, is_head: bool) -> Option<Answer> {
@@ -200,11 +212,16 @@ impl Connection {
                 continue;
             }
             let fields = lines.filter_map(|line| line.split_once(": "));
-            answer.headers = fields.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+            answer.headers = fields
+                .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+                .collect();
             break;
         }
         let bodiless = is_head || matches!(answer.status, 204 | 304);
-        let length = answer.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let length = answer
+            .header("content-length")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0);
         if !bodiless {
             while self.buffered.len() < length {
                 self.more().await?;
@@ -219,8 +236,22 @@ impl Connection {
         (read > 0).then_some(())
     }
 
+    /// Some bytes as they come.
+    pub async fn some_bytes(&mut self) -> Vec<u8> {
+        self.more().await.expect("bytes");
+        std::mem::take(&mut self.buffered)
+    }
+
+    /// All bytes until the server closes.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        while self.more().await.is_some() {}
+        std::mem::take(&mut self.buffered)
+    }
+
     /// Whether the server closes, without another byte.
     pub async fn is_closed(&mut self) -> bool {
-        tokio::time::timeout(PATIENCE, self.more()).await.is_ok_and(|more| more.is_none())
+        tokio::time::timeout(PATIENCE, self.more())
+            .await
+            .is_ok_and(|more| more.is_none())
     }
 }

@@ -7,14 +7,27 @@ async fn strict() -> (Gateway, Client) {
     let gateway = Gateway::start().await;
     let client = gateway.client();
     client.send("PUT", "/strict", &[], b"").await.expect(200);
-    client.send("PUT", "/strict/kept", &[], b"as it was").await.expect(200);
+    client
+        .send("PUT", "/strict/kept", &[], b"as it was")
+        .await
+        .expect(200);
     (gateway, client)
 }
 
 async fn assert_unchanged(client: &Client) {
-    let list = client.send("GET", "/strict?list-type=2", &[], b"").await.expect(200);
+    let list = client
+        .send("GET", "/strict?list-type=2", &[], b"")
+        .await
+        .expect(200);
     assert_eq!(list.elements("Key"), ["kept"]);
-    assert_eq!(client.send("GET", "/strict/kept", &[], b"").await.expect(200).body, b"as it was");
+    assert_eq!(
+        client
+            .send("GET", "/strict/kept", &[], b"")
+            .await
+            .expect(200)
+            .body,
+        b"as it was"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,7 +41,8 @@ async fn leave_to_send_is_given_after_authentication_only() {
     assert_eq!((answer.status, answer.interim), (200, 1));
 
     let mut liar = client.connect().await;
-    liar.send(head.replace("PUT /strict/kept", "PUT /strict/else").as_bytes()).await;
+    liar.send(head.replace("PUT /strict/kept", "PUT /strict/else").as_bytes())
+        .await;
     let answer = liar.answer(false).await.expect("an answer");
     answer.expect_error(403, "SignatureDoesNotMatch");
     assert_eq!(answer.interim, 0);
@@ -40,13 +54,20 @@ async fn leave_to_send_is_given_after_authentication_only() {
 async fn heads_that_two_readers_could_understand_differently_change_nothing() {
     let (_gateway, client) = strict().await;
     let signed = client.head("PUT", "/strict/smuggled", &[], 5);
-    let both = signed.replace("content-length: 5", "content-length: 5\r\ntransfer-encoding: chunked");
+    let both = signed.replace(
+        "content-length: 5",
+        "content-length: 5\r\ntransfer-encoding: chunked",
+    );
     let inner = "5\r\nhello\r\n0\r\n\r\nDELETE /strict/kept HTTP/1.1\r\nhost: x\r\n\r\n";
     let mut smuggler = client.connect().await;
     smuggler.send((both + inner).as_bytes()).await;
     if let Some(answer) = smuggler.answer(false).await {
         assert!((400..500).contains(&answer.status), "{}", answer.text());
-        assert_eq!(smuggler.answer(false).await.map(|next| next.status), None, "nothing after it");
+        assert_eq!(
+            smuggler.answer(false).await.map(|next| next.status),
+            None,
+            "nothing after it"
+        );
     }
     let no_host = signed.replace("host: ", "x-host: ");
     let answer = client.raw(no_host.as_bytes(), false).await.expect("an answer");
@@ -68,13 +89,18 @@ async fn bodies_that_are_not_what_was_said_change_nothing() {
         (("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg=="), "BadDigest"),
         (("content-md5", "nonsense"), "InvalidDigest"),
         (("x-amz-checksum-crc32", "AAAAAA=="), "BadDigest"),
-        (("x-amz-content-sha256", zeros.as_str()), "XAmzContentSHA256Mismatch"),
+        (
+            ("x-amz-content-sha256", zeros.as_str()),
+            "XAmzContentSHA256Mismatch",
+        ),
     ] {
         let answer = client.send("PUT", "/strict/kept", &[headers], b"body").await;
         answer.expect_error(400, code);
     }
     let mut short = client.connect().await;
-    short.send(client.head("PUT", "/strict/kept", &[], 1000).as_bytes()).await;
+    short
+        .send(client.head("PUT", "/strict/kept", &[], 1000).as_bytes())
+        .await;
     short.send(b"only a little").await;
     short.finish_sending().await;
     if let Some(answer) = short.answer(false).await {
@@ -89,16 +115,25 @@ async fn refused_bodies_are_read_as_far_as_is_worth_it() {
     let stranger = Client::new(client.address(), "s3", "NOBODY", "x");
     // A short one: the connection goes on.
     let mut connection = client.connect().await;
-    connection.send(stranger.head("PUT", "/strict/x", &[], 1000).as_bytes()).await;
+    connection
+        .send(stranger.head("PUT", "/strict/x", &[], 1000).as_bytes())
+        .await;
     connection.send(&[0; 1000]).await;
     let answer = connection.answer(false).await.expect("an answer");
     answer.expect_error(403, "InvalidAccessKeyId");
     assert_eq!(answer.header("connection"), None);
-    connection.send(client.head("GET", "/strict/kept", &[], 0).as_bytes()).await;
-    assert_eq!(connection.answer(false).await.expect("an answer").body, b"as it was");
+    connection
+        .send(client.head("GET", "/strict/kept", &[], 0).as_bytes())
+        .await;
+    assert_eq!(
+        connection.answer(false).await.expect("an answer").body,
+        b"as it was"
+    );
     // A long one: the answer comes though nothing of the body has been sent, and then the end.
     let mut connection = client.connect().await;
-    connection.send(stranger.head("PUT", "/strict/x", &[], 1 << 30).as_bytes()).await;
+    connection
+        .send(stranger.head("PUT", "/strict/x", &[], 1 << 30).as_bytes())
+        .await;
     let answer = connection.answer(false).await.expect("an answer");
     answer.expect_error(403, "InvalidAccessKeyId");
     assert_eq!(answer.header("connection"), Some("close"));
@@ -111,11 +146,26 @@ async fn refused_bodies_are_read_as_far_as_is_worth_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_known_but_not_offered_is_501_and_only_for_known_callers() {
     let (_gateway, client) = strict().await;
-    client.send("GET", "/strict?versions=", &[], b"").await.expect_error(501, "NotImplemented");
-    client.send("PUT", "/strict/k?tagging=", &[], b"").await.expect_error(501, "NotImplemented");
-    client.send("PATCH", "/strict/k", &[], b"").await.expect_error(405, "MethodNotAllowed");
-    client.unsigned("GET", "/strict?versions=").await.expect_error(403, "AccessDenied");
-    client.unsigned("PATCH", "/strict/k").await.expect_error(403, "AccessDenied");
+    client
+        .send("GET", "/strict?versions=", &[], b"")
+        .await
+        .expect_error(501, "NotImplemented");
+    client
+        .send("PUT", "/strict/k?tagging=", &[], b"")
+        .await
+        .expect_error(501, "NotImplemented");
+    client
+        .send("PATCH", "/strict/k", &[], b"")
+        .await
+        .expect_error(405, "MethodNotAllowed");
+    client
+        .unsigned("GET", "/strict?versions=")
+        .await
+        .expect_error(403, "AccessDenied");
+    client
+        .unsigned("PATCH", "/strict/k")
+        .await
+        .expect_error(403, "AccessDenied");
     let body = client.send("DELETE", "/strict/kept", &[], b"unasked").await;
     body.expect_error(400, "UnexpectedContent");
     assert_unchanged(&client).await;

@@ -1,30 +1,86 @@
-//! The gateway's listeners on real sockets, in front of a metadata service in memory that keeps all bodies
-//! inline: what clients see, and what hostile ones do not achieve. Vendors have no part in it.
+//! The gateway's listeners on real sockets, over a metadata service and vendors in memory: what clients see, and
+//! what hostile ones do not achieve.
+
+#![allow(clippy::cast_possible_truncation, missing_docs)]
 
 mod admin;
+#[allow(dead_code)]
+#[path = "../data_path/agents.rs"]
+mod agents;
 mod client;
 mod hostile;
+#[allow(dead_code)]
+#[path = "../data_path/metad.rs"]
 mod metad;
 mod objects;
+#[allow(dead_code)]
+#[path = "../data_path/random.rs"]
+mod random;
 
+use agents::{Agents, Reached};
 use client::Client;
-use metad::{NoAgents, NoLocalFats, TableInMemory};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use metad::Metad;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use ullage_gateway::admin::{LocalCopies, LocalCopy, LocalFatError, LocalFats};
 use ullage_gateway::environment::{SystemClock, SystemRandomness};
 use ullage_gateway::kek::Kek;
 use ullage_gateway::metrics::Metrics;
 use ullage_gateway::server::{self, Listeners, Readiness, RootKeys, ServerParts, ServerSettings};
 use ullage_gateway::store::{Store, StoreParts};
+use ullage_model::ids::{CopyId, DeviceId, VendorId};
+use ullage_model::limits::INLINE_BYTES_MAX;
 
 const REGION: &str = "us-east-1";
 const ACCESS_KEY: &str = "AKROOT";
 const SECRET_KEY: &str = "a secret of the tests";
 
+/// The tables of the vendors in memory.
+#[derive(Debug)]
+struct TablesOfAgents(Arc<Agents>);
+
+impl LocalFats for TablesOfAgents {
+    fn copies(
+        &self,
+        vendor: VendorId,
+        after: Option<CopyId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<LocalCopies, LocalFatError>> {
+        if !self.0.vendors().contains(&vendor) {
+            return std::future::ready(Err(LocalFatError::Unreachable(vendor))).boxed();
+        }
+        let mut copies = self.0.copies(vendor);
+        copies.sort();
+        copies.retain(|copy| after.is_none_or(|after| *copy > after));
+        let more = copies.len() > limit;
+        copies.truncate(limit);
+        let page = LocalCopies {
+            next: copies.last().copied().filter(|_| more),
+            copies: copies
+                .into_iter()
+                .map(|copy| LocalCopy {
+                    copy,
+                    plaintext_bytes: 0,
+                    devices: vec![DeviceId(0), DeviceId(1)],
+                    complete: true,
+                })
+                .collect(),
+        };
+        std::future::ready(Ok(page)).boxed()
+    }
+
+    fn device_paths(&self, _vendor: VendorId) -> Vec<(DeviceId, String)> {
+        vec![(DeviceId(0), "/nowhere/d0".to_owned())]
+    }
+}
+
 /// A running gateway.
 struct Gateway {
+    agents: Arc<Agents>,
     s3: SocketAddr,
     admin: SocketAddr,
     ready: Readiness,
@@ -37,15 +93,18 @@ impl Gateway {
         let random = Arc::new(SystemRandomness);
         let clock = Arc::new(SystemClock::default());
         let registry = prometheus::Registry::new();
+        let agents = Agents::new(4, 1 << 30, 1);
+        let metad = Metad::new(Arc::clone(&agents), 1, 1 << 30);
+        tokio::spawn(Arc::clone(&metad).run());
         let store = Store::start(StoreParts {
             name: "front".to_owned(),
-            metad: Arc::new(TableInMemory::default()),
-            agents: Arc::new(NoAgents),
+            metad,
+            agents: Arc::new(Reached(Arc::clone(&agents))),
             clock: clock.clone(),
             random: random.clone(),
             kek: Kek::new(&[7; 32]),
             metrics: Metrics::register(&registry).expect("metrics"),
-            inline_bytes: metad::INLINE_BYTES,
+            inline_bytes: INLINE_BYTES_MAX,
             upload_memory: 64 << 20,
         });
         let store = Arc::new(store.await.expect("a store"));
@@ -68,7 +127,7 @@ impl Gateway {
         ready.set(true);
         let parts = ServerParts {
             store,
-            local_fats: Arc::new(NoLocalFats),
+            local_fats: Arc::new(TablesOfAgents(Arc::clone(&agents))),
             registry,
             ready: ready.clone(),
             clock,
@@ -76,6 +135,7 @@ impl Gateway {
         };
         let running = server::run(listeners, settings, parts, shutdown.clone());
         Self {
+            agents,
             s3,
             admin,
             ready,
@@ -107,7 +167,9 @@ async fn s3_answers_503_until_the_gateway_is_ready_and_shutdown_ends_connections
     gateway.ready.set(true);
     assert_eq!(gateway.client().send("GET", "/", &[], b"").await.status, 200);
 
-    let idle = tokio::net::TcpStream::connect(gateway.s3).await.expect("a connection");
+    let idle = tokio::net::TcpStream::connect(gateway.s3)
+        .await
+        .expect("a connection");
     gateway.shutdown.cancel();
     gateway.served.await.expect("the listeners end");
     drop(idle);

@@ -16,46 +16,93 @@ async fn objects_come_back_with_their_headers() {
     let headers = [
         ("content-type", "text/odd"),
         ("x-amz-meta-cask", "12"),
-        ("x-amz-storage-class", "COLD"),
+        ("x-amz-storage-class", "SINGLE"),
     ];
-    let stored = client.send("PUT", "/first/a%20b", &headers, b"hello").await.expect(200);
-    assert_eq!(stored.header("etag"), Some("\"5d41402abc4b2a76b9719d911017c592\""));
+    let stored = client
+        .send("PUT", "/first/a%20b", &headers, b"hello")
+        .await
+        .expect(200);
+    assert_eq!(
+        stored.header("etag"),
+        Some("\"5d41402abc4b2a76b9719d911017c592\"")
+    );
     assert_eq!(stored.header("x-amz-server-side-encryption"), Some("AES256"));
-    assert!(stored.header("x-amz-checksum-crc64nvme").is_some(), "made when none is sent");
+    assert!(
+        stored.header("x-amz-checksum-crc64nvme").is_some(),
+        "made when none is sent"
+    );
 
-    let got = client.send("GET", "/first/a%20b", &[("x-amz-checksum-mode", "ENABLED")], b"").await.expect(200);
+    let got = client
+        .send("GET", "/first/a%20b", &[("x-amz-checksum-mode", "ENABLED")], b"")
+        .await
+        .expect(200);
     assert_eq!(got.body, b"hello");
     for (name, value) in [
         ("content-type", "text/odd"),
         ("x-amz-meta-cask", "12"),
-        ("x-amz-storage-class", "COLD"),
+        ("x-amz-storage-class", "SINGLE"),
         ("accept-ranges", "bytes"),
         ("content-length", "5"),
     ] {
         assert_eq!(got.header(name), Some(value), "{name}");
     }
-    assert_eq!(got.header("x-amz-checksum-crc64nvme"), stored.header("x-amz-checksum-crc64nvme"));
+    assert_eq!(
+        got.header("x-amz-checksum-crc64nvme"),
+        stored.header("x-amz-checksum-crc64nvme")
+    );
     let head = client.send("HEAD", "/first/a%20b", &[], b"").await.expect(200);
     assert_eq!((head.header("content-length"), head.body.len()), (Some("5"), 0));
 
-    let part = client.send("GET", "/first/a%20b", &[("range", "bytes=1-3")], b"").await.expect(206);
-    assert_eq!((part.body.as_slice(), part.header("content-range")), (&b"ell"[..], Some("bytes 1-3/5")));
-    let beyond = client.send("GET", "/first/a%20b", &[("range", "bytes=9-")], b"").await;
+    let part = client
+        .send("GET", "/first/a%20b", &[("range", "bytes=1-3")], b"")
+        .await
+        .expect(206);
+    assert_eq!(
+        (part.body.as_slice(), part.header("content-range")),
+        (&b"ell"[..], Some("bytes 1-3/5"))
+    );
+    let beyond = client
+        .send("GET", "/first/a%20b", &[("range", "bytes=9-")], b"")
+        .await;
     beyond.expect_error(416, "InvalidRange");
     let etag = stored.header("etag").expect("an ETag").to_owned();
-    let same = client.send("GET", "/first/a%20b", &[("if-none-match", &etag)], b"").await.expect(304);
+    let same = client
+        .send("GET", "/first/a%20b", &[("if-none-match", &etag)], b"")
+        .await
+        .expect(304);
     assert_eq!((same.header("etag"), same.body.len()), (Some(etag.as_str()), 0));
     let other = [("if-range", "\"other\""), ("range", "bytes=1-3")];
-    assert_eq!(client.send("GET", "/first/a%20b", &other, b"").await.expect(200).body, b"hello");
+    assert_eq!(
+        client
+            .send("GET", "/first/a%20b", &other, b"")
+            .await
+            .expect(200)
+            .body,
+        b"hello"
+    );
 
-    client.send("GET", "/first/none", &[], b"").await.expect_error(404, "NoSuchKey");
-    client.send("GET", "/nowhere/none", &[], b"").await.expect_error(404, "NoSuchBucket");
+    client
+        .send("GET", "/first/none", &[], b"")
+        .await
+        .expect_error(404, "NoSuchKey");
+    client
+        .send("GET", "/nowhere/none", &[], b"")
+        .await
+        .expect_error(404, "NoSuchBucket");
     let class = [("x-amz-storage-class", "FROZEN")];
-    client.send("PUT", "/first/x", &class, b"1").await.expect_error(400, "InvalidStorageClass");
-    let large = vec![0; 100_000];
-    client.send("PUT", "/first/x", &[], &large).await.expect_error(507, "InsufficientStorage");
+    client
+        .send("PUT", "/first/x", &class, b"1")
+        .await
+        .expect_error(400, "InvalidStorageClass");
     client.send("PUT", "/first/empty", &[], b"").await.expect(200);
-    assert!(client.send("GET", "/first/empty", &[], b"").await.expect(200).body.is_empty());
+    assert!(
+        client
+            .send("GET", "/first/empty", &[], b"")
+            .await
+            .expect(200)
+            .body
+            .is_empty()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,15 +110,30 @@ async fn conditional_writes_are_decided_with_the_write() {
     let gateway = Gateway::start().await;
     let client = bucket(&gateway).await;
     let absent = [("if-none-match", "*")];
-    client.send("PUT", "/first/once", &absent, b"one").await.expect(200);
+    client
+        .send("PUT", "/first/once", &absent, b"one")
+        .await
+        .expect(200);
     let late = client.send("PUT", "/first/once", &absent, b"two").await;
     late.expect_error(412, "PreconditionFailed");
     assert_eq!(late.element("Condition").as_deref(), Some("If-None-Match"));
     let other = [("if-match", "\"00000000000000000000000000000000\"")];
-    client.send("PUT", "/first/once", &other, b"two").await.expect_error(412, "PreconditionFailed");
-    client.send("PUT", "/first/missing", &other, b"two").await.expect_error(404, "NoSuchKey");
-    client.send("DELETE", "/first/once", &other, b"").await.expect_error(412, "PreconditionFailed");
-    assert_eq!(client.send("GET", "/first/once", &[], b"").await.expect(200).body, b"one");
+    client
+        .send("PUT", "/first/once", &other, b"two")
+        .await
+        .expect_error(412, "PreconditionFailed");
+    client
+        .send("PUT", "/first/missing", &other, b"two")
+        .await
+        .expect_error(404, "NoSuchKey");
+    client
+        .send("DELETE", "/first/once", &other, b"")
+        .await
+        .expect_error(412, "PreconditionFailed");
+    assert_eq!(
+        client.send("GET", "/first/once", &[], b"").await.expect(200).body,
+        b"one"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,17 +150,33 @@ async fn buckets_are_made_listed_and_removed() {
     let page = client.send("GET", "/?max-buckets=1", &[], b"").await.expect(200);
     assert_eq!(page.elements("Name"), ["first"]);
     let token = page.element("ContinuationToken").expect("a token");
-    let page = client.send("GET", &format!("/?continuation-token={token}&max-buckets=1"), &[], b"").await;
+    let page = client
+        .send(
+            "GET",
+            &format!("/?continuation-token={token}&max-buckets=1"),
+            &[],
+            b"",
+        )
+        .await;
     assert_eq!(page.expect(200).elements("Name"), ["second"]);
     let head = client.send("HEAD", "/first", &[], b"").await.expect(200);
     assert_eq!(head.header("x-amz-bucket-region"), Some(super::REGION));
     let owner = [("x-amz-expected-bucket-owner", "123456789012")];
     assert_eq!(client.send("HEAD", "/first", &owner, b"").await.status, 403);
     client.send("PUT", "/first/kept", &[], b"x").await.expect(200);
-    client.send("DELETE", "/first", &[], b"").await.expect_error(409, "BucketNotEmpty");
+    client
+        .send("DELETE", "/first", &[], b"")
+        .await
+        .expect_error(409, "BucketNotEmpty");
     client.send("DELETE", "/second", &[], b"").await.expect(204);
-    client.send("DELETE", "/second", &[], b"").await.expect_error(404, "NoSuchBucket");
-    client.send("GET", "/second?list-type=2", &[], b"").await.expect_error(404, "NoSuchBucket");
+    client
+        .send("DELETE", "/second", &[], b"")
+        .await
+        .expect_error(404, "NoSuchBucket");
+    client
+        .send("GET", "/second?list-type=2", &[], b"")
+        .await
+        .expect_error(404, "NoSuchBucket");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +184,10 @@ async fn listings_page_and_fold_and_deletes_show() {
     let gateway = Gateway::start().await;
     let client = bucket(&gateway).await;
     for key in ["a/1", "a/2", "b", "c/1", "d"] {
-        client.send("PUT", &format!("/first/{key}"), &[], b"x").await.expect(200);
+        client
+            .send("PUT", &format!("/first/{key}"), &[], b"x")
+            .await
+            .expect(200);
     }
     let (mut keys, mut prefixes, mut token) = (Vec::new(), Vec::new(), None::<String>);
     for _ in 0..10 {
@@ -118,29 +199,54 @@ async fn listings_page_and_fold_and_deletes_show() {
         let page = client.send("GET", &target, &[], b"").await.expect(200);
         assert_eq!(page.element("KeyCount").as_deref(), Some("1"));
         keys.extend(page.elements("Key"));
-        prefixes.extend(page.elements("Prefix").into_iter().filter(|prefix| !prefix.is_empty()));
+        prefixes.extend(
+            page.elements("Prefix")
+                .into_iter()
+                .filter(|prefix| !prefix.is_empty()),
+        );
         token = page.element("NextContinuationToken");
-        assert_eq!(page.element("IsTruncated").as_deref(), Some(if token.is_some() { "true" } else { "false" }));
+        assert_eq!(
+            page.element("IsTruncated").as_deref(),
+            Some(if token.is_some() { "true" } else { "false" })
+        );
         if token.is_none() {
             break;
         }
     }
-    assert_eq!((keys, prefixes), (vec!["b".into(), "d".into()], vec!["a/".to_owned(), "c/".into()]));
-    let none = client.send("GET", "/first?list-type=2&max-keys=0", &[], b"").await.expect(200);
-    assert_eq!((none.elements("Key").len(), none.element("IsTruncated").as_deref()), (0, Some("false")));
-    let old = client.send("GET", "/first?delimiter=%2F&max-keys=2", &[], b"").await.expect(200);
+    assert_eq!(
+        (keys, prefixes),
+        (vec!["b".into(), "d".into()], vec!["a/".to_owned(), "c/".into()])
+    );
+    let none = client
+        .send("GET", "/first?list-type=2&max-keys=0", &[], b"")
+        .await
+        .expect(200);
+    assert_eq!(
+        (none.elements("Key").len(), none.element("IsTruncated").as_deref()),
+        (0, Some("false"))
+    );
+    let old = client
+        .send("GET", "/first?delimiter=%2F&max-keys=2", &[], b"")
+        .await
+        .expect(200);
     assert_eq!(old.element("NextMarker").as_deref(), Some("b"));
 
     let document = b"<Delete><Object><Key>a/1</Key></Object><Object><Key>none</Key></Object>\
         <Object><Key>b</Key><ETag>\"00\"</ETag></Object></Delete>";
     let checksum = [("x-amz-checksum-crc32", crc32(document))];
     let checksum = [(checksum[0].0, checksum[0].1.as_str())];
-    let deleted = client.send("POST", "/first?delete=", &checksum, document).await.expect(200);
+    let deleted = client
+        .send("POST", "/first?delete=", &checksum, document)
+        .await
+        .expect(200);
     assert_eq!(deleted.elements("Key"), ["a/1", "none", "b"]);
     assert_eq!(deleted.elements("Code"), ["PreconditionFailed"]);
     client.send("DELETE", "/first/d", &[], b"").await.expect(204);
     client.send("DELETE", "/first/d", &[], b"").await.expect(204);
-    let left = client.send("GET", "/first?list-type=2", &[], b"").await.expect(200);
+    let left = client
+        .send("GET", "/first?list-type=2", &[], b"")
+        .await
+        .expect(200);
     assert_eq!(left.elements("Key"), ["a/2", "b", "c/1"]);
 }
 
@@ -153,31 +259,168 @@ fn crc32(bytes: &[u8]) -> String {
 async fn uploads_are_begun_completed_and_given_up() {
     let gateway = Gateway::start().await;
     let client = bucket(&gateway).await;
-    let begun = client.send("POST", "/first/parts?uploads=", &[], b"").await.expect(200);
+    let begun = client
+        .send("POST", "/first/parts?uploads=", &[], b"")
+        .await
+        .expect(200);
     let upload = begun.element("UploadId").expect("an upload");
     assert_eq!(upload.len(), 32);
-    let part = client.send("PUT", &format!("/first/parts?partNumber=1&uploadId={upload}"), &[], b"").await;
+    let part = client
+        .send(
+            "PUT",
+            &format!("/first/parts?partNumber=1&uploadId={upload}"),
+            &[],
+            b"",
+        )
+        .await;
     let etag = part.expect(200).header("etag").expect("an ETag").to_owned();
     let target = format!("/first/parts?uploadId={upload}");
     let document = |etag: &str| {
-        format!("<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>")
+        format!(
+            "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
+        )
     };
-    let unknown = client.send("POST", &target, &[], document("\"x\"").as_bytes()).await;
+    let unknown = client
+        .send("POST", &target, &[], document("\"x\"").as_bytes())
+        .await;
     unknown.expect_error(400, "InvalidPart");
     let size = [("x-amz-mp-object-size", "7")];
-    let wrong = client.send("POST", &target, &size, document(&etag).as_bytes()).await;
+    let wrong = client
+        .send("POST", &target, &size, document(&etag).as_bytes())
+        .await;
     wrong.expect_error(400, "InvalidRequest");
-    let done = client.send("POST", &target, &[], document(&etag).as_bytes()).await.expect(200);
-    assert!(done.element("ETag").is_some_and(|etag| etag.contains("-1")), "{}", done.text());
-    let again = client.send("POST", &target, &[], document(&etag).as_bytes()).await.expect(200);
+    let done = client
+        .send("POST", &target, &[], document(&etag).as_bytes())
+        .await
+        .expect(200);
+    assert!(
+        done.element("ETag").is_some_and(|etag| etag.contains("-1")),
+        "{}",
+        done.text()
+    );
+    let again = client
+        .send("POST", &target, &[], document(&etag).as_bytes())
+        .await
+        .expect(200);
     assert_eq!(again.element("ETag"), done.element("ETag"));
-    client.send("DELETE", &target, &[], b"").await.expect_error(404, "NoSuchUpload");
+    client
+        .send("DELETE", &target, &[], b"")
+        .await
+        .expect_error(404, "NoSuchUpload");
     assert_eq!(client.send("GET", "/first/parts", &[], b"").await.status, 200);
 
-    let begun = client.send("POST", "/first/given-up?uploads=", &[], b"").await.expect(200);
-    let target = format!("/first/given-up?uploadId={}", begun.element("UploadId").expect("an upload"));
+    let begun = client
+        .send("POST", "/first/given-up?uploads=", &[], b"")
+        .await
+        .expect(200);
+    let target = format!(
+        "/first/given-up?uploadId={}",
+        begun.element("UploadId").expect("an upload")
+    );
     client.send("DELETE", &target, &[], b"").await.expect(204);
-    client.send("DELETE", &target, &[], b"").await.expect_error(404, "NoSuchUpload");
-    let guessed = client.send("DELETE", "/first/given-up?uploadId=1", &[], b"").await;
+    client
+        .send("DELETE", &target, &[], b"")
+        .await
+        .expect_error(404, "NoSuchUpload");
+    let guessed = client
+        .send("DELETE", "/first/given-up?uploadId=1", &[], b"")
+        .await;
     guessed.expect_error(404, "NoSuchUpload");
+}
+
+const MIB: usize = 1 << 20;
+
+fn content(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| (at / 7 % 251) as u8).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_many_chunks_and_parts_come_back() {
+    let gateway = Gateway::start().await;
+    let client = bucket(&gateway).await;
+    let body = content(9 * MIB + 77);
+    client.send("PUT", "/first/large", &[], &body).await.expect(200);
+    assert!(
+        client
+            .send("GET", "/first/large", &[], b"")
+            .await
+            .expect(200)
+            .body
+            == body
+    );
+    let range = [("range", "bytes=1048570-5242890")];
+    let part = client.send("GET", "/first/large", &range, b"").await.expect(206);
+    assert!(part.body == body[1_048_570..=5_242_890]);
+
+    let algorithm = [("x-amz-checksum-algorithm", "CRC32")];
+    let begun = client
+        .send("POST", "/first/parts?uploads=", &algorithm, b"")
+        .await
+        .expect(200);
+    let upload = begun.element("UploadId").expect("an upload");
+    let mut listed = String::new();
+    for (index, part) in body.chunks(5 * MIB).enumerate() {
+        let number = index + 1;
+        let target = format!("/first/parts?partNumber={number}&uploadId={upload}");
+        let stored = client.send("PUT", &target, &[], part).await.expect(200);
+        let etag = stored.header("etag").expect("an ETag");
+        assert_eq!(stored.header("x-amz-checksum-crc32"), Some(crc32(part).as_str()));
+        listed += &format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>");
+    }
+    let document = format!("<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>");
+    let target = format!("/first/parts?uploadId={upload}");
+    let size = [("x-amz-mp-object-size", "9437261")];
+    let done = client
+        .send("POST", &target, &size, document.as_bytes())
+        .await
+        .expect(200);
+    assert_eq!(done.element("ChecksumType").as_deref(), Some("COMPOSITE"));
+    assert!(
+        done.element("ChecksumCRC32")
+            .is_some_and(|value| value.ends_with("-2")),
+        "{}",
+        done.text()
+    );
+    let got = client
+        .send("GET", "/first/parts", &[("x-amz-checksum-mode", "ENABLED")], b"")
+        .await
+        .expect(200);
+    assert!(got.body == body);
+    assert_eq!(
+        got.header("x-amz-checksum-crc32"),
+        done.element("ChecksumCRC32").as_deref()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_verify_is_an_error_or_a_cut_connection_and_never_a_short_answer() {
+    let gateway = Gateway::start().await;
+    let client = bucket(&gateway).await;
+    let body = content(64 * MIB);
+    client.send("PUT", "/first/large", &[], &body).await.expect(200);
+    client
+        .send("PUT", "/first/one-frame", &[], &body[..10_000])
+        .await
+        .expect(200);
+    let mut connection = client.connect().await;
+    connection
+        .send(client.head("GET", "/first/large", &[], 0).as_bytes())
+        .await;
+    let mut received = connection.some_bytes().await;
+    for vendor in gateway.agents.vendors() {
+        gateway.agents.damage_all(vendor);
+    }
+    received.extend(connection.rest().await);
+    let text = String::from_utf8_lossy(&received[..received.len().min(2000)]).into_owned();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    let start = received
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .expect("a head")
+        + 4;
+    let sent = &received[start..];
+    assert!(sent.len() < body.len(), "{} bytes came", sent.len());
+    assert!(*sent == body[..sent.len()], "all that came was right");
+    let none = client.send("GET", "/first/one-frame", &[], b"").await;
+    none.expect_error(500, "InternalError");
 }
