@@ -7,7 +7,7 @@ use ullage_model::cluster_time::ClusterTime;
 use ullage_model::command::{Command, Reply, SessionCommand};
 use ullage_model::fat::placement::{self, Choice, VendorLoad};
 use ullage_model::fat::query;
-use ullage_model::fat::rows::{LeaseVendorRow, RoomRow};
+use ullage_model::fat::rows::{LeaseRow, LeaseState, LeaseVendorRow, RoomRow};
 use ullage_model::ids::{LeaseId, SessionId, VendorId};
 use ullage_model::limits::LEASE_MS;
 use ullage_model::rejection::Rejection;
@@ -26,6 +26,7 @@ impl Metad {
     /// Locks room for a session. A sequence that was decided before answers the same lease again.
     ///
     /// # Errors
+    /// `Refused(LeaseClosed)` when that lease has been closed meanwhile;
     /// [`MetadError::NoRoom`] when leases were recalled and there is still none.
     pub async fn allocate(&self, request: AllocateRequest) -> Result<ProvisionalFat, MetadError> {
         self.admit_data()?;
@@ -40,6 +41,14 @@ impl Metad {
         let state = self.stale();
         let rows = state.snapshot();
         let now = query::cluster_time(&rows).map_err(unavailable)?;
+        let open = |row: &LeaseRow| row.state == LeaseState::Open;
+        if !query::lease(&rows, lease)
+            .map_err(unavailable)?
+            .as_ref()
+            .is_some_and(open)
+        {
+            return Err(MetadError::Refused(Rejection::LeaseClosed(lease)));
+        }
         let locked = query::lease_rows(&rows, lease).map_err(unavailable)?;
         let row = |(vendor, row)| self.provisional_row(request.session, lease, (vendor, row), now);
         Ok(ProvisionalFat {
