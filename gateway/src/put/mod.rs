@@ -325,12 +325,13 @@ impl<'a> Long<'a> {
                 .map_or_else(|| Instant::now() + SLICE_AGE, |oldest| oldest + SLICE_AGE);
             tokio::select! {
                 biased;
+                // First, so that chunks go out while a fast body is always ready.
+                Some(arrived) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                    self.arrived(arrived)?;
+                }
                 bytes = &mut next => {
                     self.rate.pause();
                     return bytes.map_err(PutError::Refused);
-                }
-                Some(arrived) = self.in_flight.next(), if !self.in_flight.is_empty() => {
-                    self.arrived(arrived)?;
                 }
                 () = tokio::time::sleep_until(self.rate.until()) => return Err(Error::SlowBody.into()),
                 () = tokio::time::sleep_until(slice_due), if self.oldest.is_some() => {}
@@ -355,6 +356,9 @@ impl<'a> Long<'a> {
         let ready = self.ready();
         if ready >= CHUNKS_PER_SLICE || (old && ready > 0) {
             self.commit(plan, ready.min(CHUNKS_PER_SLICE)).await?;
+        } else if old {
+            // The chunk before them is still in flight: look again later.
+            self.oldest = Some(Instant::now());
         }
         Ok(())
     }

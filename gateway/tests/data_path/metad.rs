@@ -487,7 +487,7 @@ impl MetadClient for Metad {
     }
 }
 
-/// Copies that the FAT names at each vendor.
+/// Copies that the FAT names at each vendor, sorted as a vendor sorts them.
 pub fn copies_in_fat(
     metad: &Metad,
     vendors: &[VendorId],
@@ -495,7 +495,9 @@ pub fn copies_in_fat(
     let copies = |vendor: VendorId| {
         let (found, more) = metad.read(|rows| query::copies(rows, vendor, None, 10_000).unwrap());
         assert!(!more);
-        (vendor, found.into_iter().map(|(copy, _)| copy).collect())
+        let mut copies: Vec<_> = found.into_iter().map(|(copy, _)| copy).collect();
+        copies.sort();
+        (vendor, copies)
     };
     vendors.iter().copied().map(copies).collect()
 }
