@@ -32,7 +32,10 @@ pub(crate) fn s3_error(error: Error) -> S3Error {
         }
         Error::NotStored(reason) => {
             warn!(reason, "too few vendors stored a chunk");
-            ErrorCode::ServiceUnavailable.into()
+            S3Error::new(
+                ErrorCode::SlowDown,
+                "Too few vendors took their copies of the object in time. Nothing was stored. Try again later.",
+            )
         }
         Error::SessionLost
         | Error::OutcomeUnknown(_)

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
-use tracing::{Instrument as _, debug_span, error};
+use tracing::{Instrument as _, Span, debug_span, error, field};
 
 /// Name of the service in S3's signatures.
 const SERVICE: &str = "s3";
@@ -66,6 +66,9 @@ impl S3Api {
         // Whoever is not known learns nothing, not even which operations there are.
         let route = s3::route(&head);
         *asked = route.as_ref().ok().map(|route| route.operation);
+        if let Some(operation) = asked {
+            Span::current().record("operation", operation.as_str());
+        }
         let realm = Realm {
             region: &self.shared.region,
             service: SERVICE,
@@ -129,7 +132,7 @@ impl Answers for S3Api {
         let (parts, incoming) = request.into_parts();
         let mut body = RequestBody::new(incoming, &parts.headers, self.metrics.received.clone());
         let mut asked = None;
-        let span = debug_span!("s3", request_id = %ids.request_id, method = %parts.method);
+        let span = debug_span!("s3", request_id = %ids.request_id, operation = field::Empty);
         // On the heap: the states of all operations together are too large for every connection's task.
         let performed = Box::pin(self.perform(&parts, &mut body, request_id, &mut asked));
         let performed = AssertUnwindSafe(performed.instrument(span)).catch_unwind().await;
@@ -137,8 +140,14 @@ impl Answers for S3Api {
             error!(request_id = %ids.request_id, "a request panicked");
             Err(ErrorCode::InternalError.into())
         });
-        let answer =
-            answer.unwrap_or_else(|error| Answer::Whole(Reply::error(&error, parts.uri.path(), &ids)));
+        let answer = answer.unwrap_or_else(|error| {
+            if error.code() == ErrorCode::InternalError {
+                // What failed was logged where it was seen; this says whose request it was.
+                let operation = asked.map_or("", OperationName::as_str);
+                error!(request_id = %ids.request_id, operation, "answered InternalError");
+            }
+            Answer::Whole(Reply::error(&error, parts.uri.path(), &ids))
+        });
         let mut response = self.response(answer, &parts.method, &ids);
         body.settle().await.apply(&parts, &mut response);
         self.metrics.answered(asked, response.status(), started.elapsed());

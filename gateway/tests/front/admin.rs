@@ -265,3 +265,22 @@ async fn documents_have_the_shapes_that_the_command_line_reads() {
         404
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_one_request_is_one_500() {
+    let gateway = Gateway::start().await;
+    let admin = gateway.admin_client();
+    let mut connection = admin.connect().await;
+    connection
+        .send(admin.head("GET", "/v1/vendors/666/copies", &[], 0).as_bytes())
+        .await;
+    let answer = connection.answer(false).await.expect("an answer");
+    assert_eq!(
+        (answer.status, &answer.json()["code"]),
+        (500, &json!("InternalError"))
+    );
+    connection
+        .send(admin.head("GET", "/v1/status", &[], 0).as_bytes())
+        .await;
+    assert_eq!(connection.answer(false).await.expect("an answer").status, 200);
+}

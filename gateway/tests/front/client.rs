@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug)]
 pub struct Client {
     address: SocketAddr,
+    host: String,
     service: &'static str,
     access_key: String,
     secret_key: String,
@@ -86,15 +87,24 @@ impl Client {
     pub fn new(address: SocketAddr, service: &'static str, access_key: &str, secret_key: &str) -> Self {
         Self {
             address,
+            host: address.to_string(),
             service,
             access_key: access_key.to_owned(),
             secret_key: secret_key.to_owned(),
         }
     }
 
+    /// The same client, naming another host.
+    pub fn at_host(&self, host: &str) -> Self {
+        Self {
+            host: host.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// The signed head of a request whose body is `body`; `target` is encoded already.
     pub fn head(&self, method: &str, target: &str, headers: &[(&str, &str)], length: usize) -> String {
-        let host = self.address.to_string();
+        let host = &self.host;
         let mut settings = SigningSettings::default();
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         // The header is among those signed below.

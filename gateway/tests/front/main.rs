@@ -1,7 +1,7 @@
 //! The gateway's listeners on real sockets, over a metadata service and vendors in memory: what clients see, and
 //! what hostile ones do not achieve.
 
-#![allow(clippy::cast_possible_truncation, missing_docs)]
+#![allow(clippy::cast_possible_truncation, clippy::unwrap_used, missing_docs)]
 
 mod admin;
 #[allow(dead_code)]
@@ -39,6 +39,9 @@ const REGION: &str = "us-east-1";
 const ACCESS_KEY: &str = "AKROOT";
 const SECRET_KEY: &str = "a secret of the tests";
 
+/// A vendor whose table panics.
+const PANICS: VendorId = VendorId(666);
+
 /// The tables of the vendors in memory.
 #[derive(Debug)]
 struct TablesOfAgents(Arc<Agents>);
@@ -50,6 +53,7 @@ impl LocalFats for TablesOfAgents {
         after: Option<CopyId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<LocalCopies, LocalFatError>> {
+        assert_ne!(vendor, PANICS, "the tests want a panic");
         if !self.0.vendors().contains(&vendor) {
             return std::future::ready(Err(LocalFatError::Unreachable(vendor))).boxed();
         }

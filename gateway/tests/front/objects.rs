@@ -106,6 +106,23 @@ async fn objects_come_back_with_their_headers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn buckets_are_reached_as_virtual_hosts_too() {
+    let gateway = Gateway::start().await;
+    let client = bucket(&gateway).await;
+    let virtual_host = client.at_host("first.s3.test");
+    virtual_host.send("PUT", "/a/b", &[], b"hello").await.expect(200);
+    assert_eq!(
+        client.send("GET", "/first/a/b", &[], b"").await.expect(200).body,
+        b"hello"
+    );
+    let list = virtual_host
+        .send("GET", "/?list-type=2", &[], b"")
+        .await
+        .expect(200);
+    assert_eq!(list.elements("Key"), ["a/b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn conditional_writes_are_decided_with_the_write() {
     let gateway = Gateway::start().await;
     let client = bucket(&gateway).await;
