@@ -7,7 +7,7 @@ use super::views::{
 };
 use super::{AdminApi, Call};
 use crate::get::ObjectName;
-use crate::ops::Caller;
+use crate::ops::ROOT_NAME;
 use crate::server::limits::{ADMIN_PAGE_COPIES, ADMIN_PAGE_OBJECTS, FAT_CHUNKS_SHOWN_MAX};
 use http::{Method, StatusCode};
 use serde::Serialize;
@@ -15,8 +15,6 @@ use serde::de::DeserializeOwned;
 use ullage_model::ids::{CopyId, UserId, VendorId};
 use ullage_model::limits::NAME_BYTES_MAX;
 
-/// Name of the root user, which no other may have.
-const ROOT_NAME: &str = "root";
 /// Shortest secret key.
 const SECRET_BYTES_MIN: usize = 8;
 /// Shortest access key.
@@ -220,10 +218,10 @@ impl AdminApi {
 
     /// Whose FAT is meant: the caller's own, unless the root user names another.
     async fn user_asked_for(&self, call: &Call) -> Result<UserId> {
-        let Caller { actor, name, .. } = &call.caller;
+        let (user, name) = (call.caller.actor.user, &call.name);
         match call.parameter("user") {
-            None => Ok(actor.user),
-            Some(asked) if asked == name => Ok(actor.user),
+            None => Ok(user),
+            Some(asked) if asked == name => Ok(user),
             Some(asked) => {
                 call.require_root()?;
                 let users = self.shared.store.users().await?;

@@ -44,6 +44,8 @@ pub(crate) struct AdminApi {
 /// An authenticated request of the API.
 struct Call {
     caller: Caller,
+    /// The caller's name.
+    name: String,
     query: Vec<(String, String)>,
     document: Bytes,
 }
@@ -121,8 +123,8 @@ impl AdminApi {
         };
         let now = UnixMs(self.shared.clock.wall().0);
         let credential = Credential::parse(&head, realm, now)?;
-        let (caller, secret) = ops::caller(&self.shared, credential.access_key()).await?;
-        let authenticated = credential.verify(&secret, &self.shared.signing_keys)?;
+        let identity = ops::identify(&self.shared, credential.access_key()).await?;
+        let authenticated = credential.verify(identity.secret(), &self.shared.signing_keys)?;
         let route = handlers::route(&parts.method, head.bucket(), head.key())?;
         let body_use = BodyUse::Document {
             bytes_max: ADMIN_BODY_BYTES_MAX as u64,
@@ -130,7 +132,8 @@ impl AdminApi {
         };
         let plan = BodyPlan::new(&head, &authenticated, body_use)?;
         let call = Call {
-            caller,
+            caller: identity.caller(),
+            name: identity.name().to_owned(),
             query: head
                 .query()
                 .iter()
@@ -141,7 +144,7 @@ impl AdminApi {
         if parts.method != Method::GET {
             // The audit log: who changed what.
             info!(
-                user = call.caller.name,
+                user = call.name,
                 method = %parts.method,
                 path = parts.uri.path(),
                 "a change by the admin API"

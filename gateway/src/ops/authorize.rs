@@ -15,14 +15,12 @@ pub(crate) enum Rights {
 }
 
 /// Who asks, known by a signature that held.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
     /// The user, and the version of its settings under which it is authorized.
     pub(crate) actor: Actor,
     /// Its rights.
     pub(crate) rights: Rights,
-    /// Its name.
-    pub(crate) name: String,
 }
 
 impl Caller {
@@ -34,7 +32,6 @@ impl Caller {
                 settings_version: 0,
             },
             rights: Rights::Root,
-            name: "root".to_owned(),
         }
     }
 
@@ -46,7 +43,6 @@ impl Caller {
                 settings_version: row.settings_version,
             },
             rights: Rights::Policy(row.policy),
-            name: row.name.clone(),
         }
     }
 

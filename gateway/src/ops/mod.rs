@@ -14,6 +14,7 @@ mod objects_write;
 pub(crate) use authorize::{Caller, Need, authorize};
 pub(crate) use errors::s3_error;
 
+use crate::directory::User;
 use crate::error::Error;
 use crate::limits::STALE_SETTINGS_RETRIES;
 use crate::put::PutError;
@@ -21,7 +22,7 @@ use crate::s3::Reply;
 use crate::s3::answer::Owner;
 use crate::s3::error::{ErrorCode, Result};
 use crate::s3::{BodyPlan, Operation, S3Error};
-use crate::server::{ObjectBytes, RequestBody, Shared};
+use crate::server::{ObjectBytes, RequestBody, RootKeys, Shared};
 use crate::store::Store;
 use bytes::Bytes;
 use std::future::Future;
@@ -30,7 +31,9 @@ use ullage_model::command::Actor;
 use ullage_model::ids::UserId;
 use ullage_model::namespace::rows::{BucketRow, ROOT_USER};
 use ullage_model::rejection::Rejection;
-use zeroize::Zeroizing;
+
+/// Name of the root user, which no other may have.
+pub(crate) const ROOT_NAME: &str = "root";
 
 /// One authenticated and authorized request, but for its operation and its body.
 #[derive(Debug)]
@@ -149,16 +152,51 @@ pub(crate) async fn perform(call: &Call<'_>, body: Body<'_>, operation: Operatio
     Ok(Answer::Whole(reply))
 }
 
-/// Who holds an access key, and its secret.
+/// Whoever holds an access key.
+#[derive(Debug)]
+pub(crate) enum Identity<'a> {
+    /// The holder of the gateway's root keys.
+    Root(&'a RootKeys),
+    /// A user.
+    User(Arc<User>),
+}
+
+impl Identity<'_> {
+    /// The secret that belongs to the access key.
+    pub(crate) fn secret(&self) -> &str {
+        match self {
+            Self::Root(keys) => &keys.secret_key,
+            Self::User(user) => &user.secret,
+        }
+    }
+
+    /// Name for people.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Root(_) => ROOT_NAME,
+            Self::User(user) => &user.row.name,
+        }
+    }
+
+    /// Who asks, once the signature has held.
+    pub(crate) fn caller(&self) -> Caller {
+        match self {
+            Self::Root(_) => Caller::root(),
+            Self::User(user) => Caller::user(&user.row),
+        }
+    }
+}
+
+/// Who holds an access key.
 ///
 /// # Errors
 /// InvalidAccessKeyId when nobody does.
-pub(crate) async fn caller(shared: &Shared, access_key: &str) -> Result<(Caller, Zeroizing<String>)> {
+pub(crate) async fn identify<'a>(shared: &'a Shared, access_key: &str) -> Result<Identity<'a>> {
     if access_key == shared.root.access_key {
-        return Ok((Caller::root(), shared.root.secret_key.clone()));
+        return Ok(Identity::Root(&shared.root));
     }
     match shared.store.user(access_key).await {
-        Ok(user) => Ok((Caller::user(&user.row), user.secret.clone())),
+        Ok(user) => Ok(Identity::User(user)),
         Err(Error::Rejected(Rejection::NoSuchAccessKey)) => {
             Err(S3Error::from(ErrorCode::InvalidAccessKeyId).with("AWSAccessKeyId", access_key))
         }
@@ -191,7 +229,7 @@ impl Call<'_> {
     /// # Errors
     /// As the request itself would have been refused.
     async fn decide_anew(&self, bucket: &str) -> Result<(Actor, Arc<BucketRow>)> {
-        let (caller, _) = caller(self.shared, self.access_key).await?;
+        let caller = identify(self.shared, self.access_key).await?.caller();
         authorize(&caller, self.need)?;
         Ok((caller.actor, self.bucket(bucket).await?))
     }
@@ -226,7 +264,7 @@ pub(crate) fn owner(user: UserId) -> Owner {
     Owner {
         id: format!("{:064x}", user.0),
         display_name: match user {
-            ROOT_USER => "root".to_owned(),
+            ROOT_USER => ROOT_NAME.to_owned(),
             user => user.to_string(),
         },
     }

@@ -75,10 +75,11 @@ impl S3Api {
         };
         let now = UnixMs(self.shared.clock.wall().0);
         let credential = Credential::parse(&head, realm, now)?;
-        let (caller, secret) = ops::caller(&self.shared, credential.access_key()).await?;
-        let authenticated = credential.verify(&secret, &self.shared.signing_keys)?;
+        let identity = ops::identify(&self.shared, credential.access_key()).await?;
+        let authenticated = credential.verify(identity.secret(), &self.shared.signing_keys)?;
         let request = s3::Request::parse(&head, route?, &authenticated)?;
         let need = Need::of(&request.operation);
+        let caller = identity.caller();
         authorize(&caller, need)?;
         let call = Call {
             shared: &self.shared,
