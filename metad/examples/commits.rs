@@ -1,7 +1,7 @@
 //! Measures durable commits per second of a group of one: 300-byte commands, a number of clients that each
 //! wait for their answer.
 //!
-//! `cargo run --release -p ullage-metad --example commits [SECONDS] [DIRECTORY]`
+//! `cargo run --release -p ullage-metad --example commits [SECONDS] [DIRECTORY] [CLIENTS,CLIENTS,…]`
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -28,9 +28,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(parent) => tempfile::tempdir_in(parent)?,
         None => tempfile::tempdir()?,
     };
+    let clients = arguments.next().unwrap_or_else(|| "1,64,256,1024".to_owned());
+    let clients = clients
+        .split(',')
+        .map(str::parse)
+        .collect::<Result<Vec<u64>, _>>()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     print_sync(home.path())?;
-    runtime.block_on(measure(home.path(), Duration::from_secs(seconds)))
+    runtime.block_on(measure(home.path(), Duration::from_secs(seconds), &clients))
 }
 
 /// What the disk itself does: appends of one command's size, each followed by fdatasync.
@@ -49,7 +54,7 @@ fn print_sync(home: &Path) -> std::io::Result<()> {
     std::fs::remove_file(path)
 }
 
-async fn measure(home: &Path, duration: Duration) -> Result<(), Box<dyn Error>> {
+async fn measure(home: &Path, duration: Duration, clients: &[u64]) -> Result<(), Box<dyn Error>> {
     let opening = Instant::now();
     let (group, proposer) = start_proposing(home).await?;
     println!(
@@ -57,7 +62,7 @@ async fn measure(home: &Path, duration: Duration) -> Result<(), Box<dyn Error>> 
         opening.elapsed(),
         resident_mib()
     );
-    for clients in [1, 64, 256, 1024] {
+    for &clients in clients {
         let (syncs, cpu) = (group.metrics().syncs.get(), cpu_time());
         let (commits, took, latency) = commit(&proposer, clients, duration).await?;
         let (syncs, cpu) = (group.metrics().syncs.get() - syncs, cpu_time() - cpu);

@@ -1,6 +1,8 @@
 //! Deleting an object of very many chunks: every entry stays short, others keep their pace, and what was
 //! drained or erased is never waded through again.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod fakes;
 
 use fakes::{Gateway, Node, Vendor, eventually};

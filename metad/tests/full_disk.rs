@@ -1,6 +1,8 @@
 //! The metadata's own disk runs full: what adds data is refused, what gives back goes on, and when there is
 //! room again everything is as before.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod fakes;
 
 use fakes::{GIB, Gateway, Node, Vendor, eventually};

@@ -1,6 +1,8 @@
 //! The service on a real store, with a vendor and a gateway of the test's own: the ways of room, sessions
 //! and erase orders, and what a restart in the middle of them changes, which is nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod fakes;
 
 use fakes::{GIB, Gateway, Node, Vendor, eventually, opening};

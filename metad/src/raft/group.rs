@@ -192,11 +192,13 @@ impl Group {
         let identity = data.identity();
         let raft_config = Arc::new(config.raft(identity)?);
         let (log_path, state_path) = (data.log_path(), data.state_path());
-        let open = move || {
-            let states = States::open(&state_path, &budget, steps.clone(), RAFT_ROWS)?;
-            Ok::<_, Error>((LogDatabase::open(&log_path, &budget, steps)?, states))
-        };
-        let (log, states) = tokio::task::spawn_blocking(open).await.map_err(stopped)??;
+        // Both at once: opening is mostly waiting for syncs.
+        let (of_log, of_steps) = (budget.clone(), steps.clone());
+        let log = tokio::task::spawn_blocking(move || LogDatabase::open(&log_path, &of_log, of_steps));
+        let states =
+            tokio::task::spawn_blocking(move || States::open(&state_path, &budget, steps, RAFT_ROWS));
+        let (log, states) = tokio::join!(log, states);
+        let (log, states) = (log.map_err(stopped)??, states.map_err(stopped)??);
         let states = Arc::new(states);
         let (open, closed) = mpsc::channel(1);
         let log = LogStore::new(log, metrics.clone())?.guarded(open.clone());

@@ -116,6 +116,9 @@ fn column(budget: &Budget, write_buffer_bytes: usize) -> Options {
 pub(super) fn log(budget: &Budget) -> Options {
     let mut options = database(budget);
     // Replays what is intact up to the first damaged record: behind the last sync a power cut leaves anything.
+    // Files are not recycled: behind the end of a recycled one lies old data, which cannot be told from damage
+    // in the middle, and RocksDB's own notes speak of a hole found with this recovery mode. Measured with 64
+    // clients and then 1 in interleaved rounds, it made no difference beyond the noise.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_max_total_wal_size(LOG_WAL_BYTES_MAX);
     // A closed write-ahead file that is missing or shorter than when it was synced is found at opening.

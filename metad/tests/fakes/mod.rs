@@ -2,6 +2,7 @@
 //! instead of bytes, the gateway sends no bytes. Nothing here checks anything but replies it needs.
 
 #![allow(dead_code, reason = "each user takes a part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};

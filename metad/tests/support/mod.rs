@@ -62,7 +62,7 @@ pub fn put(key: &[u8], value: &[u8]) -> Bytes {
 
 /// Starts the group of one in `home`.
 pub async fn start(home: &Path, config: &GroupConfig, steps: Steps) -> Result<Group, Error> {
-    let mut seed = home.as_os_str().len() as u8;
+    let mut seed = u8::try_from(home.as_os_str().len() % 251).unwrap_or_default();
     let mut random = |bytes: &mut [u8]| {
         for byte in bytes {
             seed = seed.wrapping_mul(17).wrapping_add(29);
