@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
-use crate::clients;
+use crate::{clients, settle};
 
 /// The arguments that make strace write what [`Trace::parse`] reads, for a wrapper of the binary. With
 /// `-D` the traced program stays the direct child, so that its process id is the one to signal.
@@ -121,22 +121,29 @@ impl Trace {
         Ok(synced.collect())
     }
 
-    /// Waits until the file stops growing, then reads it: strace writes on for a moment after the last call.
+    /// Waits until the file stops growing, then reads it: strace writes on for a moment after the traced
+    /// program has ended, which it must have.
     ///
     /// # Errors
-    /// If the file cannot be read.
+    /// If the file cannot be read, or still grows when the time for upkeep is over.
     pub async fn read(path: &Path) -> anyhow::Result<Self> {
         let mut length = u64::MAX;
-        loop {
+        settle::until(settle::deadline(), async || {
             let now = std::fs::metadata(path)
                 .with_context(|| format!("read {}", path.display()))?
                 .len();
-            if now == length {
-                break;
+            let before = std::mem::replace(&mut length, now);
+            if now != before {
+                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
             }
-            length = now;
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        }
+            ensure!(
+                now == before,
+                "{} grows: is the traced program still running?",
+                path.display()
+            );
+            Ok(())
+        })
+        .await?;
         let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
         ensure!(!bytes.is_empty(), "strace wrote nothing");
         Ok(Self::parse(&String::from_utf8_lossy(&bytes)))

@@ -37,9 +37,10 @@ async fn every_200_comes_after_the_syncs_it_stands_for() -> anyhow::Result<()> {
     s3.delete(BUCKET, "object-10").await?;
     s3.put_multipart(BUCKET, "parts", Content::new(seed, "parts", 6 << 20), 5 << 20)
         .await?;
+    let data = standalone.data().to_owned();
+    standalone.stop().await?;
     let trace = Trace::read(&output).await?;
 
-    let data = standalone.data().to_owned();
     let (metad, vendors) = (layout::metad(&data), layout::vendor_directories(&data)?);
     let check = |request: &str, answer: &str, to_vendors: bool| -> anyhow::Result<()> {
         let synced = trace.synced_between(request, answer)?;
@@ -75,6 +76,5 @@ async fn every_200_comes_after_the_syncs_it_stands_for() -> anyhow::Result<()> {
             true,
         )?;
     }
-    check(&format!("POST /{BUCKET}/parts?uploadId="), "HTTP/1.1 200", false)?;
-    standalone.stop().await
+    check(&format!("POST /{BUCKET}/parts?uploadId="), "HTTP/1.1 200", false)
 }
