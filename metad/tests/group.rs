@@ -1,6 +1,8 @@
 //! A group of one on real databases: what is acknowledged is there, after a restart and after a kill; bounds
 //! hold; failures are told apart.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use bytes::Bytes;

@@ -1,6 +1,8 @@
 //! The RocksDB store is the reference store: the same rows after the same changes, whatever lies in
 //! memtables, tables or behind a restart.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
