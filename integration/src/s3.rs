@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail, ensure};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use md5::{Digest as _, Md5};
 use quick_xml::events::Event;
 
 use crate::content::Content;
@@ -127,6 +129,12 @@ impl Response {
         );
         Ok(self)
     }
+}
+
+/// The value of `Content-MD5` for a body: DeleteObjects takes no body without it or a checksum.
+#[must_use]
+pub fn content_md5(body: &[u8]) -> String {
+    BASE64_STANDARD.encode(Md5::digest(body))
 }
 
 /// The texts of all XML elements of one name, entities resolved.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ullage_integration::cluster::Standalone;
 use ullage_integration::http1::{Body, Connection};
 use ullage_integration::process::anonymous_bytes;
-use ullage_integration::s3::{Request, Response, S3};
+use ullage_integration::s3::{Request, Response, S3, content_md5};
 use ullage_integration::sign::Credentials;
 
 const BUCKET: &str = "strict";
@@ -473,10 +473,27 @@ async fn xml_that_is_wrong_or_hostile_is_refused() -> anyhow::Result<()> {
         ("a file as entity", file),
         ("deeply nested", deep.as_str()),
     ] {
+        let md5 = content_md5(xml.as_bytes());
+        let headers = [("content-md5", md5.as_str())];
+        let delete = delete.clone().headers(&headers);
         strict
             .check_signed(what, &delete, xml.as_bytes(), 400, "MalformedXML")
             .await?;
     }
+    let sound = b"<Delete><Object><Key>kept</Key></Object></Delete>";
+    strict
+        .check_signed("no digest of the body", &delete, sound, 400, "InvalidRequest")
+        .await?;
+    let headers = [("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg==")];
+    strict
+        .check_signed(
+            "the digest of another body",
+            &delete.headers(&headers),
+            sound,
+            400,
+            "BadDigest",
+        )
+        .await?;
     let upload = strict.s3.create_upload(BUCKET, "parts").await?;
     let query = [("uploadId", upload.as_str())];
     let complete = Request::object("POST", BUCKET, "parts").query(&query);

@@ -11,7 +11,7 @@ use ullage_integration::cluster::{Options, Standalone};
 use ullage_integration::content::Content;
 use ullage_integration::http1::Body;
 use ullage_integration::load::stats::Latencies;
-use ullage_integration::s3::{Request, S3};
+use ullage_integration::s3::{Request, S3, content_md5};
 use ullage_integration::{metrics, seed, settle};
 
 const BUCKET: &str = "many";
@@ -126,7 +126,11 @@ async fn delete_many(s3: &S3, keys: impl Iterator<Item = String>) -> anyhow::Res
             xml.push_str(&format!("<Object><Key>{key}</Key></Object>"));
         }
         xml.push_str("</Delete>");
-        let request = Request::object("POST", BUCKET, "").query(&[("delete", "")]);
+        let md5 = content_md5(xml.as_bytes());
+        let headers = [("content-md5", md5.as_str())];
+        let request = Request::object("POST", BUCKET, "")
+            .query(&[("delete", "")])
+            .headers(&headers);
         let answer = s3
             .send(&request, Body::Bytes(xml.as_bytes()))
             .await?
