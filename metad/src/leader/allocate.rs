@@ -110,7 +110,7 @@ impl Metad {
     ) -> Result<Result<(LeaseId, ClusterTime), String>, MetadError> {
         // One choice at a time: two made on the same state could lock the same bytes, and the second would
         // be refused.
-        let _turn = self.allocation_turn().await;
+        let _turn = self.allocation_turn().await?;
         let rows = match self.choose_now(request)? {
             Ok(rows) => rows,
             Err(shortage) => return Ok(Err(shortage)),

@@ -55,7 +55,7 @@ impl Metad {
     /// with another one holds the wrong key and is refused before anything is sealed under it.
     async fn checked_kek(&self, kek: KekId, value: &Bytes) -> Result<Bytes, MetadError> {
         // One at a time: two gateways with different keys must not both be the first.
-        let _turn = self.kek_turn().await;
+        let _turn = self.kek_turn().await?;
         let state = self.reads.linearizable().await?;
         if let Some(known) = query::kek_value(&**state, kek).map_err(unavailable)? {
             return Ok(known);
@@ -199,10 +199,23 @@ impl Metad {
         let state = self.reads.linearizable().await?;
         let long = matches!(
             query,
-            Query::List(_) | Query::UserObjects { .. } | Query::Buckets { .. } | Query::Parts { .. }
+            Query::List(_)
+                | Query::UserObjects { .. }
+                | Query::Buckets { .. }
+                | Query::Parts { .. }
+                | Query::Copies { .. }
+                | Query::Leases
+                | Query::Vendors
         );
         let answer = move || namespace::query::answer(&state.snapshot(), &query).map_err(unavailable);
         let answer = if long {
+            let leave = self.long_query()?;
+            // The leave lasts as long as the work does, whether its caller waits or not.
+            let answer = move || {
+                let answer = answer();
+                drop(leave);
+                answer
+            };
             tokio::task::spawn_blocking(answer).await.map_err(unavailable)??
         } else {
             answer()?

@@ -19,9 +19,9 @@ use crate::store::{Budget, DataDirectory, OpenState, Steps};
 use prometheus::Registry;
 use rand::RngCore;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Mutex, MutexGuard, Notify, watch};
+use tokio::sync::{Mutex, MutexGuard, Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use ullage_model::command::{Command, Reply};
 use ullage_model::fat::query;
@@ -35,6 +35,10 @@ use ullage_model::wire::metad::MetadError;
 const FIRST_GROUP: u64 = 0;
 /// How long a linearizable read may wait for its confirmation.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a caller waits for its turn to allocate or to open a session.
+const TURN_PATIENCE: Duration = Duration::from_secs(5);
+/// Queries that read many rows, under way at a time.
+const LONG_QUERIES_MAX: usize = 256;
 /// How long a shutdown waits for calls under way.
 const LET_GO_WITHIN: Duration = Duration::from_secs(5);
 /// Class of objects that name none.
@@ -54,9 +58,10 @@ pub struct Metad {
     space: Arc<Space>,
     allocation: Mutex<()>,
     kek: Mutex<()>,
+    long_queries: Arc<Semaphore>,
     wake: Notify,
     stop: watch::Sender<bool>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Metad {
@@ -106,17 +111,18 @@ impl Metad {
             space,
             allocation: Mutex::default(),
             kek: Mutex::default(),
+            long_queries: Arc::new(Semaphore::new(LONG_QUERIES_MAX)),
             wake: Notify::new(),
             stop: watch::Sender::new(false),
-            tasks: Mutex::default(),
+            tasks: std::sync::Mutex::default(),
         });
         metad.initialise().await?;
+        collector::register(&metad, registry)?;
         let space = Arc::clone(&metad.space);
-        metad.tasks.lock().await.extend([
+        metad.tasks().extend([
             tokio::spawn(duties::run(Arc::clone(&metad), metad.stop.subscribe())),
             tokio::spawn(space.watch(metad.stop.subscribe())),
         ]);
-        collector::register(&metad, registry)?;
         Ok(metad)
     }
 
@@ -124,7 +130,8 @@ impl Metad {
     /// hold the last handle: the databases close in an orderly way only then.
     pub async fn shutdown(self: Arc<Self>) {
         self.stop.send_replace(true);
-        for task in std::mem::take(&mut *self.tasks.lock().await) {
+        let tasks = std::mem::take(&mut *self.tasks());
+        for task in tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a task of the metadata service did not end well");
             }
@@ -196,10 +203,14 @@ impl Metad {
         &self.config.data
     }
 
-    /// Whether the node serves: it has recovered and the group has not stopped.
+    /// Whether the node serves: it has recovered, the group has not stopped, and the duties are at work.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.group.status().failure.is_none()
+        self.group.status().failure.is_none() && !self.tasks().iter().any(JoinHandle::is_finished)
+    }
+
+    fn tasks(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
@@ -227,8 +238,14 @@ impl Metad {
         self.proposer.propose(command).await
     }
 
-    pub(crate) async fn kek_turn(&self) -> MutexGuard<'_, ()> {
-        self.kek.lock().await
+    pub(crate) async fn kek_turn(&self) -> Result<MutexGuard<'_, ()>, MetadError> {
+        turn(&self.kek).await
+    }
+
+    /// Leave to answer a query that reads many rows.
+    pub(crate) fn long_query(&self) -> Result<OwnedSemaphorePermit, MetadError> {
+        let permit = Arc::clone(&self.long_queries).try_acquire_owned();
+        permit.map_err(|_| MetadError::Overloaded)
     }
 
     /// Refuses what makes the metadata grow while its disk is nearly full.
@@ -245,8 +262,8 @@ impl Metad {
         &self.space
     }
 
-    pub(crate) async fn allocation_turn(&self) -> MutexGuard<'_, ()> {
-        self.allocation.lock().await
+    pub(crate) async fn allocation_turn(&self) -> Result<MutexGuard<'_, ()>, MetadError> {
+        turn(&self.allocation).await
     }
 
     /// Makes the duties take their next turn at once.
@@ -257,6 +274,12 @@ impl Metad {
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
     }
+}
+
+/// A turn at what goes one after another; who would wait long is told so.
+async fn turn(turns: &Mutex<()>) -> Result<MutexGuard<'_, ()>, MetadError> {
+    let turn = tokio::time::timeout(TURN_PATIENCE, turns.lock()).await;
+    turn.map_err(|_| MetadError::Overloaded)
 }
 
 /// What `handle` holds, as soon as nobody else holds it: whoever scrapes or calls lets go soon.

@@ -1,6 +1,7 @@
 //! Release: the drain, erase orders, acknowledgements, damage.
 
 use crate::support::{World, blob, chunk};
+use bytes::Bytes;
 use ullage_model::cluster_time::ClusterTime;
 use ullage_model::command::{Command, Reply, SessionCommand};
 use ullage_model::fat::query::{self, ErasePermit};
@@ -10,7 +11,7 @@ use ullage_model::ids::{CopyId, LeaseId, SessionId, VendorId};
 use ullage_model::limits::{CHUNK_BYTES_MIN, CHUNKS_PER_DRAIN, CHUNKS_PER_SLICE, COPIES_PER_BATCH};
 use ullage_model::rejection::Rejection;
 use ullage_model::step::ReadRows;
-use ullage_model::store::Column;
+use ullage_model::store::{Change, Column};
 use ullage_model::units::room;
 use ullage_model::wire::agent::DamagedCopy;
 
@@ -73,6 +74,47 @@ fn room_goes_from_used_to_erasing_to_free() {
         .row(Column::Chunks, &keys::chunk(blob(session, 0), 0))
         .unwrap();
     assert_eq!(row, None);
+}
+
+#[test]
+fn the_queue_is_looked_at_from_where_its_drain_is_only() {
+    let chunks = u32::try_from(CHUNKS_PER_DRAIN).unwrap() + 1;
+    let (mut world, session, lease, [a, b]) = stored(chunks);
+    assert_eq!(query::drained_index(&world.rows).unwrap(), 0);
+    abandon(&mut world, session);
+    let released = world.index;
+    let more = world.decide(&Command::DrainReleases);
+    assert_eq!(more, Reply::Progress { more: true });
+    assert_eq!(query::drained_index(&world.rows).unwrap(), released);
+    world.drain();
+    assert_eq!(query::drained_index(&world.rows).unwrap(), released);
+
+    // What lies before is not waded through: not even this is seen.
+    let before = |value| Change {
+        column: Column::Releases,
+        key: keys::release(released - 1, 0),
+        value,
+    };
+    world
+        .rows
+        .apply([before(Some(Bytes::from_static(b"no such row")))]);
+    assert!(!query::has_releases(&world.rows).unwrap());
+    assert_eq!(query::releases(&world.rows, 9).unwrap(), []);
+    world.rows.apply([before(None)]);
+
+    let rows = vec![chunk(lease, chunks, CHUNK_BYTES_MIN, &[a, b])];
+    let slice = world.slice(blob(session, 1), 0, rows);
+    assert_eq!(world.submit(session, slice), Reply::Done);
+    let blob = blob(session, 1);
+    assert_eq!(
+        world.submit(session, SessionCommand::AbandonBlob { blob }),
+        Reply::Done
+    );
+    assert!(query::has_releases(&world.rows).unwrap());
+    world.drain();
+    let newest = (world.index - 1, CopyId::default());
+    let orders = query::erase_orders_from(&world.rows, a, Some(newest), &EVERYTHING, 9).unwrap();
+    assert_eq!(orders.len(), 1, "the others were released before");
 }
 
 #[test]
