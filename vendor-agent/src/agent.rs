@@ -120,6 +120,11 @@ impl Agent {
     pub fn open(config: Config, seams: Seams) -> Result<Arc<Self>, AgentError> {
         check_config(&config, seams.devices.is_some())?;
         let mut data_dir = DataDir::open(&config.data, seams.key_seed)?;
+        if let (Some(theirs), Some((ours, _))) = (config.cluster, data_dir.identity()?)
+            && ours != theirs
+        {
+            return Err(AgentError::OtherCluster { ours, theirs });
+        }
         let memory = seams
             .index_memory
             .unwrap_or_else(|| IndexMemory::new(config.index_memory));

@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 use std::path::PathBuf;
+use ullage_model::ids::ClusterId;
 
 /// Settings of `ullage vendor-agent`.
 #[derive(Clone, Debug, Deserialize)]
@@ -60,6 +61,10 @@ pub struct Config {
     /// Seconds between the end of one scrub and the next.
     #[serde(default = "default_scrub_pause_s")]
     pub scrub_pause_s: u64,
+    /// The cluster it is for, where whoever starts it knows: a data directory of another one is refused before
+    /// anything is written. Not a setting of operators.
+    #[serde(skip)]
+    pub cluster: Option<ClusterId>,
 }
 
 /// Settings of one device.
@@ -99,6 +104,7 @@ impl Config {
             compact_rate: default_compact_rate(),
             scrub_rate: default_scrub_rate(),
             scrub_pause_s: default_scrub_pause_s(),
+            cluster: None,
         }
     }
 }

@@ -162,8 +162,14 @@ impl LocalFats for DirectAgents {
     }
 
     fn device_paths(&self, vendor: VendorId) -> Vec<(DeviceId, String)> {
-        let paths = self.agent(vendor).map(|agent| agent.device_paths()).unwrap_or_default();
-        paths.into_iter().map(|(device, path)| (device, path.display().to_string())).collect()
+        let paths = self
+            .agent(vendor)
+            .map(|agent| agent.device_paths())
+            .unwrap_or_default();
+        paths
+            .into_iter()
+            .map(|(device, path)| (device, path.display().to_string()))
+            .collect()
     }
 }
 

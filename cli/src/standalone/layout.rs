@@ -9,7 +9,7 @@
 //! DIR/vendors/vN/     vendor N: its agent's data, and its devices in dM/
 //! ```
 
-use super::Options;
+use super::settings::{DEVICE_BYTES_MIN, Settings};
 use crate::BadConfiguration;
 use crate::admin::{CREDENTIALS_FILE, Credentials};
 use crate::keygen::{write_private, write_secret};
@@ -55,16 +55,16 @@ impl Layout {
     ///
     /// # Errors
     /// When it is in use, was made with other vendors or devices than asked for, or is damaged.
-    pub fn open(options: &Options) -> anyhow::Result<Self> {
-        let root = options.data.clone();
+    pub fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let root = settings.data.clone();
         let keys = root_keys()?;
         refuse_foreign(&root)?;
         fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
         let lock = lock(&root)?;
         let file = root.join("store.toml");
         let (is_new, settled) = match fs::read_to_string(&file) {
-            Ok(text) => (false, reopen(&file, &text, options)?),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (true, first(&root, options)?),
+            Ok(text) => (false, reopen(&file, &text, settings)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (true, first(&root, settings)?),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
         };
         let kek = root.join("kek");
@@ -190,14 +190,14 @@ fn lock(root: &Path) -> anyhow::Result<File> {
     }
 }
 
-fn reopen(file: &Path, text: &str, options: &Options) -> anyhow::Result<Settled> {
+fn reopen(file: &Path, text: &str, settings: &Settings) -> anyhow::Result<Settled> {
     let settled: Settled = toml::from_str(text)
         .map_err(|error| BadConfiguration(format!("{}: {}", file.display(), error.message())))?;
     let told = [
-        ("--vendors", options.vendors, settled.vendors),
+        ("--vendors", settings.vendors, settled.vendors),
         (
             "--devices-per-vendor",
-            options.devices_per_vendor,
+            settings.devices_per_vendor,
             settled.devices_per_vendor,
         ),
     ];
@@ -205,38 +205,38 @@ fn reopen(file: &Path, text: &str, options: &Options) -> anyhow::Result<Settled>
         if asked < made {
             anyhow::bail!(BadConfiguration(format!(
                 "{flag} {asked}: the store in {} was made with {made}, and data may lie on each of them",
-                options.data.display()
+                settings.data.display()
             )));
         }
     }
     Ok(Settled {
-        vendors: options.vendors,
-        devices_per_vendor: options.devices_per_vendor,
-        device_capacity: options.device_capacity.unwrap_or(settled.device_capacity),
+        vendors: settings.vendors,
+        devices_per_vendor: settings.devices_per_vendor,
+        device_capacity: settings.device_capacity.unwrap_or(settled.device_capacity),
     })
 }
 
-fn first(root: &Path, options: &Options) -> anyhow::Result<Settled> {
-    let devices = u64::from(options.vendors) * u64::from(options.devices_per_vendor);
+fn first(root: &Path, settings: &Settings) -> anyhow::Result<Settled> {
+    let devices = u64::from(settings.vendors) * u64::from(settings.devices_per_vendor);
     let share = || -> anyhow::Result<u64> {
         let space = rustix::fs::statvfs(root)
             .with_context(|| format!("cannot ask for the free space of {}", root.display()))?;
         let free = space.f_bavail.saturating_mul(space.f_frsize);
         let share = free / 100 * (100 - LEFT_FREE_PERCENT) / devices;
-        if share < super::DEVICE_BYTES_MIN {
+        if share < DEVICE_BYTES_MIN {
             anyhow::bail!(BadConfiguration(format!(
                 "--data {}: {free} bytes are free there, too few for {devices} devices of {} bytes at least; \
                  name another directory, or fewer --vendors and --devices-per-vendor",
                 root.display(),
-                super::DEVICE_BYTES_MIN
+                DEVICE_BYTES_MIN
             )));
         }
         Ok(share)
     };
     Ok(Settled {
-        vendors: options.vendors,
-        devices_per_vendor: options.devices_per_vendor,
-        device_capacity: options.device_capacity.map_or_else(share, Ok)?,
+        vendors: settings.vendors,
+        devices_per_vendor: settings.devices_per_vendor,
+        device_capacity: settings.device_capacity.map_or_else(share, Ok)?,
     })
 }
 

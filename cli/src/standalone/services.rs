@@ -1,9 +1,9 @@
 //! The services of a standalone store: started in the order in which they need each other, stopped in the
 //! other.
 
-use super::Options;
 use super::in_process::{DirectAgents, DirectMetad};
 use super::layout::Layout;
+use super::settings::Settings;
 use super::vendor_metrics::VendorMetrics;
 use anyhow::{Context, bail};
 use prometheus::Registry;
@@ -26,6 +26,7 @@ use ullage_gateway::store::{Store, StoreParts};
 use ullage_metad::config::MetadConfig;
 use ullage_metad::service::Metad;
 use ullage_metad::store::Budget;
+use ullage_model::ids::ClusterId;
 use ullage_vendor_agent::local_fat::IndexMemory;
 use ullage_vendor_agent::{Agent, Config as AgentConfig, DeviceConfig, Seams};
 
@@ -55,16 +56,16 @@ impl Services {
     ///
     /// # Errors
     /// When a part cannot start; its data directory then says which.
-    pub async fn start(options: &Options, layout: &Layout) -> anyhow::Result<Self> {
+    pub async fn start(settings: &Settings, layout: &Layout) -> anyhow::Result<Self> {
         let listeners = Listeners {
-            s3: bind("--listen", options.listen).await?,
-            admin: bind("--admin-listen", options.admin_listen).await?,
+            s3: bind("--listen", settings.listen).await?,
+            admin: bind("--admin-listen", settings.admin_listen).await?,
         };
         let addresses = (listeners.s3.local_addr()?, listeners.admin.local_addr()?);
         let kek = Kek::read(&layout.kek()).context("cannot read the key-encryption key (KEK)")?;
         let registry = Registry::new();
         let memory = IndexMemory::new(DATABASE_MEMORY);
-        let metad = start_metad(options, layout, &memory, &registry).await?;
+        let metad = start_metad(settings, layout, &memory, &registry).await?;
 
         let mut tasks = JoinSet::new();
         let stop_agents = watch::Sender::new(false);
@@ -77,12 +78,12 @@ impl Services {
         }
         wait_until_ready(&agents, &mut tasks).await?;
 
-        let store = start_store(options, kek, &metad, &agents, &registry).await?;
+        let store = start_store(settings, kek, &metad, &agents, &registry).await?;
         let (readiness, stop_server) = (Readiness::default(), CancellationToken::new());
         readiness.set(true);
-        let settings = ServerSettings {
-            region: options.region.clone(),
-            domains: options.domain.iter().cloned().collect(),
+        let server_settings = ServerSettings {
+            region: settings.region.clone(),
+            domains: settings.domain.iter().cloned().collect(),
             root: RootKeys {
                 access_key: layout.credentials.access_key.clone(),
                 secret_key: layout.credentials.secret_key.clone().into(),
@@ -98,7 +99,7 @@ impl Services {
         };
         let stop = stop_server.clone();
         tasks.spawn(async move {
-            server::run(listeners, settings, parts, stop)
+            server::run(listeners, server_settings, parts, stop)
                 .await
                 .context("the gateway ended")
         });
@@ -177,13 +178,13 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 async fn start_metad(
-    options: &Options,
+    settings: &Settings,
     layout: &Layout,
     memory: &IndexMemory,
     registry: &Registry,
 ) -> anyhow::Result<Arc<Metad>> {
     let config = MetadConfig {
-        first_copies: options.copies,
+        first_copies: settings.copies,
         ..MetadConfig::new(layout.metad())
     };
     let budget = Budget::shared(memory.cache.clone(), memory.write_buffers.clone());
@@ -217,7 +218,7 @@ async fn open_agents(
             registry: of_vendor,
             devices: None,
         };
-        let config = agent_config(layout, number, name);
+        let config = agent_config(layout, metad.cluster(), number, name);
         let opened = tokio::task::spawn_blocking(move || Agent::open(config, seams)).await;
         let opened = opened.context("opening a vendor panicked")?;
         agents.push(opened.with_context(|| format!("cannot start vendor v{number}"))?);
@@ -225,7 +226,7 @@ async fn open_agents(
     Ok(agents)
 }
 
-fn agent_config(layout: &Layout, number: u32, name: String) -> AgentConfig {
+fn agent_config(layout: &Layout, cluster: ClusterId, number: u32, name: String) -> AgentConfig {
     let devices = (1..=layout.settled.devices_per_vendor).map(|device| DeviceConfig {
         path: layout.device(number, device),
         capacity: layout.settled.device_capacity,
@@ -234,6 +235,7 @@ fn agent_config(layout: &Layout, number: u32, name: String) -> AgentConfig {
     AgentConfig {
         owner: "standalone".to_owned(),
         zone: name.clone(),
+        cluster: Some(cluster),
         ..AgentConfig::new(layout.vendor(number), name, devices.collect())
     }
 }
@@ -266,7 +268,7 @@ async fn wait_until_ready(
 }
 
 async fn start_store(
-    options: &Options,
+    settings: &Settings,
     kek: Kek,
     metad: &Arc<Metad>,
     agents: &DirectAgents,
@@ -281,8 +283,8 @@ async fn start_store(
         random: Arc::new(SystemRandomness),
         kek,
         metrics: Metrics::register(registry).context("cannot set up the gateway's metrics")?,
-        inline_bytes: options.inline_bytes.unwrap_or(defaults.inline_bytes),
-        upload_memory: options.upload_memory.unwrap_or(defaults.upload_memory),
+        inline_bytes: settings.inline_bytes.unwrap_or(defaults.inline_bytes),
+        upload_memory: settings.upload_memory.unwrap_or(defaults.upload_memory),
     };
     Ok(Arc::new(
         Store::start(parts).await.context("cannot start the gateway")?,
