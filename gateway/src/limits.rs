@@ -21,6 +21,10 @@ pub const ADMISSION_QUEUE: usize = 1024;
 pub const CHUNKS_IN_FLIGHT: usize = 4;
 /// How long a body may send nothing.
 pub const BODY_IDLE: Duration = Duration::from_secs(20);
+/// How long a body may send nothing while others wait for the memory it holds …
+pub const BODY_IDLE_PRESSED: Duration = Duration::from_secs(1);
+/// … and how often one that sends nothing looks whether others wait.
+pub const PRESSURE_LOOK: Duration = Duration::from_millis(250);
 /// Bytes per second below which a body loses its place, measured while it fills a chunk.
 pub const BODY_BYTES_PER_S_MIN: u64 = 32 * 1024;
 /// How long chunks that vendors hold may wait for their slice: well below a lease's life.
@@ -106,6 +110,10 @@ pub const SETTINGS_KEPT: Duration = Duration::from_secs(5);
 pub const VERIFIED_BATCHES: usize = 64;
 
 const _: () = assert!(UPLOAD_MEMORY_DEFAULT >= CHUNK_BYTES_MAX);
+const _: () = assert!(
+    BODY_IDLE_PRESSED.as_millis() + PRESSURE_LOOK.as_millis() < ADMISSION_WAIT.as_millis(),
+    "who waits for memory lives to see bodies that send nothing give way"
+);
 const _: () = assert!(READ_MEMORY >= SEGMENT_BYTES.1);
 const _: () = assert!(GRANT_SUCCESSOR_MS > GRANT_MARGIN_MS && LEASE_MS > GRANT_SUCCESSOR_MS);
 const _: () = assert!(

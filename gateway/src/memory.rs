@@ -18,13 +18,23 @@ pub struct Budget {
     grains: Arc<Semaphore>,
     total: u32,
     waiting: AtomicUsize,
+    pressure: Mutex<Pressure>,
     refusal: &'static str,
+}
+
+/// What those who wait lack.
+#[derive(Debug, Default)]
+struct Pressure {
+    /// Grains that they wait for.
+    wanted: u64,
+    /// Of those, grains that holders were told to give up.
+    promised: u64,
 }
 
 /// Bytes that were reserved; given back when dropped.
 #[derive(Debug)]
 pub struct Reservation {
-    _grains: Option<OwnedSemaphorePermit>,
+    grains: Option<OwnedSemaphorePermit>,
 }
 
 impl Budget {
@@ -36,8 +46,22 @@ impl Budget {
             grains: Arc::new(Semaphore::new(total as usize)),
             total,
             waiting: AtomicUsize::new(0),
+            pressure: Mutex::default(),
             refusal,
         }
+    }
+
+    /// Whether a holder that makes no progress is to give its reservation up at once, because others wait. No more
+    /// are told so than those who wait need.
+    #[must_use]
+    pub fn must_give_way(&self, held: &Reservation) -> bool {
+        let grains = held.grains.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) as u64;
+        let mut pressure = self.pressure.lock().unwrap_or_else(PoisonError::into_inner);
+        let must = grains > 0 && pressure.promised < pressure.wanted;
+        if must {
+            pressure.promised += grains;
+        }
+        must
     }
 
     /// Reserves `bytes`, after a short wait in order of arrival if need be. The caller must hold no other
@@ -49,12 +73,11 @@ impl Budget {
         if let Some(reservation) = self.try_reserve(bytes) {
             return Ok(reservation);
         }
-        let _waiting = Waiting::enter(&self.waiting).ok_or(Error::SlowDown(self.refusal))?;
-        let admitted = Arc::clone(&self.grains).acquire_many_owned(self.grains_of(bytes));
+        let grains = self.grains_of(bytes);
+        let _waiting = Waiting::enter(self, grains).ok_or(Error::SlowDown(self.refusal))?;
+        let admitted = Arc::clone(&self.grains).acquire_many_owned(grains);
         match tokio::time::timeout(ADMISSION_WAIT, admitted).await {
-            Ok(Ok(grains)) => Ok(Reservation {
-                _grains: Some(grains),
-            }),
+            Ok(Ok(grains)) => Ok(Reservation { grains: Some(grains) }),
             Ok(Err(_)) | Err(_) => Err(Error::SlowDown(self.refusal)),
         }
     }
@@ -64,15 +87,13 @@ impl Budget {
     pub fn try_reserve(&self, bytes: u64) -> Option<Reservation> {
         let grains = self.grains_of(bytes);
         if grains == 0 {
-            return Some(Reservation { _grains: None });
+            return Some(Reservation { grains: None });
         }
         if self.waiting.load(Ordering::Relaxed) > 0 {
             return None;
         }
         let grains = Arc::clone(&self.grains).try_acquire_many_owned(grains).ok()?;
-        Some(Reservation {
-            _grains: Some(grains),
-        })
+        Some(Reservation { grains: Some(grains) })
     }
 
     /// Bytes reserved now.
@@ -89,21 +110,38 @@ impl Budget {
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+struct Waiting<'a> {
+    budget: &'a Budget,
+    grains: u64,
+}
 
 impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize) -> Option<Self> {
-        if count.fetch_add(1, Ordering::Relaxed) >= ADMISSION_QUEUE {
-            count.fetch_sub(1, Ordering::Relaxed);
+    fn enter(budget: &'a Budget, grains: u32) -> Option<Self> {
+        if budget.waiting.fetch_add(1, Ordering::Relaxed) >= ADMISSION_QUEUE {
+            budget.waiting.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        Some(Self(count))
+        let grains = u64::from(grains);
+        budget
+            .pressure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .wanted += grains;
+        Some(Self { budget, grains })
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut pressure = self
+            .budget
+            .pressure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        pressure.wanted -= self.grains;
+        pressure.promised = pressure.promised.saturating_sub(self.grains);
+        drop(pressure);
+        self.budget.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -209,12 +247,32 @@ mod tests {
         let held = budget.admit(4096).await.unwrap();
         assert_eq!(budget.in_use(), 4096);
         assert_eq!(budget.admit(1).await.unwrap_err(), Error::SlowDown("full"));
+        assert!(!budget.must_give_way(&held), "nobody waits any more");
         drop(held);
         assert!(budget.admit(1).await.is_ok());
         assert!(
             budget.admit(1 << 40).await.is_ok(),
             "what never fits is cut to all there is"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_holders_give_way_as_those_who_wait_need() {
+        let budget = Budget::new(4096, "full");
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            held.push(budget.admit(1024).await.unwrap());
+        }
+        assert!(!budget.must_give_way(&held[0]), "nobody waits");
+        let (admitted, ()) = tokio::join!(budget.admit(2048), async {
+            let must = held.iter().map(|held| budget.must_give_way(held));
+            assert_eq!(must.collect::<Vec<_>>(), [true, true, false, false]);
+            held.drain(..2);
+        });
+        assert!(admitted.is_ok());
+        assert!(!budget.must_give_way(&held[0]));
+        assert!(budget.admit(1024).await.is_err(), "nobody was told to go");
+        assert!(!budget.must_give_way(&held[0]), "who waited has gone");
     }
 
     #[test]

@@ -15,8 +15,11 @@ pub mod validate;
 use crate::chunker::{Chunker, SealedChunk};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::limits::{BODY_BYTES_PER_S_MIN, BODY_IDLE, CHUNKS_IN_FLIGHT, SLICE_AGE, STALE_SETTINGS_RETRIES};
-use crate::memory::Reservation;
+use crate::limits::{
+    BODY_BYTES_PER_S_MIN, BODY_IDLE, BODY_IDLE_PRESSED, CHUNKS_IN_FLIGHT, PRESSURE_LOOK, SLICE_AGE,
+    STALE_SETTINGS_RETRIES,
+};
+use crate::memory::{Budget, Reservation};
 use abandon::AbandonOnDrop;
 use bytes::Bytes;
 use finalize::{Content, Finish, commit_slice, finalize, refresh_class};
@@ -96,10 +99,10 @@ async fn read_small<U: Upload>(
     chunker.fill(engine.pool.take(Plan::capacity(bytes), Some(plan.reservation())));
     let mut rate = Rate::begin(bytes);
     loop {
-        rate.resume();
-        let next = tokio::time::timeout_at(rate.until(), upload.next()).await;
-        rate.pause();
-        let Some(mut data) = next.map_err(|_| Error::SlowBody)?.map_err(PutError::Refused)? else {
+        let next = rate
+            .watch((&engine.upload_memory, &plan.reservation()), upload.next())
+            .await?;
+        let Some(mut data) = next.map_err(PutError::Refused)? else {
             return Ok(Small::Whole(chunker.finish().map_err(Error::from)?));
         };
         if let Some(chunk) = chunker.push(&mut data).map_err(Error::from)? {
@@ -333,7 +336,10 @@ impl<'a> Long<'a> {
                     self.rate.pause();
                     return bytes.map_err(PutError::Refused);
                 }
-                () = tokio::time::sleep_until(self.rate.until()) => return Err(Error::SlowBody.into()),
+                () = tokio::time::sleep_until(self.rate.look()) => {
+                    self.rate.check((&self.engine.upload_memory, &plan.reservation()))?;
+                    continue;
+                }
                 () = tokio::time::sleep_until(slice_due), if self.oldest.is_some() => {}
             }
             // Time during which the metadata service is waited for is not the body's fault.
@@ -409,6 +415,9 @@ struct Rate {
     since: Option<Instant>,
 }
 
+/// A budget, and what a body was admitted with.
+type Held<'a> = (&'a Budget, &'a Reservation);
+
 impl Rate {
     fn begin(bytes: u64) -> Self {
         Self {
@@ -417,7 +426,45 @@ impl Rate {
         }
     }
 
-    /// When it is too late, unless bytes come before.
+    /// Waits for bytes of the body as long as it may.
+    async fn watch<T>(&mut self, held: Held<'_>, next: impl Future<Output = T>) -> Result<T, Error> {
+        let mut next = std::pin::pin!(next);
+        self.resume();
+        loop {
+            if let Ok(bytes) = tokio::time::timeout_at(self.look(), &mut next).await {
+                self.pause();
+                return Ok(bytes);
+            }
+            self.check(held)?;
+        }
+    }
+
+    /// When [`Rate::check`] is due, unless bytes come before.
+    fn look(&self) -> Instant {
+        let now = Instant::now();
+        let pressed = self.since.unwrap_or(now) + BODY_IDLE_PRESSED;
+        let look = if now < pressed {
+            pressed
+        } else {
+            now + PRESSURE_LOOK
+        };
+        look.min(self.until())
+    }
+
+    /// Whether the body loses its place: it is too late, or it sends nothing while others wait for its memory.
+    fn check(&self, (memory, reservation): Held<'_>) -> Result<(), Error> {
+        let now = Instant::now();
+        if now >= self.until() {
+            return Err(Error::SlowBody);
+        }
+        let idle = self.since.is_some_and(|since| now >= since + BODY_IDLE_PRESSED);
+        if idle && memory.must_give_way(reservation) {
+            return Err(Error::SlowDown("the body paused while others waited for memory"));
+        }
+        Ok(())
+    }
+
+    /// When it is too late.
     fn until(&self) -> Instant {
         self.since.unwrap_or_else(Instant::now) + self.left.min(BODY_IDLE)
     }

@@ -388,26 +388,54 @@ async fn more_uploads_than_memory_wait_or_are_told_to_slow_down() {
         "{:?}",
         stored.iter().find(|it| it.is_err())
     );
-    let mut held = Vec::new();
-    for at in 0..16 {
-        let mut upload = harness.upload(&format!("held-{at}"), &body, Conditions::default());
-        upload.pause = Duration::from_secs(5);
-        let store = harness.store.clone();
-        held.push(tokio::spawn(async move {
-            let request = PutRequest {
-                class: "STANDARD".to_owned(),
-                bytes: None,
-                request_id: 5,
-            };
-            store.put(&request, &mut upload).await.map(|_| ())
-        }));
-    }
+    // Those that go on sending, however slowly they do within bounds, keep their places.
+    let held = hold(&harness, Duration::from_millis(900));
     tokio::time::sleep(Duration::from_secs(1)).await;
     let refused = harness.put("one too many", &body).await.unwrap_err();
     assert!(matches!(refused, Error::SlowDown(_)), "{refused:?}");
     held.iter().for_each(tokio::task::JoinHandle::abort);
     tokio::time::sleep(Duration::from_secs(1)).await;
     harness.put("one too many", &body).await.unwrap();
+}
+
+/// As many uploads as there is memory for, each with pauses between its bytes.
+fn hold(harness: &Harness, pause: Duration) -> Vec<tokio::task::JoinHandle<Option<Error>>> {
+    let body = harness.body(4 * CHUNK);
+    let hold = |at| {
+        let mut upload = harness.upload(&format!("held-{at}"), &body, Conditions::default());
+        upload.pause = pause;
+        let store = harness.store.clone();
+        tokio::spawn(async move {
+            let request = PutRequest {
+                class: "STANDARD".to_owned(),
+                bytes: None,
+                request_id: 5,
+            };
+            store.put(&request, &mut upload).await.err().map(failed)
+        })
+    };
+    (0..16).map(hold).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_that_send_nothing_give_way_to_those_who_wait_for_memory() {
+    let harness = Harness::new(Setup {
+        upload_memory: 16 << 20,
+        ..Setup::default()
+    })
+    .await;
+    let held = hold(&harness, Duration::from_secs(15));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(
+        held.iter().all(|it| !it.is_finished()),
+        "nobody waits for their memory"
+    );
+    harness.put("quick", &harness.body(100)).await.unwrap();
+    let gone = held.iter().filter(|it| it.is_finished()).count();
+    assert_eq!(gone, 1, "one made room, the others go on");
+    for ended in held.into_iter().filter(tokio::task::JoinHandle::is_finished) {
+        assert!(matches!(ended.await.unwrap(), Some(Error::SlowDown(_))));
+    }
 }
 
 #[tokio::test(start_paused = true)]
