@@ -131,7 +131,7 @@ async fn abandon_ended_sessions(metad: &Metad, memory: &mut Memory) -> Result<()
     for session in waiting {
         // Those of an earlier leader are done mostly.
         let has_work = session::has_work(&**metad.stale(), session)?;
-        if has_work && !steps(metad, &Command::AbandonStep { session }).await? {
+        if has_work && !steps(metad, &Command::AbandonStep { session }, || Ok(true)).await? {
             metad.wake();
             return Ok(());
         }
@@ -141,16 +141,30 @@ async fn abandon_ended_sessions(metad: &Metad, memory: &mut Memory) -> Result<()
 }
 
 async fn drain_releases(metad: &Metad) -> Result<(), Error> {
-    if query::has_releases(&**metad.stale())? && !steps(metad, &Command::DrainReleases).await? {
+    let may_drain = || {
+        let state = metad.stale();
+        let rows = state.snapshot();
+        let permit = metad.erase_permit(&rows, query::cluster_time(&rows)?)?;
+        Ok(query::may_drain(&rows, &permit)?)
+    };
+    if !steps(metad, &Command::DrainReleases, may_drain).await? {
         metad.wake();
     }
     Ok(())
 }
 
-/// Proposes `command` until it answers that nothing is left; false if the turn was over first.
-async fn steps(metad: &Metad, command: &Command) -> Result<bool, Error> {
+/// Proposes `command` as long as it `may` be, until it answers that nothing is left; false if the turn was over
+/// first.
+async fn steps(
+    metad: &Metad,
+    command: &Command,
+    may: impl Fn() -> Result<bool, Error>,
+) -> Result<bool, Error> {
     let over = Instant::now() + Duration::from_millis(metad.config().tick_ms) / TURN_SHARE_OF_TICK;
     for _ in 0..STEPS_PER_TURN {
+        if !may()? {
+            return Ok(true);
+        }
         let began = Instant::now();
         match metad.propose(command).await? {
             Reply::Progress { more: true } => {}

@@ -205,7 +205,7 @@ impl Metad {
             .map_err(unavailable)?
             .map(|row| row.epoch)
             .unwrap_or_default();
-        let permit = self.erase_permit(&rows, cluster_time)?;
+        let permit = self.erase_permit(&rows, cluster_time).map_err(unavailable)?;
         let erase = self.erase_orders(&rows, vendor, &permit).map_err(unavailable)?;
         let close = query::leases_to_confirm(&rows, vendor, CLOSES_PER_REPLY).map_err(unavailable)?;
         let busy = erase.len() == COPIES_PER_BATCH || close.len() == CLOSES_PER_REPLY;
@@ -245,8 +245,8 @@ impl Metad {
     }
 
     /// Which releases no reader can still be at.
-    fn erase_permit(&self, rows: &impl Read, now: ClusterTime) -> Result<ErasePermit, MetadError> {
-        let sessions = query::sessions(rows).map_err(unavailable)?;
+    pub(crate) fn erase_permit(&self, rows: &impl Read, now: ClusterTime) -> Result<ErasePermit, StoreError> {
+        let sessions = query::sessions(rows)?;
         let live = sessions.iter().filter(|row| row.state == SessionState::Live);
         let live: BTreeSet<SessionId> = live.map(|row| row.session).collect();
         Ok(ErasePermit {

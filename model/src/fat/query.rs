@@ -387,6 +387,14 @@ pub struct ErasePermit {
     pub released_before: ClusterTime,
 }
 
+impl ErasePermit {
+    /// Whether what was released at log index `index`, at the time `released`, can have no reader any more.
+    #[must_use]
+    pub fn allows(&self, index: u64, released: ClusterTime) -> bool {
+        index < self.below_index || released < self.released_before
+    }
+}
+
 /// Up to `limit` erase orders of a vendor that `permit` allows, oldest release first, as (release index,
 /// copy).
 ///
@@ -421,8 +429,7 @@ pub fn erase_orders_from(
     scan_rows(rows, Column::EraseOrders, &range, |key, row: EraseOrderRow| {
         let (index, copy) = erase_order_of(key)?;
         // Both grow along the queue: behind the first that must wait, all must.
-        let permitted = index < permit.below_index || row.released < permit.released_before;
-        if !permitted || found.len() >= limit {
+        if !permit.allows(index, row.released) || found.len() >= limit {
             return Ok(ControlFlow::Break(()));
         }
         found.push((index, copy));
@@ -460,6 +467,22 @@ pub fn releases(rows: &impl Read, limit: usize) -> Result<Vec<(Bytes, ReleaseIte
 /// When the store fails.
 pub fn has_releases(rows: &impl Read) -> Result<bool, StoreError> {
     Ok(count(rows, Column::Releases, &queued(rows)?, 1)? > 0)
+}
+
+/// Whether the item at the front of the release queue may be drained. A manifest's pages say where an object's
+/// bytes are, and what they refer to inline goes with them: like copies, they stay until no reader can still
+/// ask for them. What waits behind one was released later, so that its copies would have to wait all the same.
+///
+/// # Errors
+/// When the store fails.
+pub fn may_drain(rows: &impl Read, permit: &ErasePermit) -> Result<bool, StoreError> {
+    match releases(rows, 1)?.pop() {
+        Some((key, ReleaseItem::Manifest { released, .. })) => {
+            Ok(permit.allows(release_index(&key)?, released))
+        }
+        Some(_) => Ok(true),
+        None => Ok(false),
+    }
 }
 
 /// Where the release queue begins: a scan from there wades through nothing that was drained already.
