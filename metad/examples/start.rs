@@ -3,6 +3,8 @@
 //! `cargo run --release -p ullage-metad --example start [ROUNDS] [DIRECTORY]`
 
 use prometheus::Registry;
+use rand::TryRngCore;
+use rand::rngs::OsRng;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,7 +43,7 @@ async fn start(home: &Path) -> Result<Duration, ullage_metad::Error> {
     let budget = Budget::new(64 << 20, 64 << 20);
     let clock = Arc::new(SystemClock::default());
     let config = MetadConfig::new(home.to_path_buf());
-    let metad = Metad::start(config, budget, &Registry::new(), clock, &mut rand::rng()).await?;
+    let metad = Metad::start(config, budget, &Registry::new(), clock, &mut OsRng.unwrap_err()).await?;
     let took = began.elapsed();
     metad.shutdown().await;
     Ok(took)
