@@ -265,7 +265,7 @@ fn table(command: &Command, answer: &Value) -> Table {
                 ("NAME", "/name"),
                 ("STATE", "/state"),
                 ("ZONE", "/zone"),
-                ("DEVICES", "/devices"),
+                ("DEVICES", "/devices/*/state"),
                 ("FREE", "/room/free"),
                 ("LEASED", "/room/leased"),
                 ("USED", "/room/used"),

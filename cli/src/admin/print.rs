@@ -31,11 +31,12 @@ fn print(text: &str) -> anyhow::Result<()> {
 }
 
 impl Table {
-    /// A row per entry of the list `value`, a column per (head, JSON pointer).
+    /// A row per entry of the list `value`, a column per (head, JSON pointer). A `*` in a pointer stands for
+    /// every entry of a list.
     pub fn rows(value: &Value, columns: &[(&str, &str)]) -> Self {
         let heads = columns.iter().map(|(head, _)| (*head).to_owned()).collect();
         let entries = value.as_array().map(Vec::as_slice).unwrap_or_default();
-        let row = |entry: &Value| columns.iter().map(|(_, at)| cell(entry.pointer(at))).collect();
+        let row = |entry: &Value| columns.iter().map(|(_, at)| cell_at(entry, at)).collect();
         Self {
             heads,
             rows: entries.iter().map(row).collect(),
@@ -130,6 +131,19 @@ fn facts_of(prefix: &str, value: &Value, rows: &mut Vec<Vec<String>>) {
     }
 }
 
+fn cell_at(entry: &Value, at: &str) -> String {
+    let Some((list, rest)) = at.split_once("/*") else {
+        return cell(entry.pointer(at));
+    };
+    let entries = entry
+        .pointer(list)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let entries: Vec<String> = entries.iter().map(|entry| cell_at(entry, rest)).collect();
+    entries.join(", ")
+}
+
 /// One value as people read it. Lists become their entries, separated by commas; objects their values.
 fn cell(value: Option<&Value>) -> String {
     match value {
@@ -154,7 +168,9 @@ mod tests {
 
     #[test]
     fn tables_are_aligned_and_control_characters_do_not_reach_the_terminal() {
-        let value = json!([{"a": "x", "b": {"c": 1}}, {"a": "long\u{1b}[31m", "b": {"c": 22}}]);
+        let value = json!([{"a": "x", "b": {"c": 1}, "d": [{"e": 7}, {"e": 8}]}, {"a": "long\u{1b}[31m", "b": {"c": 22}}]);
+        let listed = Table::rows(&value, &[("E", "/d/*/e")]).to_text();
+        assert!(listed.contains("7, 8"), "{listed}");
         let text = Table::rows(&value, &[("A", "/a"), ("C", "/b/c")]).to_text();
         assert_eq!(text.lines().count(), 3);
         assert!(!text.contains('\u{1b}'));
