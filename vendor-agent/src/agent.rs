@@ -2,13 +2,14 @@
 //! reads and commands is in modules of their own.
 
 use crate::config::Config;
-use crate::data_dir::{self, DataDir, DeviceMarker};
-use crate::device::directory::{DirectoryDevice, DirectoryOptions};
+use crate::device::data_dir::{self, DataDir, DeviceMarker};
+use crate::device::directory::{DirectoryDevice, DirectoryOptions, whole_file_system};
 use crate::device::{Device, DeviceError};
 use crate::devices::{DeviceParts, Devices, ToStart};
 use crate::error::AgentError;
 use crate::grants::{ClusterClock, GrantContext, Grants};
 use crate::heartbeat::Outbox;
+use crate::ingest::Intake;
 use crate::leases::Leases;
 use crate::local_fat::{CopyEntry, IndexMemory, LocalFat};
 use crate::metrics::Metrics;
@@ -19,8 +20,8 @@ use ed25519_dalek::SigningKey;
 use prometheus::Registry;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use tokio::sync::{Notify, Semaphore};
@@ -67,7 +68,7 @@ pub struct Agent {
     pub(crate) epoch: Arc<AtomicU16>,
     pub(crate) identity: OnceLock<(ClusterId, VendorId)>,
     pub(crate) ready: AtomicBool,
-    pub(crate) in_flight_bytes: AtomicU64,
+    pub(crate) intake: Intake,
     pub(crate) report: Arc<Notify>,
     pub(crate) outbox: Outbox,
     pub(crate) damaged: Shared<BTreeMap<CopyId, bool>>,
@@ -164,6 +165,7 @@ impl Agent {
                 compact_rate: config.compact_rate,
             },
         )?;
+        let intake = Intake::new(config.intake_memory, metrics.in_flight_bytes.clone());
         Ok(Arc::new(Self {
             config,
             metad: seams.metad,
@@ -179,7 +181,7 @@ impl Agent {
             epoch,
             identity,
             ready: AtomicBool::new(false),
-            in_flight_bytes: AtomicU64::new(0),
+            intake,
             report,
             outbox: Outbox::default(),
             damaged: Shared::default(),
@@ -210,7 +212,7 @@ impl Agent {
     /// Bytes of chunks being received or waiting to be written.
     #[must_use]
     pub fn in_flight_bytes(&self) -> u64 {
-        self.in_flight_bytes.load(Ordering::Relaxed)
+        self.intake.in_use()
     }
 
     /// Where the devices are, in order of their ids.
@@ -414,17 +416,6 @@ fn open_devices(config: &Config, data_dir: &mut DataDir) -> Result<Vec<ToStart>,
     }
     data_dir.save_devices()?;
     Ok(devices)
-}
-
-/// Bytes that the file system of `path` (or of the nearest directory above it) can hold.
-fn whole_file_system(path: &Path) -> Result<u64, AgentError> {
-    let there = path
-        .ancestors()
-        .find(|above| above.exists())
-        .unwrap_or(Path::new("."));
-    let found = rustix::fs::statvfs(there)
-        .map_err(|error| AgentError::file("look at the file system of", path)(error.into()))?;
-    Ok(found.f_blocks * found.f_frsize)
 }
 
 /// Brings the index up to date; a device that cannot be read is left out, as gone.

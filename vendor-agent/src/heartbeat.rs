@@ -167,7 +167,7 @@ impl Agent {
         let told = inner.next;
         drop(inner);
         let copies = damaged.iter().map(|damaged| damaged.copy).collect();
-        let in_flight_bytes = self.in_flight_bytes.load(Ordering::Relaxed);
+        let in_flight_bytes = self.intake.in_use();
         (
             told,
             copies,

@@ -1,11 +1,9 @@
 //! Ullage's vendor agent: takes chunks, passes them on, cuts them into pieces, keeps the pieces on devices,
-//! and knows where they are. Start with [`Agent`], then `ingest`. Only `device` and `local_fat` touch disks
-//! (and `data_dir`, which holds the agent's identity).
+//! and knows where they are. Start with [`Agent`], then `ingest`. Only `device` and `local_fat` touch disks.
 
 mod agent;
 mod compact;
 mod config;
-mod data_dir;
 pub mod device;
 mod devices;
 mod error;
@@ -25,6 +23,6 @@ mod sync;
 
 pub use agent::{Agent, LocalCopy, LocalPiece, Seams};
 pub use config::{Config, DeviceConfig};
-pub use data_dir::{DataDir, DeviceMarker, hex_of};
+pub use device::data_dir::{DataDir, DeviceMarker, hex_of};
 pub use error::AgentError;
 pub use seams::{ChunkParts, HopReports, MetadClient, MetadError, MonotonicClock, PeerSender, SystemClock};

@@ -17,7 +17,7 @@ use super::record::{HEADER_BYTES, Record, place};
 use super::scan::{Payloads, ScanSummary, Scanned, walk};
 use super::segment::{self, FileSource, Gather};
 use super::{Device, DeviceError, Durable, Fault, Location, Position, Purpose, SegmentInfo, Space, Wait};
-use crate::data_dir::{self, DeviceMarker};
+use crate::device::data_dir::{self, DeviceMarker};
 use crate::error::AgentError;
 use crate::sync::{Shared, lock};
 use bytes::{Bytes, BytesMut};
@@ -607,4 +607,15 @@ impl Device for DirectoryDevice {
     fn segment_bytes(&self) -> u64 {
         self.options.segment_bytes
     }
+}
+
+/// Bytes that the file system of `path` (or of the nearest directory above it) can hold.
+pub(crate) fn whole_file_system(path: &Path) -> Result<u64, AgentError> {
+    let there = path
+        .ancestors()
+        .find(|above| above.exists())
+        .unwrap_or(Path::new("."));
+    let found = rustix::fs::statvfs(there)
+        .map_err(|error| AgentError::file("look at the file system of", path)(error.into()))?;
+    Ok(found.f_blocks * found.f_frsize)
 }

@@ -1,10 +1,14 @@
 //! Devices: where pieces lie. The [`Device`] trait, its value types and the on-disk record format live
 //! below this module; which copy is where (the local FAT) and when to write (the lane) do not.
 //!
+//! The agent's own directory, with its key and the list of devices, is here too ([`data_dir`]): all that touches
+//! disks but the index does.
+//!
 //! A device is a growing sequence of *segments* named by ids that never come back. A segment is a sequence
 //! of self-describing *records* ([`record`]). Everything that must survive is a record: pieces, erasures,
 //! judgements to keep, closed leases. The local FAT is rebuilt from them.
 
+pub(crate) mod data_dir;
 pub mod directory;
 pub mod memory;
 pub mod record;

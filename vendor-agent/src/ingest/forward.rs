@@ -27,7 +27,13 @@ pub(super) fn start(
         ..admitted.header.clone()
     };
     let (sender, mut receiver) = mpsc::unbounded_channel();
-    let parts: ChunkParts = futures::stream::poll_fn(move |context| receiver.poll_recv(context)).boxed();
+    // The parts keep their memory taken until the next hop has them all, or has gone.
+    let memory = Arc::clone(&admitted.memory);
+    let parts: ChunkParts = futures::stream::poll_fn(move |context| {
+        let _taken = &memory;
+        receiver.poll_recv(context)
+    })
+    .boxed();
     let agent = Arc::clone(agent);
     let me = admitted.me;
     tokio::spawn(async move {

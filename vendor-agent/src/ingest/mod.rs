@@ -2,6 +2,7 @@
 //! chunk; each step is in a file of its own.
 
 mod forward;
+mod memory;
 mod receive;
 mod rechunk;
 mod write;
@@ -13,8 +14,9 @@ use crate::local_fat::{CopyEntry, LookupError};
 use crate::receipts::{Pending, Written};
 use crate::seams::{ChunkParts, HopReports};
 use futures::StreamExt as _;
+pub(crate) use memory::Intake;
+use memory::Memory;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
 use ullage_model::ids::{CopyId, VendorId};
 use ullage_model::limits::{CHUNK_BYTES_MAX, COPIES_MAX, PIECES_MAX};
@@ -33,26 +35,8 @@ struct Admitted {
     /// Pieces it will be cut into.
     pieces: u32,
     admission: Admission,
-    memory: Memory,
-}
-
-/// Memory taken for a chunk in flight; given back when dropped.
-struct Memory {
-    agent: Arc<Agent>,
-    bytes: u64,
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        let before = self
-            .agent
-            .in_flight_bytes
-            .fetch_sub(self.bytes, Ordering::Relaxed);
-        self.agent
-            .metrics
-            .in_flight_bytes
-            .set((before - self.bytes).cast_signed());
-    }
+    /// Shared with what passes the chunk on.
+    memory: Arc<Memory>,
 }
 
 impl Agent {
@@ -161,7 +145,11 @@ impl Agent {
         }
         let room = units::room(header.plaintext_bytes, pieces);
         let admission = self.leases.admit(copy, room, cap)?;
-        let memory = self.take_memory(units::stored_bytes(header.plaintext_bytes))?;
+        let memory = self
+            .intake
+            .take(units::stored_bytes(header.plaintext_bytes))
+            .await?;
+        let memory = Arc::new(memory);
         Ok(Admitted {
             me: context.vendor,
             copy,
@@ -191,21 +179,6 @@ impl Agent {
         }
         self.leases.count(lease, room);
         Ok(())
-    }
-
-    fn take_memory(self: &Arc<Self>, bytes: u64) -> Result<Memory, ChunkRefusal> {
-        let before = self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let memory = Memory {
-            agent: Arc::clone(self),
-            bytes,
-        };
-        self.metrics.in_flight_bytes.set((before + bytes).cast_signed());
-        // Dropping `memory` gives it back.
-        if before + bytes > self.config.intake_memory {
-            Err(ChunkRefusal::Overloaded)
-        } else {
-            Ok(memory)
-        }
     }
 
     /// What the local FAT knows of `copy`, without blocking the caller's thread.

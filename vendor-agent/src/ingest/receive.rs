@@ -71,7 +71,7 @@ async fn take(
                     return Err(ChunkRefusal::Damaged);
                 }
                 agent.metrics.bytes_received.inc_by(length);
-                debug_assert_eq!(admitted.memory.bytes, length);
+                debug_assert_eq!(admitted.memory.bytes(), length);
                 return Ok(Received {
                     parts: received,
                     digest,
