@@ -14,7 +14,8 @@ use crate::step::{ReadRows, Step, Stop};
 use crate::store::{Column, KeyRange, Read, StoreError};
 use crate::units::room;
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// Queues all `chunks` chunks of a blob that nothing refers to any more. Never to be undone.
 pub fn release_blob<R: Read>(step: &mut Step<'_, R>, blob: BlobId, chunks: u32) {
@@ -194,7 +195,7 @@ pub fn acknowledge<R: Read>(
         return Err(Rejection::Invalid(format!("more than {COPIES_PER_BATCH} copies")).into());
     }
     let mut rooms = Rooms::default();
-    let mut shrunk = BTreeSet::new();
+    let mut shrunk: BTreeMap<BlobId, u32> = BTreeMap::new();
     for &(index, copy) in copies {
         let key = keys::erase_order(vendor, index, copy);
         let Some(order) = step.row::<EraseOrderRow>(Column::EraseOrders, &key)? else {
@@ -205,17 +206,30 @@ pub fn acknowledge<R: Read>(
         let from = (vendor, order.device_class.as_str());
         rooms.shift(step, from, order.room, Holder::Erasing, Holder::Free)?;
         if take_out(step, vendor, copy, order.place)? {
-            shrunk.insert(order.place.blob);
+            let last = shrunk.entry(order.place.blob).or_default();
+            *last = order.place.index.max(*last);
         }
     }
     rooms.write(step);
-    for blob in shrunk {
-        let chunks = KeyRange::prefix(&blob.to_bytes());
-        if step.rows::<ChunkRow>(Column::Chunks, &chunks, 1)?.is_empty() {
+    for (blob, last) in shrunk {
+        if !has_chunks(step, blob, last)? {
             namespace::release::blob_gone(step, blob)?;
         }
     }
     Ok(Reply::Done)
+}
+
+/// Whether a blob has chunk rows left. Those behind `last`, the last one just deleted, are looked for first:
+/// erasing goes from front to back, and what lies before would be waded through again and again.
+fn has_chunks<R: Read>(step: &Step<'_, R>, blob: BlobId, last: u32) -> Result<bool, StoreError> {
+    let all = KeyRange::prefix(&blob.to_bytes());
+    let behind = all.clone().from(Bound::Excluded(keys::chunk(blob, last)));
+    for range in [behind, all] {
+        if !step.rows::<ChunkRow>(Column::Chunks, &range, 1)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Takes a copy out of its chunk row; whether the row went with it.
