@@ -1,6 +1,7 @@
 //! Logs: to standard error, quiet when all is well. `ULLAGE_LOG` filters them (`info`, `ullage_gateway=debug`),
 //! `ULLAGE_LOG_FORMAT=json` makes each line an object.
 
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging for the whole process.
@@ -9,6 +10,7 @@ pub fn start() {
         EnvFilter::try_from_env("ULLAGE_LOG").unwrap_or_else(|_| EnvFilter::new("warn,openraft=error"));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     if std::env::var("ULLAGE_LOG_FORMAT").is_ok_and(|format| format == "json") {
         logs.json().init();
