@@ -13,11 +13,16 @@ use ullage_integration::layout;
 use ullage_integration::process::visit_files;
 
 fn run(arguments: &[&str]) -> anyhow::Result<Output> {
+    run_with(arguments, &[])
+}
+
+fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Output> {
     let mut command = Command::new(binary()?);
     command.args(arguments);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ULLAGE_")) {
         command.env_remove(name);
     }
+    command.envs(environment.iter().copied());
     output_within(&mut command, ready_deadline())
 }
 
@@ -33,21 +38,54 @@ fn assert_refused(output: &Output, words: &[&str]) {
 #[test]
 fn bad_configuration_names_the_key_and_the_file() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
-    let file = directory.path().join("service.toml");
+    let file = directory.path().join("store.toml");
     let path = file.to_string_lossy().into_owned();
-    for service in ["metad", "gateway", "vendor-agent"] {
-        let _ = std::fs::remove_file(&file);
-        assert_refused(&run(&[service, "--config", &path])?, &[&path]);
-        std::fs::write(&file, "data = \"/nowhere\"\nbrightness = 11\n")?;
-        assert_refused(&run(&[service, "--config", &path])?, &[&path, "brightness"]);
-        std::fs::write(&file, "data = [1, 2]\n")?;
-        assert_refused(&run(&[service, "--config", &path])?, &[&path, "data"]);
-        std::fs::write(&file, "data = \"unfinished\n")?;
-        assert_refused(&run(&[service, "--config", &path])?, &[&path]);
-        std::fs::write(&file, "")?;
-        assert_refused(&run(&[service, "--config", &path])?, &[&path, "data"]);
-        assert_refused(&run(&[service])?, &["--config"]);
+    let data = directory.path().join("data");
+    let with_file = ["standalone", "--config", &path];
+    assert_refused(&run(&with_file)?, &[&path]);
+    for (text, key) in [
+        (format!("data = {data:?}\nbrightness = 11\n"), "brightness"),
+        ("data = [1, 2]\n".to_owned(), "data"),
+        ("data = \"unfinished\n".to_owned(), "data"),
+        (String::new(), "data"),
+        (format!("data = {data:?}\nlisten = \"nowhere\"\n"), "listen"),
+        (format!("data = {data:?}\nvendors = -1\n"), "vendors"),
+        (format!("data = {data:?}\nvendors = 0\n"), "vendors"),
+        (format!("data = {data:?}\nvendors = 2\ncopies = 3\n"), "copies"),
+        (format!("data = {data:?}\nlisten = \"0.0.0.0:9000\"\n"), "listen"),
+    ] {
+        std::fs::write(&file, text)?;
+        assert_refused(&run(&with_file)?, &[&path, key]);
     }
+    assert!(!data.exists(), "a refused start made the directory");
+    Ok(())
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("store.toml");
+    let path = file.to_string_lossy().into_owned();
+    let data = directory.path().join("data");
+    std::fs::write(&file, format!("data = {data:?}\nvendors = 1001\n"))?;
+    // What is refused is what holds.
+    for (environment, flags, holds) in [
+        (None, &[][..], "1001"),
+        (Some("1002"), &[], "1002"),
+        (Some("1002"), &["--vendors", "1003"], "1003"),
+    ] {
+        let mut all = vec!["standalone", "--config", &path];
+        all.extend_from_slice(flags);
+        let environment: Vec<_> = environment
+            .map(|value| ("ULLAGE_VENDORS", value))
+            .into_iter()
+            .collect();
+        assert_refused(&run_with(&all, &environment)?, &["vendors", holds]);
+    }
+    assert_refused(
+        &run_with(&["standalone"], &[("ULLAGE_COPIES", "many")])?,
+        &["copies", "many"],
+    );
     Ok(())
 }
 
