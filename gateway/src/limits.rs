@@ -14,7 +14,7 @@ pub const POOLED_BYTES: usize = 32 * 1024 * 1024;
 /// Buffers below this are not worth keeping.
 pub const POOLED_BUFFER_BYTES_MIN: usize = 256 * 1024;
 /// How long an upload or a read waits for memory before it is told to slow down.
-pub const ADMISSION_WAIT: Duration = Duration::from_millis(1500);
+pub const ADMISSION_WAIT: Duration = Duration::from_secs(5);
 /// Most requests that wait for memory at once.
 pub const ADMISSION_QUEUE: usize = 1024;
 /// Chunks of one body in flight: the one every upload has memory for, and borrowed ones.
