@@ -144,14 +144,16 @@ impl Keeper {
         self.device.release(dead)?;
         self.flush_index(memory)?;
         while !self.stopping.load(Ordering::Relaxed) {
-            let rows = self.fat.segment_rows(self.device.id());
             let segments = self.device.segments();
+            // The rows are read last: they have all that was written to segments before this one.
+            let indexed = self.fat.position(self.device.id())?.unwrap_or_default().segment;
+            let rows = self.fat.segment_rows(self.device.id());
             for info in segments.iter().filter(|info| info.sealed) {
                 if memory.pinned.contains(&info.segment) {
                     continue;
                 }
                 let row = rows.get(&info.segment).copied().unwrap_or_default();
-                if row.live == 0 && row.control == 0 && self.is_indexed(info.segment)? {
+                if row.live == 0 && row.control == 0 && info.segment < indexed {
                     self.remove(memory, info.segment)?;
                 }
             }
@@ -159,17 +161,16 @@ impl Keeper {
             let Some(victim) = self.victim(memory, &segments, urgent) else {
                 break;
             };
+            // What the lane wrote to a segment last may not be in the index yet: it must not pass for garbage.
+            if victim >= indexed {
+                self.wait_for_lane()?;
+                if self.victim(memory, &segments, urgent) != Some(victim) {
+                    continue;
+                }
+            }
             self.compact(memory, victim, urgent)?;
         }
         Ok(())
-    }
-
-    /// Whether the index has all records of `segment`.
-    fn is_indexed(&self, segment: u64) -> Result<bool, AgentError> {
-        Ok(self
-            .fat
-            .position(self.device.id())?
-            .is_some_and(|position| position.segment > segment))
     }
 
     /// A start replays what was written since the last flush: after each sealed segment there is a flush.
@@ -336,6 +337,15 @@ impl Keeper {
         if pieces.is_empty() {
             return Ok(());
         }
+        self.submit_move(pieces)
+    }
+
+    /// Returns when all that was submitted before is durable and in the index, or has failed.
+    fn wait_for_lane(&self) -> Result<(), AgentError> {
+        self.submit_move(Vec::new())
+    }
+
+    fn submit_move(&self, pieces: Vec<MovedPiece>) -> Result<(), AgentError> {
         let (done, told) = oneshot::channel();
         self.lane.submit(Job::Move { pieces, done });
         self.wait(told)
