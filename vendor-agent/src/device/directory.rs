@@ -514,7 +514,10 @@ impl Device for DirectoryDevice {
     ) -> Result<ScanSummary, DeviceError> {
         let from = from.unwrap_or_default();
         let (segments, unsynced) = {
-            let table = lock(&self.table);
+            let mut table = lock(&self.table);
+            // The newest segments may have been removed. Their ids must not come back: what is written under one
+            // again would lie before the place up to which the index is complete.
+            table.next = table.next.max(from.segment.saturating_add(1));
             let segments: Vec<u64> = table.allocated.range(from.segment..).map(|(id, _)| *id).collect();
             (segments, table.unsynced)
         };
@@ -618,4 +621,35 @@ pub(crate) fn whole_file_system(path: &Path) -> Result<u64, AgentError> {
     let found = rustix::fs::statvfs(there)
         .map_err(|error| AgentError::file("look at the file system of", path)(error.into()))?;
     Ok(found.f_blocks * found.f_frsize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::RecordBody;
+    use super::*;
+    use ullage_model::ids::Epoch;
+
+    #[test]
+    fn the_id_of_a_segment_that_the_index_has_seen_does_not_come_back() {
+        let home = tempfile::tempdir().unwrap();
+        let marker = DeviceMarker {
+            format: data_dir::FORMAT,
+            device: DeviceId(0),
+            vendor_key: String::new(),
+        };
+        let path = home.path().join("device");
+        let options = DirectoryOptions::new(path, marker, true, 1 << 30);
+        let device = DirectoryDevice::open(options).unwrap();
+        let indexed = Position {
+            segment: 6,
+            offset: 800,
+        };
+        device.scan(Some(indexed), &mut |_| Ok(())).unwrap();
+        let record = Record {
+            epoch: Epoch::default(),
+            body: RecordBody::Kept(Vec::new()),
+        };
+        let durable = device.put_batch(&[record], Purpose::Upkeep).unwrap();
+        assert_eq!(durable.end.segment, 7);
+    }
 }
