@@ -15,25 +15,52 @@ use ullage_model::ids::{CopyId, DeviceId, LeaseId};
 use ullage_model::limits::COPIES_PER_BATCH;
 use ullage_model::wire::agent::{JudgeRequest, Judgement};
 
+/// Looks at what is to be erased before it is given up for now: each but the last follows tombstones.
+const ERASE_LOOKS: u32 = 8;
+
 impl Agent {
     /// Erases copies, durably. Idempotent: a copy that is not here counts as erased.
     ///
     /// # Errors
     /// When a tombstone cannot be written; some of the copies may be erased then.
     pub(crate) async fn erase(self: &Arc<Self>, copies: Vec<CopyId>) -> Result<(), AgentError> {
+        // Compaction may move a piece between the look and its tombstone, which kills it where it lay: only
+        // another look tells.
+        for look in 0..ERASE_LOOKS {
+            let entries = self.present(copies.clone()).await?;
+            if look == 0 {
+                self.metrics.erased.inc_by(entries.len() as u64);
+            }
+            if entries.is_empty() {
+                let mut damaged = lock(&self.damaged);
+                for copy in &copies {
+                    damaged.remove(copy);
+                }
+                return Ok(());
+            }
+            self.write_tombstones(&entries).await?;
+        }
+        Err(AgentError::Index("pieces to be erased keep moving".to_owned()))
+    }
+
+    /// Those of `copies` that have pieces here.
+    async fn present(&self, copies: Vec<CopyId>) -> Result<Vec<CopyEntry>, AgentError> {
         let fat = Arc::clone(&self.fat);
-        let wanted = copies.clone();
-        let entries = blocking(move || {
+        blocking(move || {
             let mut entries = Vec::new();
-            for copy in wanted {
+            for copy in copies {
                 entries.extend(fat.lookup(copy, Wait::ForMedium)?);
             }
+            entries.retain(|entry| !entry.pieces.is_empty());
             Ok::<Vec<CopyEntry>, AgentError>(entries)
         })
-        .await??;
+        .await?
+    }
+
+    async fn write_tombstones(&self, entries: &[CopyEntry]) -> Result<(), AgentError> {
         let mut homes: BTreeMap<DeviceId, Vec<ErasedItem>> = BTreeMap::new();
         let writable = self.devices.writable();
-        for entry in entries.iter().filter(|entry| !entry.pieces.is_empty()) {
+        for entry in entries {
             for (home, item) in tombstones(entry, &writable)? {
                 homes.entry(home).or_default().push(item);
             }
@@ -48,12 +75,6 @@ impl Agent {
         for told in waiting {
             wait_control(told).await?;
         }
-        let mut damaged = lock(&self.damaged);
-        for copy in &copies {
-            damaged.remove(copy);
-        }
-        drop(damaged);
-        self.metrics.erased.inc_by(entries.len() as u64);
         Ok(())
     }
 
