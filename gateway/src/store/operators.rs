@@ -1,0 +1,138 @@
+//! What operators ask and change: users, keys, classes, and what the FAT says.
+
+use super::Store;
+use crate::error::Error;
+use ullage_model::command::{Command, Reply, SessionCommand};
+use ullage_model::fat::rows::{ClassRow, CopyPlace, LeaseRow, LeaseVendorRow, RoomRow, VendorRow};
+use ullage_model::ids::{CopyId, UserId, VendorId};
+use ullage_model::namespace::rows::{UserPolicy, UserRow, VersionRow};
+use ullage_model::wire::metad::{Answer, Query, StatusReply};
+
+/// A page of a user's objects: (bucket name, key, version), and where to go on.
+pub type UserObjects = (Vec<(String, String, VersionRow)>, Option<(String, String)>);
+
+impl Store {
+    /// Makes a user with its first access key, whose secret is sealed under the KEK.
+    ///
+    /// # Errors
+    /// `Rejected(UserExists)`, or that the metadata service does not answer.
+    pub async fn create_user(
+        &self,
+        name: &str,
+        policy: UserPolicy,
+        access_key: &str,
+        secret: &str,
+    ) -> Result<UserId, Error> {
+        let around = &self.engine.around;
+        let command = SessionCommand::CreateUser {
+            name: name.to_owned(),
+            policy,
+            access_key: access_key.to_owned(),
+            sealed_secret: around.kek.seal_secret(access_key, secret, &*around.random),
+        };
+        let reply = self.submit(command, None).await?;
+        expect_answer!(reply, Reply::User(user) => user, "create user")
+    }
+
+    /// Deletes an access key.
+    ///
+    /// # Errors
+    /// `Rejected(NoSuchAccessKey)`, or that the metadata service does not answer.
+    pub async fn delete_access_key(&self, access_key: &str) -> Result<(), Error> {
+        let command = SessionCommand::DeleteAccessKey {
+            access_key: access_key.to_owned(),
+        };
+        let deleted = self.submit(command, None).await;
+        self.engine.directory.forget_access_key(access_key);
+        expect_answer!(deleted?, Reply::Done => (), "delete access key")
+    }
+
+    /// All users.
+    ///
+    /// # Errors
+    /// When the metadata service does not answer.
+    pub async fn users(&self) -> Result<Vec<UserRow>, Error> {
+        expect_answer!(self.query(Query::Users).await?, Answer::Users(users) => users, "users")
+    }
+
+    /// All access keys with their users.
+    ///
+    /// # Errors
+    /// When the metadata service does not answer.
+    pub async fn access_keys(&self) -> Result<Vec<(String, UserId)>, Error> {
+        expect_answer!(self.query(Query::AccessKeys).await?, Answer::AccessKeys(keys) => keys, "access keys")
+    }
+
+    /// Open and closing leases of the cluster with their rows.
+    ///
+    /// # Errors
+    /// When the metadata service does not answer.
+    pub async fn leases(&self) -> Result<Vec<(LeaseRow, Vec<(VendorId, LeaseVendorRow)>)>, Error> {
+        expect_answer!(self.query(Query::Leases).await?, Answer::Leases(leases) => leases, "leases")
+    }
+
+    /// Vendors with their rooms by device class.
+    ///
+    /// # Errors
+    /// When the metadata service does not answer.
+    pub async fn vendors(&self) -> Result<Vec<(VendorRow, Vec<(String, RoomRow)>)>, Error> {
+        expect_answer!(self.query(Query::Vendors).await?, Answer::Vendors(vendors) => vendors, "vendors")
+    }
+
+    /// All classes.
+    ///
+    /// # Errors
+    /// When the metadata service does not answer.
+    pub async fn classes(&self) -> Result<Vec<ClassRow>, Error> {
+        expect_answer!(self.query(Query::Classes).await?, Answer::Classes(classes) => classes, "classes")
+    }
+
+    /// The FAT of one user's objects. See `Query::UserObjects`.
+    ///
+    /// # Errors
+    /// When the metadata service does not answer.
+    pub async fn user_objects(
+        &self,
+        user: UserId,
+        after: Option<(String, String)>,
+        limit: usize,
+    ) -> Result<UserObjects, Error> {
+        let answer = self.query(Query::UserObjects { user, after, limit }).await?;
+        expect_answer!(answer, Answer::UserObjects(rows, next) => (rows, next), "a user's objects")
+    }
+
+    /// Copies that the FAT says a vendor holds, in the order of their names, those after `after`; and whether there
+    /// are more.
+    ///
+    /// # Errors
+    /// When the metadata service does not answer.
+    pub async fn copies(
+        &self,
+        vendor: VendorId,
+        after: Option<CopyId>,
+        limit: usize,
+    ) -> Result<(Vec<(CopyId, CopyPlace)>, bool), Error> {
+        let query = Query::Copies { vendor, after, limit };
+        expect_answer!(self.query(query).await?, Answer::Copies(copies, more) => (copies, more), "copies")
+    }
+
+    /// Makes or changes a class, and takes it over.
+    ///
+    /// # Errors
+    /// A refusal, or that the metadata service does not answer.
+    pub async fn set_class(&self, class: ClassRow) -> Result<(), Error> {
+        match self.engine.around.metad.operate(Command::SetClass(class)).await? {
+            Reply::Done => self.refresh().await,
+            Reply::Refused(rejection) => Err(rejection.into()),
+            _ => Err(Error::UnexpectedAnswer("set class")),
+        }
+    }
+
+    /// State of the metadata service.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn status(&self) -> Result<StatusReply, Error> {
+        Ok(self.engine.around.metad.status().await?)
+    }
+}
