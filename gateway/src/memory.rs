@@ -96,6 +96,17 @@ impl Budget {
         Some(Reservation { grains: Some(grains) })
     }
 
+    /// As [`Budget::try_reserve`], as long as half of the budget stays free: what is borrowed only to be faster,
+    /// and may be kept for long, must not keep others from being admitted.
+    #[must_use]
+    pub fn try_borrow(&self, bytes: u64) -> Option<Reservation> {
+        let free = u64::try_from(self.grains.available_permits()).unwrap_or(u64::MAX);
+        let left = free.checked_sub(self.grains_of(bytes).into())?;
+        (left >= u64::from(self.total) / 2)
+            .then(|| self.try_reserve(bytes))
+            .flatten()
+    }
+
     /// Bytes reserved now.
     #[must_use]
     pub fn in_use(&self) -> u64 {
@@ -254,6 +265,18 @@ mod tests {
             budget.admit(1 << 40).await.is_ok(),
             "what never fits is cut to all there is"
         );
+    }
+
+    #[tokio::test]
+    async fn borrowers_leave_half_to_those_who_come_next() {
+        let budget = Budget::new(4096, "full");
+        let borrowed: Vec<_> = std::iter::from_fn(|| budget.try_borrow(1024)).collect();
+        assert_eq!(borrowed.len(), 2);
+        assert!(budget.admit(2048).await.is_ok());
+        let _admitted = budget.admit(1024).await.unwrap();
+        drop(borrowed);
+        assert!(budget.try_borrow(1024).is_some());
+        assert!(budget.try_borrow(2048).is_none());
     }
 
     #[tokio::test(start_paused = true)]

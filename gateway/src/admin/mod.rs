@@ -9,11 +9,12 @@ mod views;
 
 pub use local::{LocalCopies, LocalCopy, LocalFatError, LocalFats};
 
+use crate::memory::Budget;
 use crate::ops::{self, Caller};
 use crate::s3::{BodyPlan, BodyUse, Credential, Endpoint, Head, Realm, UnixMs};
 use crate::server::limits::ADMIN_BODY_BYTES_MAX;
 use crate::server::listener::Answers;
-use crate::server::{AnswerBody, RequestBody, Shared};
+use crate::server::{AnswerBody, RequestBody, Shared, document_memory};
 use bytes::Bytes;
 use error::{AdminError, Result};
 use futures::FutureExt as _;
@@ -38,6 +39,7 @@ pub(crate) struct AdminApi {
     registry: Registry,
     /// Path style only, whatever the domain of S3's buckets.
     endpoint: Endpoint,
+    documents: Budget,
     received: IntCounter,
 }
 
@@ -83,6 +85,7 @@ impl AdminApi {
             local_fats,
             registry,
             endpoint: Endpoint::default(),
+            documents: document_memory(),
             received,
         }
     }
@@ -139,7 +142,7 @@ impl AdminApi {
                 .iter()
                 .map(|(name, value)| (name.to_string(), value.to_string()))
                 .collect(),
-            document: body.document(plan).await?,
+            document: body.document(plan, &self.documents).await?,
         };
         if parts.method != Method::GET {
             // The audit log: who changed what.

@@ -260,7 +260,8 @@ impl ObjectStream {
     }
 
     /// Starts segments until the window is full: the one at the head in the read's own memory, further ones as
-    /// far as there is memory for them now.
+    /// far as there is memory for them now. A client that takes nothing keeps what was fetched ahead for it, so
+    /// reading ahead leaves half of the memory to reads that are yet to come.
     async fn schedule(&mut self) -> Result<(), Error> {
         while self.scheduled < self.end && self.in_flight.len() < SEGMENTS_IN_FLIGHT {
             let span = self
@@ -281,7 +282,7 @@ impl ObjectStream {
             let (memory, most) = if self.in_flight.is_empty() {
                 (self.own_memory().await?, SEGMENT_BYTES.0)
             } else {
-                match self.engine.read_memory.try_reserve(SEGMENT_BYTES.1.min(wanted)) {
+                match self.engine.read_memory.try_borrow(SEGMENT_BYTES.1.min(wanted)) {
                     Some(borrowed) => (Arc::new(borrowed), SEGMENT_BYTES.1),
                     None => return Ok(()),
                 }

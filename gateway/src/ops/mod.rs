@@ -17,6 +17,7 @@ pub(crate) use errors::s3_error;
 use crate::directory::User;
 use crate::error::Error;
 use crate::limits::STALE_SETTINGS_RETRIES;
+use crate::memory::Budget;
 use crate::put::PutError;
 use crate::s3::Reply;
 use crate::s3::answer::Owner;
@@ -65,12 +66,14 @@ pub(crate) struct Body<'a> {
     pub(crate) wire: &'a mut RequestBody,
     /// What the head says of it.
     pub(crate) plan: BodyPlan,
+    /// Where it is held if it is a document.
+    pub(crate) memory: &'a Budget,
 }
 
 impl Body<'_> {
     /// Reads it whole, verified.
     async fn document(self) -> Result<Bytes> {
-        self.wire.document(self.plan).await
+        self.wire.document(self.plan, self.memory).await
     }
 
     /// Requires that there is none, as the head said.

@@ -3,8 +3,11 @@
 
 use super::answer::AnswerBody;
 use super::limits::{
-    DOCUMENT_IDLE, DRAIN_BYTES_AFTER, DRAIN_BYTES_BEFORE, DRAIN_WAIT_AFTER, DRAIN_WAIT_BEFORE,
+    DOCUMENT_IDLE, DOCUMENT_MEMORY, DRAIN_BYTES_AFTER, DRAIN_BYTES_BEFORE, DRAIN_WAIT_AFTER,
+    DRAIN_WAIT_BEFORE,
 };
+use crate::limits::BODY_BYTES_PER_S_MIN;
+use crate::memory::{Budget, Reservation};
 use crate::s3::body::BodyDigests;
 use crate::s3::error::{ErrorCode, Result};
 use crate::s3::{BodyDecoder, BodyPlan, S3Error, WantedDigests};
@@ -16,7 +19,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use prometheus::IntCounter;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// What comes after a request's head.
 #[derive(Debug)]
@@ -29,6 +32,20 @@ pub(crate) struct RequestBody {
     begun: bool,
     /// It broke off; nothing can be read any more.
     broken: bool,
+}
+
+/// Memory for the documents of one listener.
+pub(crate) fn document_memory() -> Budget {
+    Budget::new(DOCUMENT_MEMORY, "memory for documents is used up")
+}
+
+/// A document and the memory it was read into.
+struct Document(BytesMut, #[expect(dead_code, reason = "held")] Reservation);
+
+impl AsRef<[u8]> for Document {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// What is to become of the connection after the answer.
@@ -105,16 +122,25 @@ impl RequestBody {
         }
     }
 
-    /// Reads a document whole, verified. Its bound is the plan's.
+    /// Reads a document whole, verified. Its bound is the plan's; it has its place in `memory` until it is dropped.
     ///
     /// # Errors
-    /// What the decoder finds, RequestTimeout for a client that stopped sending.
-    pub(crate) async fn document(&mut self, plan: BodyPlan) -> Result<Bytes> {
+    /// What the decoder finds, SlowDown when there is no memory, RequestTimeout for a client that stopped sending
+    /// or sends too slowly.
+    pub(crate) async fn document(&mut self, plan: BodyPlan, memory: &Budget) -> Result<Bytes> {
+        let bytes_max = if self.incoming.is_end_stream() {
+            0
+        } else {
+            plan.bytes_max()
+        };
+        let reserved = memory.admit(bytes_max).await;
+        let reserved = reserved.map_err(|_| S3Error::from(ErrorCode::SlowDown))?;
+        let until = Instant::now() + DOCUMENT_IDLE + Duration::from_secs(bytes_max / BODY_BYTES_PER_S_MIN);
         let mut decoder = BodyDecoder::new(plan, WantedDigests::default());
         let mut slices = Vec::new();
         let mut document = BytesMut::new();
         loop {
-            let read = timeout(DOCUMENT_IDLE, self.read()).await;
+            let read = timeout_at(until.min(Instant::now() + DOCUMENT_IDLE), self.read()).await;
             let Some(data) = read.map_err(|_| S3Error::from(ErrorCode::RequestTimeout))?? else {
                 break;
             };
@@ -124,7 +150,7 @@ impl RequestBody {
             }
         }
         decoder.finish()?;
-        Ok(document.freeze())
+        Ok(Bytes::from_owner(Document(document, reserved)))
     }
 
     /// Does away with what was not read, before the answer is given.

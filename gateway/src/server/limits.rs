@@ -15,6 +15,8 @@ pub const CONNECTION_BUFFER_BYTES: usize = 256 * 1024;
 pub const HEAD_WAIT: Duration = Duration::from_secs(60);
 /// How long a document in a body may send nothing.
 pub const DOCUMENT_IDLE: Duration = Duration::from_secs(20);
+/// Memory of one listener for documents in bodies while they are read and understood, in bytes.
+pub const DOCUMENT_MEMORY: u64 = 64 * 1024 * 1024;
 /// How long a client may take nothing of an answer.
 pub const WRITE_STALL: Duration = Duration::from_secs(120);
 /// How long requests may go on after shutdown has begun.
@@ -46,3 +48,4 @@ pub const ADMIN_PAGE_OBJECTS: usize = 1000;
 const _: () =
     assert!(HEAD_BYTES_MAX > crate::s3::limits::HEADER_BYTES_MAX + crate::s3::limits::TARGET_BYTES_MAX);
 const _: () = assert!(CONNECTION_BUFFER_BYTES >= HEAD_BYTES_MAX);
+const _: () = assert!(DOCUMENT_MEMORY >= crate::s3::limits::COMPLETE_BODY_MAX);

@@ -96,7 +96,8 @@ async fn connection<A: Answers>(stream: TcpStream, answers: Arc<A>, shutdown: Ca
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WAIT)
-        .max_headers(crate::s3::limits::HEADERS_MAX)
+        // Twice as many, so that slightly too many still get the protocol layer's answer.
+        .max_headers(2 * crate::s3::limits::HEADERS_MAX)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(CONNECTION_BUFFER_BYTES)
         .serve_connection(TokioIo::new(WatchedStream::new(stream)), service);

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 pub(crate) use answer::{AnswerBody, ObjectBytes};
-pub(crate) use body::{DecodedBody, RequestBody};
+pub(crate) use body::{DecodedBody, RequestBody, document_memory};
 
 /// The key pair that may do everything.
 #[derive(Clone)]

@@ -3,9 +3,10 @@
 
 use super::Shared;
 use super::answer::AnswerBody;
-use super::body::RequestBody;
+use super::body::{RequestBody, document_memory};
 use super::listener::Answers;
 use super::metrics::ServerMetrics;
+use crate::memory::Budget;
 use crate::ops::{self, Answer, Call, Need, authorize};
 use crate::s3::error::{ErrorCode, Result};
 use crate::s3::route::OperationName;
@@ -27,6 +28,7 @@ const SERVICE: &str = "s3";
 pub(super) struct S3Api {
     shared: Arc<Shared>,
     metrics: Arc<ServerMetrics>,
+    documents: Budget,
     /// `x-amz-id-2` of all answers.
     host_id: String,
 }
@@ -37,6 +39,7 @@ impl S3Api {
         Self {
             shared,
             metrics,
+            documents: document_memory(),
             host_id,
         }
     }
@@ -95,6 +98,7 @@ impl S3Api {
         let body = ops::Body {
             wire: body,
             plan: request.body,
+            memory: &self.documents,
         };
         ops::perform(&call, body, request.operation).await
     }

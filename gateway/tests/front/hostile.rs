@@ -144,6 +144,36 @@ async fn refused_bodies_are_read_as_far_as_is_worth_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn documents_that_do_not_come_hold_bounded_memory() {
+    let (_gateway, client) = strict().await;
+    let target = format!("/strict/kept?uploadId={}", "0".repeat(32));
+    // As many of the longest documents as there is memory for.
+    let head = client.head("POST", &target, &[("expect", "100-continue")], 4 << 20);
+    let mut slow = Vec::new();
+    for _ in 0..16 {
+        let mut connection = client.connect().await;
+        connection.send(head.as_bytes()).await;
+        assert!(connection.some_bytes().await.starts_with(b"HTTP/1.1 100"));
+        slow.push(connection);
+    }
+    let refused = client.send("POST", &target, &[], b"<x/>").await;
+    refused.expect_error(503, "SlowDown");
+    assert_unchanged(&client).await;
+    slow.pop();
+    let answer = client.send("POST", &target, &[], b"<x/>").await;
+    answer.expect_error(400, "MalformedXML");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slightly_too_many_headers_get_an_answer_of_s3() {
+    let (_gateway, client) = strict().await;
+    let names: Vec<String> = (0..150).map(|number| format!("h{number}")).collect();
+    let headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
+    let answer = client.send("GET", "/strict/kept", &headers, b"").await;
+    answer.expect_error(400, "RequestHeaderSectionTooLarge");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_known_but_not_offered_is_501_and_only_for_known_callers() {
     let (_gateway, client) = strict().await;
     client

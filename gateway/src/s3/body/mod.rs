@@ -133,6 +133,11 @@ impl BodyPlan {
         self.decoded_length
     }
 
+    /// Most bytes that the decoded body can have.
+    pub fn bytes_max(&self) -> u64 {
+        self.decoded_length.unwrap_or(self.body_use.bytes_max())
+    }
+
     /// The checksum that the client promises.
     pub fn promised_checksum(&self) -> PromisedChecksum {
         self.promised
