@@ -121,12 +121,17 @@ impl Settings {
             inline_bytes: given.inline_bytes.or(file.inline_bytes),
             upload_memory: given.upload_memory.or(file.upload_memory),
         };
-        settings.check(given.insecure.or(file.insecure).unwrap_or(false))?;
+        let insecure = given.insecure.or(file.insecure).unwrap_or(false);
+        settings.check(insecure).map_err(|bad| match &given.config {
+            // What is wrong may be said there.
+            Some(file) => BadConfiguration(format!("{bad} (settings are from {} too)", file.display())),
+            None => bad,
+        })?;
         Ok(settings)
     }
 
-    fn check(&self, insecure: bool) -> anyhow::Result<()> {
-        let bad = |text: String| Err(BadConfiguration(text).into());
+    fn check(&self, insecure: bool) -> Result<(), BadConfiguration> {
+        let bad = |text: String| Err(BadConfiguration(text));
         let Self {
             vendors,
             devices_per_vendor: devices,
@@ -222,6 +227,7 @@ mod tests {
             ("data = \"d\"\nbrightness = 11\n", "brightness"),
             ("data = [1]\n", "data"),
             ("vendors = 3\n", "data"),
+            ("data = \"d\"\nvendors = 0\n", "--vendors"),
         ] {
             std::fs::write(&file, text)?;
             let refused = resolve(&["--config", &path])
