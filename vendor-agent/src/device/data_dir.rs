@@ -69,7 +69,7 @@ impl DataDir {
     /// When another process has it, a newer build wrote it, or it holds something else. Then nothing is
     /// changed.
     pub fn open(path: &Path, seed: impl FnOnce() -> [u8; 32]) -> Result<Self, AgentError> {
-        std::fs::create_dir_all(path).map_err(AgentError::file("make", path))?;
+        make_directories(path)?;
         let marker_path = path.join(AGENT_MARKER);
         if !marker_path.exists() && !is_fresh(path)? {
             return Err(AgentError::Foreign {
@@ -206,7 +206,7 @@ impl DataDir {
 
 /// Makes a device's directory with its marker.
 pub(crate) fn make_device(path: &Path, marker: &DeviceMarker) -> Result<(), AgentError> {
-    std::fs::create_dir_all(path).map_err(AgentError::file("make", path))?;
+    make_directories(path)?;
     let marker_path = path.join(DEVICE_MARKER);
     match read_json::<DeviceMarker>(&marker_path)? {
         Some(found) => check_marker(path, &found, marker),
@@ -372,6 +372,17 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), AgentError> {
     };
     write().map_err(AgentError::file("write", path))?;
     path.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Makes a directory and what is missing above it, with their entries durable.
+fn make_directories(path: &Path) -> Result<(), AgentError> {
+    let missing = path
+        .ancestors()
+        .take_while(|above| !above.as_os_str().is_empty() && !above.exists());
+    let missing: Vec<&Path> = missing.collect();
+    std::fs::create_dir_all(path).map_err(AgentError::file("make", path))?;
+    let mut above = missing.iter().rev().filter_map(|made| made.parent());
+    above.try_for_each(sync_directory)
 }
 
 /// Makes the entries of a directory durable.
