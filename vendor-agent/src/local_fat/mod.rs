@@ -148,15 +148,25 @@ impl LocalFat {
     fn load(&self) -> Result<(), AgentError> {
         let mut segments = lock(&self.segments);
         let mut unsettled = lock(&self.unsettled);
+        let mut unreadable = 0;
         self.each_row(b"s", |key, row| {
-            if let (Some(device), Some(segment), Some(row)) = (
+            match (
                 number32(key.get(1..5)),
                 number64(key.get(5..13)),
                 decode::<SegmentRow>(row),
             ) {
-                segments.insert((DeviceId(device), segment), row);
+                (Some(device), Some(segment), Some(row)) => {
+                    segments.insert((DeviceId(device), segment), row);
+                }
+                _ => unreadable += 1,
             }
         })?;
+        if unreadable > 0 {
+            // A segment without a row is one in which nothing is needed.
+            return Err(AgentError::Index(format!(
+                "{unreadable} rows of segments cannot be read; without its directory the index is rebuilt"
+            )));
+        }
         self.each_row(b"l", |key, _| {
             if let Some(lease) = number64(key.get(1..9)) {
                 unsettled.insert(LeaseId(lease));
