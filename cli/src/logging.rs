@@ -4,10 +4,12 @@
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
+/// Unless told otherwise: what is amiss, and the audit log (`ullage_gateway::admin::AUDIT`).
+const QUIET: &str = "warn,openraft=error,ullage_audit=info";
+
 /// Starts logging for the whole process.
 pub fn start() {
-    let filter =
-        EnvFilter::try_from_env("ULLAGE_LOG").unwrap_or_else(|_| EnvFilter::new("warn,openraft=error"));
+    let filter = EnvFilter::try_from_env("ULLAGE_LOG").unwrap_or_else(|_| EnvFilter::new(QUIET));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -16,5 +18,16 @@ pub fn start() {
         logs.json().init();
     } else {
         logs.with_target(false).init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::QUIET;
+
+    #[test]
+    fn changes_are_logged_unless_told_otherwise() {
+        let audit = format!("{}=info", ullage_gateway::admin::AUDIT);
+        assert!(QUIET.split(',').any(|directive| directive == audit));
     }
 }

@@ -28,6 +28,8 @@ use tracing::{error, info};
 
 /// Name of the service in signatures.
 const SERVICE: &str = "ullage";
+/// Target of the audit log's lines: logged also where nothing else of this level is.
+pub const AUDIT: &str = "ullage_audit";
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -145,9 +147,11 @@ impl AdminApi {
             document: body.document(plan, &self.documents).await?,
         };
         if parts.method != Method::GET {
-            // The audit log: who changed what.
+            // The audit log: who changed what. Before it is done, so that no change goes without its line.
             info!(
+                target: AUDIT,
                 user = call.name,
+                allowed = call.caller.is_root(),
                 method = %parts.method,
                 path = parts.uri.path(),
                 "a change by the admin API"
