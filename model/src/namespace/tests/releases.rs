@@ -1,7 +1,9 @@
 //! References and releases where several things refer to the same bytes.
 
 use super::world::{CHUNK, World};
+use crate::cluster_time::ClusterTime;
 use crate::command::{Command, Reply, SessionCommand};
+use crate::fat::query::{self, ErasePermit};
 use crate::limits::PART_BYTES_MIN;
 use crate::namespace::release;
 use crate::step::{Step, Stop};
@@ -43,6 +45,39 @@ fn a_manifest_without_references_is_never_revived() {
     world.stored(SessionCommand::CompleteUpload(complete));
     world.drain();
     assert_eq!(world.count(Column::Chunks), 1);
+}
+
+#[test]
+fn a_released_manifest_waits_until_no_reader_can_ask_for_its_pages() {
+    let mut world = World::new();
+    let upload = world.upload("key");
+    let part = world.part("key", upload, 1, 1, CHUNK);
+    world.complete("key", upload, &[part], 1);
+    let may_drain = |world: &World, below_index, released_before| {
+        let permit = ErasePermit {
+            below_index,
+            released_before: ClusterTime(released_before),
+        };
+        query::may_drain(&world.rows, &permit).expect("readable")
+    };
+    assert!(may_drain(&world, 0, 0), "the upload's parts: nobody reads them");
+    world.drain();
+    assert!(!may_drain(&world, u64::MAX, u64::MAX), "nothing waits");
+    world.put("single", 2, CHUNK);
+    world.delete("single");
+    assert!(may_drain(&world, 0, 0), "a blob's copies wait as erase orders");
+    world.drain();
+    world.delete("key");
+    let (released, now) = (world.at.index, world.at.cluster_time.0);
+    assert!(
+        !may_drain(&world, released, now),
+        "a reader may have begun before"
+    );
+    assert!(may_drain(&world, released + 1, now), "every reader is past it");
+    assert!(
+        may_drain(&world, 0, now + 1),
+        "no reader is waited for any longer"
+    );
 }
 
 #[test]
