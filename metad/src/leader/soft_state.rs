@@ -53,13 +53,12 @@ impl SoftState {
     /// a silence is back only when it keeps talking, else one that stammers would turn its state for ever.
     pub fn heard(&self, heartbeat: &Heartbeat, at: Duration, steady: Duration) -> bool {
         let mut free: BTreeMap<String, u64> = BTreeMap::new();
-        for device in heartbeat
-            .devices
-            .iter()
-            .filter(|device| device.state == DeviceState::Healthy)
-        {
+        for device in &heartbeat.devices {
+            // A class whose devices all stand still has nothing free: to be silent of it would say "not known".
             let sum = free.entry(device.class.clone()).or_insert(0);
-            *sum = sum.saturating_add(device.free);
+            if device.state == DeviceState::Healthy {
+                *sum = sum.saturating_add(device.free);
+            }
         }
         let seen = Seen {
             at,
@@ -153,8 +152,11 @@ impl SoftState {
 
 #[cfg(test)]
 mod tests {
-    use super::{BTreeSet, CopyId, Duration, Heartbeat, LeaseId, SessionId, SoftState, VendorId};
-    use ullage_model::ids::ChunkId;
+    use super::{
+        BTreeSet, CopyId, DeviceState, Duration, Heartbeat, LeaseId, SessionId, SoftState, VendorId,
+    };
+    use ullage_model::ids::{ChunkId, DeviceId};
+    use ullage_model::wire::agent::DeviceReport;
 
     #[test]
     fn a_session_that_has_not_reported_holds_back_every_erase() {
@@ -183,6 +185,36 @@ mod tests {
         assert!(!soft.heard(&heartbeat, second(20), second(5)), "it was silent");
         soft.registered(VendorId(1), second(60));
         assert!(soft.heard(&heartbeat, second(61), second(5)));
+    }
+
+    #[test]
+    fn devices_that_take_nothing_have_nothing_free() {
+        let soft = SoftState::default();
+        let device = |device, free, state| DeviceReport {
+            device: DeviceId(device),
+            class: "hdd".to_owned(),
+            capacity: 1000,
+            free,
+            state,
+        };
+        let mut heartbeat = Heartbeat {
+            vendor: VendorId(1),
+            devices: vec![
+                device(0, 300, DeviceState::Healthy),
+                device(1, 400, DeviceState::ReadOnly),
+            ],
+            in_flight_bytes: 0,
+            outcomes: Vec::new(),
+            damaged: Vec::new(),
+        };
+        let second = Duration::from_secs;
+        let free = |heartbeat: &Heartbeat| {
+            soft.heard(heartbeat, second(1), second(5));
+            soft.vendor(VendorId(1)).unwrap().free["hdd"]
+        };
+        assert_eq!(free(&heartbeat), 300);
+        heartbeat.devices[0].state = DeviceState::ReadOnly;
+        assert_eq!(free(&heartbeat), 0, "known to be none, not unknown");
     }
 
     #[test]
