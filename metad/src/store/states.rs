@@ -137,6 +137,8 @@ impl States {
             Some(pointer) => pointer,
             None => first_pointer(root)?,
         };
+        // A crash may have come between the pointer's renaming and its sync: what it replaced goes only behind that.
+        sync_directory(root)?;
         let next = sweep(root, pointer)?;
         let place = place(root, "db", pointer.state);
         let database = StateDatabase::open(&place.path, budget, steps.clone())?;
