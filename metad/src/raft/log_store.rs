@@ -301,15 +301,18 @@ impl LogStore {
             .log
             .entries(contained.clone(), bytes_max)
             .map_err(fatal)?;
+        let purged_meanwhile = || self.ends().first_index() > contained.start;
         let mut found = Vec::with_capacity(stored.len());
         for ((index, stored), expected) in stored.iter().zip(contained.clone()) {
             if *index != expected {
+                if purged_meanwhile() {
+                    return self.read(contained, bytes_max);
+                }
                 return Err(io::Error::other(format!("the log has no entry {expected}")));
             }
             found.push(decode_entry(*index, stored)?);
         }
         let complete = found.len() as u64 == contained.end - contained.start;
-        let purged_meanwhile = || self.ends().first_index() > contained.start;
         if found.is_empty() || (!complete && bytes_max == usize::MAX) {
             if purged_meanwhile() {
                 return self.read(contained, bytes_max);
