@@ -3,6 +3,7 @@
 
 use crate::error::Error;
 use crate::limits::{ADMISSION_QUEUE, ADMISSION_WAIT, POOLED_BUFFER_BYTES_MIN, POOLED_BYTES};
+use bytes::Bytes;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +36,25 @@ struct Pressure {
 #[derive(Debug)]
 pub struct Reservation {
     grains: Option<OwnedSemaphorePermit>,
+}
+
+impl Reservation {
+    /// `bytes`, holding what they take of this reservation until the last of them is gone. The rest is given back
+    /// now.
+    #[must_use]
+    pub fn hold(mut self, bytes: Bytes) -> Bytes {
+        struct Held(Bytes, #[expect(dead_code, reason = "held")] Reservation);
+        impl AsRef<[u8]> for Held {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        if let Some(grains) = &mut self.grains {
+            let needed = usize::try_from((bytes.len() as u64).div_ceil(GRAIN)).unwrap_or(usize::MAX);
+            drop(grains.split(grains.num_permits().saturating_sub(needed)));
+        }
+        Bytes::from_owner(Held(bytes, self))
+    }
 }
 
 impl Budget {
@@ -265,6 +285,18 @@ mod tests {
             budget.admit(1 << 40).await.is_ok(),
             "what never fits is cut to all there is"
         );
+    }
+
+    #[test]
+    fn held_bytes_keep_what_they_take_and_give_the_rest_back() {
+        let budget = Budget::new(4096, "full");
+        let held = budget.try_reserve(3072).unwrap().hold(Bytes::from(vec![7; 1500]));
+        assert_eq!((budget.in_use(), held.len()), (2048, 1500));
+        let slice = held.slice(..1);
+        drop(held);
+        assert_eq!(budget.in_use(), 2048);
+        drop(slice);
+        assert_eq!(budget.in_use(), 0);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Operations on buckets.
 
 use super::errors::{s3_error, undone};
+use super::list::{held, memory};
 use super::{Body, Call, owner};
 use crate::directory::bucket_ref;
 use crate::error::Error;
@@ -15,6 +16,7 @@ use crate::s3::listing::ListBuckets;
 use crate::s3::operation::BucketRequest;
 use crate::s3::request_xml::CreateBucketBody;
 use crate::s3::token::Position;
+use crate::server::limits::LISTED_BYTES;
 use ullage_model::rejection::Rejection;
 
 /// The region in which making one's own bucket again succeeds.
@@ -22,7 +24,9 @@ const LENIENT_REGION: &str = "us-east-1";
 
 /// ListBuckets. There is one realm of users, so everybody who may list sees all buckets.
 pub(super) async fn list(call: &Call<'_>, request: ListBuckets) -> Result<Reply> {
-    let limit = request.max_buckets.unwrap_or(LIST_BUCKETS_MAX) as usize;
+    let most = request.max_buckets.unwrap_or(LIST_BUCKETS_MAX);
+    let memory = memory(call, most, LISTED_BYTES.1).await?;
+    let limit = most as usize;
     let prefix = request.prefix.clone().unwrap_or_default();
     let mut after = request.after.map(|position| position.text().to_owned());
     let mut buckets = Vec::new();
@@ -54,7 +58,7 @@ pub(super) async fn list(call: &Call<'_>, request: ListBuckets) -> Result<Reply>
         next,
         prefix: request.prefix,
     };
-    Ok(answer.into_reply())
+    Ok(held(memory, answer.into_reply()))
 }
 
 /// CreateBucket.

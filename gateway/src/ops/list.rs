@@ -1,21 +1,24 @@
 //! ListObjects in both versions.
 
 use super::convert::{algorithm, etag, kind, time};
-use super::errors::undone;
+use super::errors::{s3_error, undone};
 use super::{Call, owner};
 use crate::error::Error;
+use crate::memory::Reservation;
 use crate::s3::Reply;
 use crate::s3::answer::{ListEntry, ListObjectsAnswer, ListObjectsV2Answer};
 use crate::s3::conditions::WriteCondition;
 use crate::s3::error::Result;
 use crate::s3::listing::{ListObjects, ListObjectsV2, ListingScope};
 use crate::s3::token::Position;
+use crate::server::limits::LISTED_BYTES;
 use std::sync::Arc;
 use ullage_model::namespace::rows::{BucketRow, LiveRow};
 use ullage_model::wire::metad::ListRequest;
 
 /// ListObjects.
 pub(super) async fn objects(call: &Call<'_>, request: &ListObjects) -> Result<Reply> {
+    let memory = memory(call, request.scope.max_keys, LISTED_BYTES.0).await?;
     let marker = Some(request.marker.clone()).filter(|marker| !marker.is_empty());
     let (bucket, page) = page(call, &request.scope, marker).await?;
     let answer = ListObjectsAnswer {
@@ -24,11 +27,12 @@ pub(super) async fn objects(call: &Call<'_>, request: &ListObjects) -> Result<Re
         common_prefixes: page.common_prefixes,
         owner: owner(bucket.creator),
     };
-    Ok(answer.into_reply(request))
+    Ok(held(memory, answer.into_reply(request)))
 }
 
 /// ListObjectsV2.
 pub(super) async fn objects_v2(call: &Call<'_>, request: &ListObjectsV2) -> Result<Reply> {
+    let memory = memory(call, request.scope.max_keys, LISTED_BYTES.0).await?;
     let after = match &request.after {
         Some(position) => Some(position.text().to_owned()),
         None => request.start_after.clone().filter(|after| !after.is_empty()),
@@ -40,7 +44,22 @@ pub(super) async fn objects_v2(call: &Call<'_>, request: &ListObjectsV2) -> Resu
         common_prefixes: page.common_prefixes,
         owner: owner(bucket.creator),
     };
-    Ok(answer.into_reply(request))
+    Ok(held(memory, answer.into_reply(request)))
+}
+
+/// Memory for the longest answer that so many entries can make: the client may take it slowly.
+///
+/// # Errors
+/// SlowDown.
+pub(super) async fn memory(call: &Call<'_>, entries: u32, bytes: u64) -> Result<Reservation> {
+    let admitted = call.shared.listings.admit(u64::from(entries) * bytes).await;
+    admitted.map_err(s3_error)
+}
+
+/// `reply`, its document in `memory`.
+pub(super) fn held(memory: Reservation, mut reply: Reply) -> Reply {
+    reply.body = memory.hold(reply.body);
+    reply
 }
 
 /// A page of a listing.

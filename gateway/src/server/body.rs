@@ -7,7 +7,7 @@ use super::limits::{
     DRAIN_WAIT_BEFORE,
 };
 use crate::limits::BODY_BYTES_PER_S_MIN;
-use crate::memory::{Budget, Reservation};
+use crate::memory::Budget;
 use crate::s3::body::BodyDigests;
 use crate::s3::error::{ErrorCode, Result};
 use crate::s3::{BodyDecoder, BodyPlan, S3Error, WantedDigests};
@@ -37,15 +37,6 @@ pub(crate) struct RequestBody {
 /// Memory for the documents of one listener.
 pub(crate) fn document_memory() -> Budget {
     Budget::new(DOCUMENT_MEMORY, "memory for documents is used up")
-}
-
-/// A document and the memory it was read into.
-struct Document(BytesMut, #[expect(dead_code, reason = "held")] Reservation);
-
-impl AsRef<[u8]> for Document {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 /// What is to become of the connection after the answer.
@@ -150,7 +141,7 @@ impl RequestBody {
             }
         }
         decoder.finish()?;
-        Ok(Bytes::from_owner(Document(document, reserved)))
+        Ok(reserved.hold(document.freeze()))
     }
 
     /// Does away with what was not read, before the answer is given.

@@ -17,6 +17,10 @@ pub const HEAD_WAIT: Duration = Duration::from_secs(60);
 pub const DOCUMENT_IDLE: Duration = Duration::from_secs(20);
 /// Memory of one listener for documents in bodies while they are read and understood, in bytes.
 pub const DOCUMENT_MEMORY: u64 = 64 * 1024 * 1024;
+/// Memory for listings while they are made and taken by their clients, in bytes.
+pub const LISTING_MEMORY: u64 = 128 * 1024 * 1024;
+/// Bytes of a listed object's elements at most, with the longest key percent-encoded; and of a bucket's.
+pub const LISTED_BYTES: (u64, u64) = (4 * 1024, 256);
 /// How long a client may take nothing of an answer.
 pub const WRITE_STALL: Duration = Duration::from_secs(120);
 /// How long requests may go on after shutdown has begun.

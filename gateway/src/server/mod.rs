@@ -12,6 +12,7 @@ mod pipeline;
 
 use crate::admin::{AdminApi, LocalFats};
 use crate::environment::{Clock, Randomness};
+use crate::memory::Budget;
 use crate::s3::{Endpoint, SigningKeys};
 use crate::store::Store;
 use metrics::ServerMetrics;
@@ -114,6 +115,7 @@ pub async fn run(
         region: settings.region,
         root: settings.root,
         signing_keys: SigningKeys::new(),
+        listings: Budget::new(limits::LISTING_MEMORY, "memory for listings is used up"),
         store: parts.store,
         ready: parts.ready,
         clock: parts.clock,
@@ -141,6 +143,8 @@ pub(crate) struct Shared {
     pub(crate) region: String,
     pub(crate) root: RootKeys,
     pub(crate) signing_keys: SigningKeys,
+    /// Memory for listings.
+    pub(crate) listings: Budget,
     pub(crate) store: Arc<Store>,
     pub(crate) ready: Readiness,
     pub(crate) clock: Arc<dyn Clock>,
