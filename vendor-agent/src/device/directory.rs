@@ -493,7 +493,11 @@ impl Device for DirectoryDevice {
             }
             let file = self.file(location.segment)?;
             let bytes = segment::punch(&file, u64::from(location.offset), u64::from(location.bytes))
-                .map_err(|error| self.io_fault("punch a hole in a segment file", &error))?;
+                .map_err(|error| match Errno::from_io_error(&error) {
+                    // A hole may need a block for the list of extents; compaction gives the room back later.
+                    Some(Errno::NOSPC | Errno::DQUOT) => self.set_full(),
+                    _ => self.io_fault("punch a hole in a segment file", &error),
+                })?;
             let allocated = segment::allocated(&file).ok();
             let mut table = lock(&self.table);
             if table.active != Some(location.segment)
