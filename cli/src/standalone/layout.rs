@@ -69,7 +69,10 @@ impl Layout {
         };
         let kek = root.join("kek");
         if is_new && !kek.exists() {
-            write_secret(&kek)?;
+            let beside = kek.with_extension("new");
+            remove(&beside)?;
+            write_secret(&beside)?;
+            fs::rename(&beside, &kek).with_context(|| format!("cannot make {}", kek.display()))?;
         }
         let credentials = credentials(&root, keys)?;
         let text = toml::to_string(&settled).context("cannot write settings as TOML")?;
@@ -152,7 +155,15 @@ fn refuse_foreign(root: &Path) -> anyhow::Result<()> {
     if root.join("store.toml").exists() {
         return Ok(());
     }
-    let known = ["lock", "kek", "credentials", "store.new", "lost+found"];
+    let known = [
+        "lock",
+        "kek",
+        "kek.new",
+        "credentials",
+        "credentials.new",
+        "store.new",
+        "lost+found",
+    ];
     for entry in entries {
         let name = entry
             .with_context(|| format!("cannot read {}", root.display()))?
@@ -262,22 +273,27 @@ fn credentials(root: &Path, given: Option<Credentials>) -> anyhow::Result<Creden
         access_key: hex::encode_upper(access_key),
         secret_key: hex::encode(secret_key),
     };
-    write_private(&file, made.to_text().as_bytes())?;
+    replace(&file, &made.to_text())?;
     Ok(made)
 }
 
 /// Replaces a private file as a whole, durably.
 fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     let beside = path.with_extension("new");
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", beside.display()));
-        }
-        _ => {}
-    }
+    remove(&beside)?;
     write_private(&beside, text.as_bytes())?;
     fs::rename(&beside, path).with_context(|| format!("cannot replace {}", path.display()))?;
     let parent = path.parent().unwrap_or(Path::new("."));
     let synced = File::open(parent).and_then(|directory| directory.sync_all());
     synced.with_context(|| format!("cannot sync {}", parent.display()))
+}
+
+/// Removes what an interrupted start may have left.
+fn remove(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
