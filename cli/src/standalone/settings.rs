@@ -5,6 +5,7 @@ use crate::BadConfiguration;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use ullage_gateway::config::GatewayConfig;
 use ullage_model::limits::{COPIES_MAX, SEGMENT_BYTES};
 
 /// Vendors of one standalone store at most.
@@ -157,6 +158,16 @@ impl Settings {
                 "--device-capacity {capacity}: a device needs {DEVICE_BYTES_MIN} bytes at least"
             ));
         }
+        let defaults = GatewayConfig::default();
+        let gateway = GatewayConfig {
+            region: self.region.clone(),
+            inline_bytes: self.inline_bytes.unwrap_or(defaults.inline_bytes),
+            upload_memory: self.upload_memory.unwrap_or(defaults.upload_memory),
+            ..defaults
+        };
+        if let Err(error) = gateway.check() {
+            return bad(error.to_string());
+        }
         for (flag, address) in [("--listen", self.listen), ("--admin-listen", self.admin_listen)] {
             if !address.ip().is_loopback() && !insecure {
                 return bad(format!(
@@ -209,6 +220,15 @@ mod tests {
             let refused = resolve(&[&["--data", "d"], flags].concat()).expect_err("a bad setting was taken");
             assert!(refused.is::<BadConfiguration>());
             assert!(refused.to_string().starts_with(named), "{refused}");
+        }
+        for (flags, named) in [
+            (["--upload-memory", "1024"], "upload_memory"),
+            (["--inline-bytes", "1000000"], "inline_bytes"),
+            (["--region", ""], "region"),
+        ] {
+            let refused =
+                resolve(&[&["--data", "d"], &flags[..]].concat()).expect_err("a bad setting was taken");
+            assert!(refused.to_string().contains(named), "{refused}");
         }
         assert!(resolve(&["--data", "d", "--listen", "0.0.0.0:9000", "--insecure"]).is_ok());
         assert!(resolve(&[]).is_err_and(|error| error.to_string().contains("--data")));
