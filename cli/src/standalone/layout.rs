@@ -59,7 +59,7 @@ impl Layout {
         let root = settings.data.clone();
         let keys = root_keys()?;
         refuse_foreign(&root)?;
-        fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
+        make(&root)?;
         let lock = lock(&root)?;
         let file = root.join("store.toml");
         let (is_new, settled) = match fs::read_to_string(&file) {
@@ -283,7 +283,24 @@ fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     remove(&beside)?;
     write_private(&beside, text.as_bytes())?;
     fs::rename(&beside, path).with_context(|| format!("cannot replace {}", path.display()))?;
-    let parent = path.parent().unwrap_or(Path::new("."));
+    sync_parent(path)
+}
+
+/// Makes a directory and those above it, durably.
+fn make(path: &Path) -> anyhow::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    make(path.parent().unwrap_or(Path::new("")))?;
+    fs::create_dir(path).with_context(|| format!("cannot make {}", path.display()))?;
+    sync_parent(path)
+}
+
+fn sync_parent(path: &Path) -> anyhow::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
     let synced = File::open(parent).and_then(|directory| directory.sync_all());
     synced.with_context(|| format!("cannot sync {}", parent.display()))
 }

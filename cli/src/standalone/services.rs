@@ -36,6 +36,8 @@ const DATABASE_MEMORY: usize = 64 * 1024 * 1024;
 const AGENTS_READY_WITHIN: Duration = Duration::from_secs(600);
 /// How often the agents are looked at while they start.
 const AGENTS_POLL: Duration = Duration::from_millis(2);
+/// How often the metadata service is looked at while all is well.
+const METAD_POLL: Duration = Duration::from_secs(1);
 /// How long requests in progress have to end when the process is told to stop.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -125,13 +127,22 @@ impl Services {
         self.addresses.1
     }
 
-    /// Waits until a service ends by itself, which none should.
+    /// Waits until a service ends by itself, which none should. A metadata service that has stopped for good
+    /// (its disk failed) counts: nothing can be stored any more, and a restart is what helps.
     pub async fn ended(&mut self) -> anyhow::Result<()> {
-        match self.tasks.join_next().await {
-            Some(ended) => ended
-                .context("a service panicked")?
-                .and(Err(anyhow::anyhow!("a service ended"))),
-            None => bail!("no service is running"),
+        let stopped = async {
+            while self.metad.is_ready() {
+                tokio::time::sleep(METAD_POLL).await;
+            }
+        };
+        tokio::select! {
+            ended = self.tasks.join_next() => match ended {
+                Some(ended) => ended.context("a service panicked")?.and(Err(anyhow::anyhow!("a service ended"))),
+                None => bail!("no service is running"),
+            },
+            () = stopped => bail!(
+                "the metadata service has stopped; look for the failure in the log above, mend it, and start again"
+            ),
         }
     }
 
