@@ -44,7 +44,8 @@ struct PurgeMark {
 struct Ends {
     vote: Option<Vote>,
     purged: Option<PurgeMark>,
-    /// Index of the first entry, if there is one. A group's log starts at 0, but openraft does not promise it.
+    /// Index of the first entry in the database, purged or not, if there is one. A group's log starts at 0, but
+    /// openraft does not promise it.
     first: Option<u64>,
     last: Option<LogId>,
     /// Length of the log up to and including the last entry, in bytes since its first.
@@ -220,7 +221,9 @@ impl LogStore {
             (ends.purged, ends.length)
         };
         let purged_length = purged.map_or(0, |mark| mark.length);
-        let before = index.map(|index| self.length_at(index)).transpose()?.flatten();
+        // The database may still hold entries that were purged.
+        let kept = index.filter(|index| Some(*index) > purged.map(|mark| mark.log_id.index));
+        let before = kept.map(|index| self.length_at(index)).transpose()?.flatten();
         Ok(length.saturating_sub(before.unwrap_or(purged_length)))
     }
 
@@ -512,10 +515,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             .map_err(fatal)?
             .unwrap_or_else(|| self.ends().length);
         let mark = PurgeMark { log_id, length };
-        self.shared
-            .log
-            .purge(log_id.index, &encode(&mark)?)
-            .map_err(fatal)?;
+        self.shared.log.purge(&encode(&mark)?).map_err(fatal)?;
         {
             let mut ends = self.ends();
             ends.forget_up_to(log_id.index);

@@ -129,14 +129,15 @@ impl LogDatabase {
         self.write("write the committed mark to", Step::LogAppend, batch, false)
     }
 
-    /// Durably deletes the entries up to `last`, inclusive, and stores `mark` with the same write.
+    /// Durably stores `mark`, behind which entries no longer count. They are not deleted one by one: a range
+    /// deletion from the first entry on would overlap all tables, so that every compaction would write the whole
+    /// log again. [`LogDatabase::reclaim`] drops their tables.
     ///
     /// # Errors
     /// When the write fails; the log is poisoned then.
-    pub fn purge(&self, last: u64, mark: &[u8]) -> Result<(), Error> {
+    pub fn purge(&self, mark: &[u8]) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
         batch.put_cf(self.marks()?, PURGED, mark);
-        batch.delete_range(key(0), key(last.saturating_add(1)));
         self.write("purge", Step::PurgeWrite, batch, true)?;
         self.after(Step::PurgeWritten)
     }
@@ -152,7 +153,7 @@ impl LogDatabase {
         self.after(Step::TruncateWritten)
     }
 
-    /// Drops table files that hold only purged entries. Only a matter of space, so no failure poisons.
+    /// Drops table files that hold only entries up to `purged`. Only a matter of space, so no failure poisons.
     ///
     /// # Errors
     /// When RocksDB cannot.
@@ -186,7 +187,7 @@ impl LogDatabase {
         self.mark(PURGED)
     }
 
-    /// Index of the first entry.
+    /// Index of the first entry, which may be one behind the purge mark.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -212,7 +213,7 @@ impl LogDatabase {
         Ok(Some((index(&key)?, Bytes::from(value))))
     }
 
-    /// The entry at `index`.
+    /// The entry at `index`; one behind the purge mark may still be found.
     ///
     /// # Errors
     /// When it cannot be read.

@@ -128,7 +128,9 @@ pub(super) fn log(budget: &Budget) -> Options {
 
 /// Column families of the log database.
 pub(super) fn log_columns(budget: &Budget) -> Vec<ColumnFamilyDescriptor> {
-    let entries = column(budget, LOG_WRITE_BUFFER_BYTES);
+    let mut entries = column(budget, LOG_WRITE_BUFFER_BYTES);
+    // Entries come in order, so that their tables move down as they are; what is large in them is sealed.
+    entries.set_compression_type(DBCompressionType::None);
     // The marks keep their column's memtable alive, and with it old write-ahead files: bounded by size.
     let marks = column(budget, 1024 * 1024);
     vec![

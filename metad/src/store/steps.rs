@@ -16,9 +16,9 @@ pub enum Step {
     VoteWrite,
     /// The vote is durable.
     VoteWritten,
-    /// The purge mark and the range deletion are about to be written.
+    /// The purge mark is about to be written.
     PurgeWrite,
-    /// They are durable.
+    /// It is durable.
     PurgeWritten,
     /// The tail of the log is about to be deleted.
     TruncateWrite,
