@@ -2,6 +2,7 @@
 
 use crate::agent_client::AgentClient;
 use crate::directory::Directory;
+use crate::get::window::Windows;
 use crate::keeper::Keeper;
 use crate::limits::UPKEEP_EVERY;
 use crate::memory::{Budget, BufferPool};
@@ -28,6 +29,8 @@ pub struct Engine {
     pub upload_memory: Budget,
     /// Memory for bytes going out.
     pub read_memory: Budget,
+    /// The reads that hold some of it.
+    pub windows: Arc<Windows>,
     /// Buffers of both.
     pub pool: Arc<BufferPool>,
     /// Receipts whose signatures were checked.

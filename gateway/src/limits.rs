@@ -25,6 +25,12 @@ pub const BODY_IDLE: Duration = Duration::from_secs(20);
 pub const BODY_IDLE_PRESSED: Duration = Duration::from_secs(1);
 /// … and how often one that sends nothing looks whether others wait.
 pub const PRESSURE_LOOK: Duration = Duration::from_millis(250);
+/// How long a client may take nothing of an answer before what was fetched ahead for it is given to those who wait
+/// for memory. It is fetched again when the client goes on.
+pub const READ_IDLE_PRESSED: Duration = Duration::from_secs(2);
+/// Bytes of an answer that its connection holds, copied, while memory for reads is scarce. They are in no budget:
+/// the number of connections bounds them.
+pub const SENT_COPIED_BYTES: usize = 32 * 1024;
 /// Bytes per second below which a body loses its place, measured while it fills a chunk.
 pub const BODY_BYTES_PER_S_MIN: u64 = 32 * 1024;
 /// How long chunks that vendors hold may wait for their slice: well below a lease's life.
@@ -114,7 +120,14 @@ const _: () = assert!(
     BODY_IDLE_PRESSED.as_millis() + PRESSURE_LOOK.as_millis() < ADMISSION_WAIT.as_millis(),
     "who waits for memory lives to see bodies that send nothing give way"
 );
-const _: () = assert!(READ_MEMORY >= SEGMENT_BYTES.1);
+const _: () = assert!(
+    READ_MEMORY / 4 >= SEGMENT_BYTES.1,
+    "a read fits what is left when memory is scarce"
+);
+const _: () = assert!(
+    READ_IDLE_PRESSED.as_millis() + PRESSURE_LOOK.as_millis() < ADMISSION_WAIT.as_millis(),
+    "who waits for memory lives to see reads that take nothing give way"
+);
 const _: () = assert!(GRANT_SUCCESSOR_MS > GRANT_MARGIN_MS && LEASE_MS > GRANT_SUCCESSOR_MS);
 const _: () = assert!(
     GRANT_MARGIN_MS > CHUNK_WAIT.as_secs() * 1000,

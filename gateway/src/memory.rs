@@ -39,6 +39,12 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// Bytes that it holds.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.grains.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) as u64 * GRAIN
+    }
+
     /// `bytes`, holding what they take of this reservation until the last of them is gone. The rest is given back
     /// now.
     #[must_use]
@@ -75,7 +81,7 @@ impl Budget {
     /// are told so than those who wait need.
     #[must_use]
     pub fn must_give_way(&self, held: &Reservation) -> bool {
-        let grains = held.grains.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) as u64;
+        let grains = held.bytes() / GRAIN;
         let mut pressure = self.pressure.lock().unwrap_or_else(PoisonError::into_inner);
         let must = grains > 0 && pressure.promised < pressure.wanted;
         if must {
@@ -125,6 +131,12 @@ impl Budget {
         (left >= u64::from(self.total) / 2)
             .then(|| self.try_reserve(bytes))
             .flatten()
+    }
+
+    /// Whether less than a quarter is free: what borrowers leave free is used up by half.
+    #[must_use]
+    pub fn is_scarce(&self) -> bool {
+        self.grains.available_permits() < self.total as usize / 4
     }
 
     /// Bytes reserved now.

@@ -105,6 +105,7 @@ impl Store {
             directory: Directory::new(Arc::clone(&around), Arc::clone(&keeper)),
             upload_memory: Budget::new(parts.upload_memory, "memory for uploads is used up"),
             read_memory: Budget::new(READ_MEMORY, "memory for reads is used up"),
+            windows: Arc::default(),
             pool: Arc::new(BufferPool::default()),
             verified: VerifiedBatches::default(),
             inline_bytes: parts.inline_bytes,

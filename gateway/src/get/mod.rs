@@ -7,21 +7,21 @@
 pub mod fetch;
 pub mod locate;
 pub mod verify;
+pub mod window;
 
 use crate::crypt::BlobKey;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::limits::{READ_AHEAD_CHUNKS, SEGMENT_BYTES, SEGMENTS_IN_FLIGHT};
+use crate::limits::{PRESSURE_LOOK, READ_AHEAD_CHUNKS, SEGMENT_BYTES, SEGMENTS_IN_FLIGHT, SENT_COPIED_BYTES};
 use crate::memory::Reservation;
 use crate::readers::Reader;
 use crate::session::Session;
 use bytes::Bytes;
 use fetch::{Segment, fetch};
-use futures::future::BoxFuture;
-use futures::stream::{self, FuturesOrdered};
-use futures::{Stream, StreamExt};
+use futures::{Stream, stream};
 use locate::Locator;
 use std::sync::Arc;
+use std::time::Duration;
 use ullage_model::ids::{BucketId, VersionId};
 use ullage_model::limits::{FRAME_BYTES, LOCATE_PAGE_CHUNKS};
 use ullage_model::namespace::rows::{Extent, VersionRow};
@@ -30,6 +30,7 @@ use ullage_model::wire::metad::{
     Answer, ByteRange, LocateSource, LocatedSpan, ObjectAnswer, PageSize, Query, SpanPlace,
 };
 use verify::{FrameSpan, Opening};
+use window::{OneAtATime, Registered, Window};
 
 /// Chunks whose places come with the version.
 const FIRST_PAGE_CHUNKS: u32 = 16;
@@ -142,9 +143,10 @@ impl Object {
             scheduled: first,
             delivered: first,
             end,
-            own: None,
+            window: Arc::default(),
+            registered: None,
+            copies: OneAtATime::default(),
             sessions: 1,
-            in_flight: FuturesOrdered::new(),
             failed: false,
         }
     }
@@ -163,10 +165,13 @@ pub struct ObjectStream {
     /// Everything before was handed on.
     delivered: u64,
     end: u64,
-    /// The memory that the read was admitted with: for the segment at its head.
-    own: Option<Arc<Reservation>>,
+    /// What is fetched ahead of the client.
+    window: Arc<Window>,
+    /// While the window holds memory.
+    registered: Option<Registered>,
+    /// Pieces that were handed on as copies.
+    copies: OneAtATime,
     sessions: u32,
-    in_flight: FuturesOrdered<BoxFuture<'static, Result<Bytes, Error>>>,
     failed: bool,
 }
 
@@ -189,14 +194,28 @@ impl ObjectStream {
 
     /// The next bytes; `None` after the last. After an error nothing more comes, and all that came was right.
     ///
+    /// While memory is scarce they come in small copies, one at a time: the next waits until the last was dropped.
+    /// Between two calls, what was fetched ahead may be taken away for others; it is fetched again then.
+    ///
     /// # Errors
     /// When the bytes cannot be read and verified, or the read was cut.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         if self.failed || self.delivered == self.end {
             return Ok(None);
         }
+        // Until then it is the client that is waited for.
+        self.copies.gone().await;
+        if self.window.asked() {
+            self.scheduled = self.delivered;
+        }
         let next = self.next_or_fail().await;
         self.failed = next.is_err();
+        if self.failed || self.delivered == self.end {
+            // Nothing is ahead any more; what is handed on keeps its own memory.
+            self.window = Arc::default();
+            self.registered = None;
+        }
+        self.window.handed(self.engine.around.clock.monotonic());
         next.map(Some)
     }
 
@@ -217,16 +236,30 @@ impl ObjectStream {
             if self.reading.session.is_gone() {
                 self.go_on_under_another_session().await?;
             }
+            if let Some(piece) = self.piece() {
+                self.delivered += piece.len() as u64;
+                return Ok(piece);
+            }
             self.schedule().await?;
-            match self.in_flight.next().await {
-                Some(Ok(bytes)) => {
-                    self.delivered += bytes.len() as u64;
-                    return Ok(bytes);
-                }
+            let window = &self.window;
+            match std::future::poll_fn(|cx| window.poll_next(cx)).await {
+                Some(Ok(bytes)) => window.set_rest(bytes),
                 Some(Err(Error::SessionLost)) => self.reading.session.lost(),
                 Some(Err(error)) => return Err(error),
                 None => return Err(Error::UnexpectedAnswer("where bytes are")),
             }
+        }
+    }
+
+    /// What is handed on of the segment in front: all of it, as long as there is memory. What a client was handed
+    /// and does not take cannot be taken away again, so when memory is scarce it gets small copies, and the segment
+    /// stays where it can be dropped.
+    fn piece(&self) -> Option<Bytes> {
+        if self.engine.read_memory.is_scarce() {
+            let piece = self.window.cut(SENT_COPIED_BYTES)?;
+            Some(self.copies.copy(&piece))
+        } else {
+            self.window.cut(usize::MAX)
         }
     }
 
@@ -237,7 +270,7 @@ impl ObjectStream {
         if self.sessions > SESSIONS_PER_READ {
             return Err(Error::SessionLost);
         }
-        self.in_flight = FuturesOrdered::new();
+        self.window.clear();
         self.scheduled = self.delivered;
         self.reading = Reading::begin(&self.engine).await?;
         let range = ByteRange::From {
@@ -263,7 +296,7 @@ impl ObjectStream {
     /// far as there is memory for them now. A client that takes nothing keeps what was fetched ahead for it, so
     /// reading ahead leaves half of the memory to reads that are yet to come.
     async fn schedule(&mut self) -> Result<(), Error> {
-        while self.scheduled < self.end && self.in_flight.len() < SEGMENTS_IN_FLIGHT {
+        while self.scheduled < self.end && self.window.in_flight() < SEGMENTS_IN_FLIGHT {
             let span = self
                 .locator
                 .span_at(&self.reading.session, self.scheduled)
@@ -271,7 +304,7 @@ impl ObjectStream {
             if let SpanPlace::Inline(sealed) = &span.place {
                 let bytes = self.open_inline(&span, sealed)?;
                 self.scheduled += bytes.len() as u64;
-                self.in_flight.push_back(Box::pin(std::future::ready(Ok(bytes))));
+                self.window.push(Box::pin(std::future::ready(Ok(bytes))), None);
                 continue;
             }
             let window = span.extent.chunk_bytes * READ_AHEAD_CHUNKS;
@@ -279,7 +312,7 @@ impl ObjectStream {
                 return Ok(());
             }
             let wanted = self.end - self.scheduled;
-            let (memory, most) = if self.in_flight.is_empty() {
+            let (memory, most) = if self.window.in_flight() == 0 {
                 (self.own_memory().await?, SEGMENT_BYTES.0)
             } else {
                 match self.engine.read_memory.try_borrow(SEGMENT_BYTES.1.min(wanted)) {
@@ -291,20 +324,57 @@ impl ObjectStream {
             self.scheduled += segment.bytes as u64;
             let engine = Arc::clone(&self.engine);
             let session = Arc::clone(&self.reading.session);
-            self.in_flight
-                .push_back(Box::pin(fetch(engine, session, segment, memory)));
+            let fetching = fetch(engine, session, segment, Arc::clone(&memory));
+            self.window.push(Box::pin(fetching), Some(&memory));
         }
         Ok(())
     }
 
+    /// The memory that the read is admitted with. A read that gave way has been admitted before: it waits for as
+    /// long as reads are waited for.
     async fn own_memory(&mut self) -> Result<Arc<Reservation>, Error> {
-        if let Some(own) = &self.own {
-            return Ok(Arc::clone(own));
+        if let Some(own) = self.window.own() {
+            return Ok(own);
         }
         let needed = SEGMENT_BYTES.0.min(self.end - self.delivered);
-        let own = Arc::new(self.engine.read_memory.admit(needed).await?);
-        self.own = Some(Arc::clone(&own));
+        let own = loop {
+            let admitted = self.admitted(needed).await;
+            let now = self.engine.around.clock.monotonic();
+            match admitted {
+                Err(Error::SlowDown(_)) if self.registered.is_some() => {
+                    if self.reading.reader.is_overdue(now) {
+                        return Err(Error::Cut("it took longer than reads are waited for"));
+                    }
+                    tokio::time::sleep(PRESSURE_LOOK).await;
+                }
+                admitted => break Arc::new(admitted?),
+            }
+        };
+        self.window.set_own(Arc::clone(&own));
+        if self.registered.is_none() {
+            self.registered = Some(self.engine.windows.register(&self.window));
+        }
         Ok(own)
+    }
+
+    /// Reserves memory. While it waits, reads whose clients take nothing give way.
+    async fn admitted(&self, bytes: u64) -> Result<Reservation, Error> {
+        let memory = &self.engine.read_memory;
+        if let Some(reservation) = memory.try_reserve(bytes) {
+            return Ok(reservation);
+        }
+        let mut admission = std::pin::pin!(memory.admit(bytes));
+        loop {
+            // Polled first: what is given back goes to those who wait already.
+            if let Ok(admitted) = tokio::time::timeout(Duration::ZERO, &mut admission).await {
+                return admitted;
+            }
+            let now = self.engine.around.clock.monotonic();
+            self.engine.windows.make_room(bytes, now);
+            if let Ok(admitted) = tokio::time::timeout(PRESSURE_LOOK, &mut admission).await {
+                return admitted;
+            }
+        }
     }
 
     /// The part of `span` that starts where scheduling stands and ends with the span, the range, or with the last

@@ -439,6 +439,38 @@ async fn bodies_that_send_nothing_give_way_to_those_who_wait_for_memory() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn reads_whose_clients_take_nothing_give_way_and_lose_nothing() {
+    let harness = Harness::new(Setup::default()).await;
+    let body = harness.body(3 * CHUNK + 5);
+    harness.put("key", &body).await.unwrap();
+    let range = ByteRange::From {
+        first: 0,
+        bytes: u64::MAX,
+    };
+    let mut stalled = Vec::new();
+    for at in 0..600 {
+        let object = harness.store.open(&harness.bucket, harness.name("key"), range);
+        let mut stream = object.await.unwrap().unwrap().read(0, u64::MAX);
+        // The connection keeps what its client does not take.
+        match stream.next().await {
+            Ok(first) => stalled.push((stream, first.unwrap())),
+            Err(error) => panic!("read {at}: {error}"),
+        }
+    }
+    assert_eq!(harness.get("key").await.unwrap().unwrap(), body);
+    // Clients that were only slow read on, while the others still hold what they were handed.
+    for at in [599, 400, 250, 0] {
+        let (mut stream, first) = stalled.swap_remove(at);
+        let mut whole = first.to_vec();
+        drop(first);
+        while let Some(bytes) = stream.next().await.unwrap() {
+            whole.extend_from_slice(&bytes);
+        }
+        assert!(whole == body, "read {at}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn inlining_over_its_budget_falls_back_to_vendors_in_the_same_request() {
     let harness = Harness::new(Setup {
         inline_budget: 10_000,

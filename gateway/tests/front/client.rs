@@ -172,6 +172,16 @@ impl Client {
     pub async fn connect(&self) -> Connection {
         Connection::open(self.address).await
     }
+
+    /// A connection into which little fits that nobody reads.
+    pub async fn connect_narrow(&self) -> Connection {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        Connection {
+            stream: socket.connect(self.address).await.expect("a connection"),
+            buffered: Vec::new(),
+        }
+    }
 }
 
 /// One connection.

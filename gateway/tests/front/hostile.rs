@@ -165,6 +165,32 @@ async fn documents_that_do_not_come_hold_bounded_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clients_that_take_nothing_do_not_keep_others_from_reading() {
+    let (_gateway, client) = strict().await;
+    let body: Vec<u8> = (0..3_u32 << 20)
+        .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    client.send("PUT", "/strict/long", &[], &body).await.expect(200);
+    // More than there is memory for, had each the least that a read begins with.
+    let mut stalled = Vec::new();
+    for _ in 0..400 {
+        let mut connection = client.connect_narrow().await;
+        connection
+            .send(client.head("GET", "/strict/long", &[], 0).as_bytes())
+            .await;
+        stalled.push(connection);
+    }
+    for _ in 0..3 {
+        let answer = client.send("GET", "/strict/long", &[], b"").await.expect(200);
+        assert!(answer.body == body);
+    }
+    // One of them was only slow.
+    let answer = stalled[0].answer(false).await.expect("an answer");
+    assert_eq!(answer.status, 200);
+    assert!(answer.body == body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slightly_too_many_headers_get_an_answer_of_s3() {
     let (_gateway, client) = strict().await;
     let names: Vec<String> = (0..150).map(|number| format!("h{number}")).collect();
