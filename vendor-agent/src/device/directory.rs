@@ -7,10 +7,12 @@
 //! |---|---|
 //! | `ullage-device` | marker: format, device id, public key of the vendor it belongs to; made once, synced |
 //! | `segments/<16 hex digits>.seg` | segment with that id, a sequence of [`super::record`]s |
-//! | `segments/*.tmp` | not yet a segment; removed at start |
+//! | `segments/*.tmp` | not yet a segment: its room is taken, the one before it is not complete; removed at start |
 //!
 //! The segment being written is preallocated (64 MiB unless the device is nearly full) and is sealed —
-//! synced and cut to its last record — when the next record does not fit, and at every start. Ids only grow.
+//! synced and cut to its last record — when the next record does not fit, and at every start. Only then does
+//! its successor get its name: whatever the instant of a power cut, all segments but the newest are complete.
+//! Ids only grow.
 //! A file system that cannot punch holes is refused.
 
 use super::record::{HEADER_BYTES, Record, place};
@@ -85,6 +87,12 @@ struct Table {
     next: u64,
     /// The newest segment at start: its end may not have been synced before.
     unsynced: Option<u64>,
+}
+
+/// A segment that has its room but not yet its name.
+struct Prepared {
+    path: PathBuf,
+    active: Active,
 }
 
 struct Active {
@@ -235,8 +243,8 @@ impl DirectoryDevice {
         (self.options.segment_bytes / 16).min(SEGMENT_BYTES_MIN)
     }
 
-    /// Makes the next segment, large enough for a record of `needed` bytes.
-    fn open_segment(&self, purpose: Purpose, needed: u64) -> Result<Active, DeviceError> {
+    /// Takes the room of the next segment, large enough for a record of `needed` bytes.
+    fn prepare_segment(&self, purpose: Purpose, needed: u64) -> Result<Prepared, DeviceError> {
         let least =
             (needed + self.reserved_tail() + 4096).max(SEGMENT_BYTES_MIN.min(self.options.segment_bytes));
         let mut bytes = self.options.segment_bytes.max(least);
@@ -255,7 +263,10 @@ impl DirectoryDevice {
         if allocated + bytes + reserve > self.options.capacity {
             return Err(DeviceError::Full { device: self.id });
         }
-        let path = self.segments_path.join(segment::file_name(segment));
+        let path = self
+            .segments_path
+            .join(segment::file_name(segment))
+            .with_extension("tmp");
         let file = loop {
             match segment::create(&path, bytes) {
                 Ok(file) => break file,
@@ -268,20 +279,51 @@ impl DirectoryDevice {
                 },
             }
         };
-        if let Err(error) = File::open(&self.segments_path).and_then(|directory| directory.sync_all()) {
-            return Err(self.io_fault("sync the directory of segments", &error));
-        }
-        let file = Arc::new(file);
-        self.remember(segment, &file);
-        let mut table = lock(&self.table);
-        table.allocated.insert(segment, bytes);
-        table.active = Some(segment);
-        Ok(Active {
+        let active = Active {
             segment,
-            file,
+            file: Arc::new(file),
             bytes,
             at: 0,
-        })
+        };
+        Ok(Prepared { path, active })
+    }
+
+    /// Gives the next segment its name, durably.
+    fn open_segment(&self, prepared: Prepared) -> Result<Active, DeviceError> {
+        let Prepared { path, active } = prepared;
+        let named = std::fs::rename(&path, path.with_extension("seg"))
+            .and_then(|()| File::open(&self.segments_path))
+            .and_then(|directory| directory.sync_all());
+        named.map_err(|error| self.io_fault("name a segment file", &error))?;
+        self.remember(active.segment, &active.file);
+        let mut table = lock(&self.table);
+        table.allocated.insert(active.segment, active.bytes);
+        table.active = Some(active.segment);
+        Ok(active)
+    }
+
+    /// Makes the next segment the one being written, after the present one is complete on the medium.
+    fn roll(
+        &self,
+        slot: &mut Option<Active>,
+        gather: Option<Gather>,
+        at: u64,
+        next: Prepared,
+    ) -> Result<(), DeviceError> {
+        if let Some(full) = slot.as_mut() {
+            let complete = gather.map_or(Ok(()), |gather| self.flush(full, gather));
+            let complete = complete.and_then(|()| {
+                full.at = at;
+                self.seal(full)
+            });
+            if let Err(error) = complete {
+                // What was reserved must not stay behind; if it does, the next start removes it.
+                let _ = std::fs::remove_file(&next.path);
+                return Err(error);
+            }
+        }
+        *slot = Some(self.open_segment(next)?);
+        Ok(())
     }
 
     /// Cuts the segment to its last record, durably, so that what was not used is given back.
@@ -376,16 +418,9 @@ impl DirectoryDevice {
                 .as_ref()
                 .is_some_and(|active| place(at, record_bytes).1 + tail <= active.bytes);
             if !fits {
-                // The next one is made first: when there is no room for it the present one stays usable.
-                let next = self.open_segment(purpose, record_bytes)?;
-                if let Some(mut full) = slot.take() {
-                    if let Some(gather) = gather.take() {
-                        self.flush(&full, gather)?;
-                        full.at = at;
-                    }
-                    self.seal(&full)?;
-                }
-                *slot = Some(next);
+                // Its room is taken first: when there is none the present one stays usable.
+                let next = self.prepare_segment(purpose, record_bytes)?;
+                self.roll(slot, gather.take(), at, next)?;
                 at = 0;
             }
             let Some(active) = slot.as_ref() else { continue };
@@ -631,29 +666,85 @@ pub(crate) fn whole_file_system(path: &Path) -> Result<u64, AgentError> {
 mod tests {
     use super::super::record::RecordBody;
     use super::*;
-    use ullage_model::ids::Epoch;
+    use ullage_model::ids::{ChunkId, CopyId, Epoch, LeaseId};
 
-    #[test]
-    fn the_id_of_a_segment_that_the_index_has_seen_does_not_come_back() {
-        let home = tempfile::tempdir().unwrap();
+    fn new_device(home: &Path) -> DirectoryDevice {
         let marker = DeviceMarker {
             format: data_dir::FORMAT,
             device: DeviceId(0),
             vendor_key: String::new(),
         };
-        let path = home.path().join("device");
-        let options = DirectoryOptions::new(path, marker, true, 1 << 30);
-        let device = DirectoryDevice::open(options).unwrap();
+        let mut options = DirectoryOptions::new(home.join("device"), marker, true, 1 << 30);
+        options.segment_bytes = SEGMENT_BYTES_MIN;
+        DirectoryDevice::open(options).unwrap()
+    }
+
+    /// A record of about 25 bytes per copy.
+    fn record(copies: usize) -> Record {
+        let chunk = ChunkId {
+            lease: LeaseId(u64::MAX),
+            counter: u32::MAX,
+        };
+        let lease = chunk.lease;
+        Record {
+            epoch: Epoch::default(),
+            body: RecordBody::Kept(vec![CopyId { chunk, lease }; copies]),
+        }
+    }
+
+    fn names(device: &DirectoryDevice) -> Vec<String> {
+        let entries = std::fs::read_dir(&device.segments_path).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_segment_has_no_successor_before_it_is_complete_on_the_medium() {
+        let home = tempfile::tempdir().unwrap();
+        let device = new_device(home.path());
+        device.put_batch(&[record(1)], Purpose::Upkeep).unwrap();
+        let first = segment::file_name(1);
+        assert_eq!(names(&device), [first.clone()]);
+        // The first cannot be completed any more: its file takes no writes.
+        let path = device.segments_path.join(&first);
+        lock(&device.active).as_mut().unwrap().file = Arc::new(File::open(path).unwrap());
+        let batch: Vec<Record> = (0..8).map(|_| record(10_000)).collect();
+        let failed = device.put_batch(&batch, Purpose::Upkeep);
+        assert!(matches!(failed, Err(DeviceError::Poisoned { .. })), "{failed:?}");
+        assert_eq!(names(&device), [first]);
+    }
+
+    #[test]
+    fn a_batch_goes_on_in_the_next_segment_and_leaves_nothing_unfinished() {
+        let home = tempfile::tempdir().unwrap();
+        let device = new_device(home.path());
+        let batch: Vec<Record> = (0..12).map(|_| record(10_000)).collect();
+        let durable = device.put_batch(&batch, Purpose::Upkeep).unwrap();
+        assert!(durable.end.segment >= 3, "{durable:?}");
+        let expected: Vec<String> = (1..=durable.end.segment).map(segment::file_name).collect();
+        assert_eq!(names(&device), expected);
+        let mut found = Vec::new();
+        let each = &mut |scanned: Scanned| {
+            found.push(scanned.location);
+            Ok(())
+        };
+        device.scan(None, each).unwrap();
+        assert_eq!(found, durable.locations);
+    }
+
+    #[test]
+    fn the_id_of_a_segment_that_the_index_has_seen_does_not_come_back() {
+        let home = tempfile::tempdir().unwrap();
+        let device = new_device(home.path());
         let indexed = Position {
             segment: 6,
             offset: 800,
         };
         device.scan(Some(indexed), &mut |_| Ok(())).unwrap();
-        let record = Record {
-            epoch: Epoch::default(),
-            body: RecordBody::Kept(Vec::new()),
-        };
-        let durable = device.put_batch(&[record], Purpose::Upkeep).unwrap();
+        let durable = device.put_batch(&[record(0)], Purpose::Upkeep).unwrap();
         assert_eq!(durable.end.segment, 7);
     }
 }
