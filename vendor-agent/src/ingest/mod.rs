@@ -235,7 +235,10 @@ impl Agent {
         self.signer.wake();
         match signed.await {
             Ok(Written::Signed(receipts)) => Ok(receipts),
-            _ => Err(ChunkRefusal::NotReady),
+            // The copy is here: its room is used.
+            _ => Err(ChunkRefusal::Devices(
+                "the agent stopped before it could sign for the copy again".to_owned(),
+            )),
         }
     }
 }

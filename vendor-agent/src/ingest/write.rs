@@ -3,7 +3,7 @@
 
 use super::Admitted;
 use super::rechunk::Piece;
-use crate::agent::Agent;
+use crate::agent::{Agent, blocking};
 use crate::device::{DeviceError, Location};
 use crate::lane::Job;
 use crate::receipts::{Pending, PieceFailure, Signer, Written};
@@ -104,16 +104,33 @@ pub(super) async fn write(
         match written.await {
             Ok(Written::Signed(receipts)) => return Ok(receipts),
             Ok(Written::Failed(failures)) => {
-                for failure in &failures {
-                    agent.devices.look_again(failure.device);
-                }
+                look_again(agent, &failures).await?;
                 receipt = lock(&copy_write.state).receipt.clone();
                 todo = failures.iter().map(|failure| failure.piece).collect();
                 failed.extend(failures);
             }
-            Err(_) => return Err(ChunkRefusal::NotReady),
+            // The pieces may be durable: the sender must not count on their room.
+            Err(_) => {
+                return Err(ChunkRefusal::Devices(
+                    "the agent stopped before it could sign for the copy".to_owned(),
+                ));
+            }
         }
     }
+}
+
+/// Looks at the devices that failed, which may wait for their file systems.
+async fn look_again(agent: &Arc<Agent>, failures: &[PieceFailure]) -> Result<(), ChunkRefusal> {
+    let failed: Vec<DeviceId> = failures.iter().map(|failure| failure.device).collect();
+    let agent = Arc::clone(agent);
+    let looked = blocking(move || {
+        for device in failed {
+            agent.devices.look_again(device);
+        }
+    });
+    looked
+        .await
+        .map_err(|error| ChunkRefusal::Devices(error.to_string()))
 }
 
 fn submit(agent: &Agent, copy_write: &Arc<CopyWrite>, piece: &Piece, index: usize, device: DeviceId) {
