@@ -51,13 +51,13 @@ fn taken(bytes: u32) -> u64 {
     place(0, u64::from(bytes)).1
 }
 
-/// One batch under construction.
+/// One batch under construction. What it changes of the rows in memory is shown when it is complete, for
+/// lookups may wait for a medium and nobody else shall wait for them.
 struct Changes<'a> {
     fat: &'a LocalFat,
     batch: WriteBatch,
-    segments: &'a mut BTreeMap<(DeviceId, u64), SegmentRow>,
-    unsettled: &'a mut BTreeSet<LeaseId>,
-    touched: BTreeSet<(DeviceId, u64)>,
+    segments: BTreeMap<(DeviceId, u64), SegmentRow>,
+    unsettled: BTreeSet<LeaseId>,
     dead: Vec<(DeviceId, Location)>,
 }
 
@@ -74,14 +74,12 @@ impl LocalFat {
         records: &[(Location, Applied)],
         end: Position,
     ) -> Result<Vec<(DeviceId, Location)>, AgentError> {
-        let mut segments = lock(&self.segments);
-        let mut unsettled = lock(&self.unsettled);
+        let _turn = lock(&self.turn);
         let mut changes = Changes {
             fat: self,
             batch: WriteBatch::default(),
-            segments: &mut segments,
-            unsettled: &mut unsettled,
-            touched: BTreeSet::new(),
+            segments: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
             dead: Vec::new(),
         };
         for (location, applied) in records {
@@ -89,16 +87,19 @@ impl LocalFat {
         }
         let Changes {
             mut batch,
-            touched,
             dead,
             segments,
+            unsettled,
             ..
         } = changes;
-        for key in touched {
-            let row = segments.get(&key).copied().unwrap_or_default();
-            batch.put(segment_key(key.0, key.1), encode(&row));
+        for (key, row) in &segments {
+            batch.put(segment_key(key.0, key.1), encode(row));
         }
         batch.put(device_key(b'm', device), encode(&PositionRow::from(end)));
+        lock(&self.unsettled).extend(unsettled);
+        // Held until the batch is written: who sees these rows finds the pieces they count.
+        let mut shown = lock(&self.segments);
+        shown.extend(segments);
         self.db.write_without_wal(batch)?;
         Ok(dead)
     }
@@ -114,6 +115,7 @@ impl LocalFat {
         location: Location,
         copies: &[CopyId],
     ) -> Result<(), AgentError> {
+        let _turn = lock(&self.turn);
         let mut batch = WriteBatch::default();
         for &copy in copies {
             let key = erased_key(copy, device);
@@ -288,12 +290,14 @@ impl Changes<'_> {
     }
 
     fn segment(&mut self, device: DeviceId, segment: u64, change: impl FnOnce(&mut SegmentRow)) {
-        change(self.segments.entry((device, segment)).or_default());
-        self.touched.insert((device, segment));
+        let key = (device, segment);
+        let fat = self.fat;
+        let known = || lock(&fat.segments).get(&key).copied().unwrap_or_default();
+        change(self.segments.entry(key).or_insert_with(known));
     }
 
     fn unsettle(&mut self, lease: LeaseId) {
-        if self.unsettled.insert(lease) {
+        if !self.fat.is_unsettled(lease) && self.unsettled.insert(lease) {
             self.batch.put(lease_key(lease), []);
         }
     }

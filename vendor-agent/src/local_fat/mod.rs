@@ -113,9 +113,12 @@ impl From<rocksdb::Error> for AgentError {
 /// The index. Calls may block (but for lookups that must not wait).
 pub struct LocalFat {
     db: DB,
-    /// Needed bytes of each segment; the lock also orders batches that change them.
+    /// Held while a batch that depends on rows is made and written, also over reads from the index's medium;
+    /// taken before the other locks, and only where the caller may block.
+    turn: Shared<()>,
+    /// Needed bytes of each segment. Held over no read.
     segments: Shared<BTreeMap<(DeviceId, u64), SegmentRow>>,
-    /// Leases whose copies have not all been judged.
+    /// Leases whose copies have not all been judged. Held for moments only, so that async callers may look.
     unsettled: Shared<BTreeSet<LeaseId>>,
 }
 
@@ -138,6 +141,7 @@ impl LocalFat {
         };
         let fat = Self {
             db,
+            turn: Shared::default(),
             segments: Shared::default(),
             unsettled: Shared::default(),
         };
@@ -347,8 +351,8 @@ impl LocalFat {
     /// # Errors
     /// When the index fails.
     pub fn settle(&self, lease: LeaseId) -> Result<(), AgentError> {
-        let mut unsettled = lock(&self.unsettled);
-        unsettled.remove(&lease);
+        let _turn = lock(&self.turn);
+        lock(&self.unsettled).remove(&lease);
         let mut batch = WriteBatch::default();
         batch.delete(lease_key(lease));
         Ok(self.db.write_without_wal(batch)?)
@@ -388,6 +392,14 @@ impl LocalFat {
             .collect()
     }
 
+    /// Devices that have pieces.
+    #[must_use]
+    pub fn devices(&self) -> BTreeSet<DeviceId> {
+        let rows = lock(&self.segments);
+        let needed = rows.iter().filter(|(_, row)| row.live > 0);
+        needed.map(|((device, _), _)| *device).collect()
+    }
+
     /// Bytes of all pieces on `device`.
     #[must_use]
     pub fn live_bytes(&self, device: DeviceId) -> u64 {
@@ -402,6 +414,7 @@ impl LocalFat {
     /// # Errors
     /// When the index fails.
     pub fn forget_segment(&self, device: DeviceId, segment: u64) -> Result<(), AgentError> {
+        let _turn = lock(&self.turn);
         let mut rows = lock(&self.segments);
         rows.remove(&(device, segment));
         let mut batch = WriteBatch::default();
@@ -476,4 +489,19 @@ fn number32(bytes: Option<&[u8]>) -> Option<u32> {
 
 fn number64(bytes: Option<&[u8]>) -> Option<u64> {
     Some(u64::from_be_bytes(bytes?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_can_be_looked_at_while_a_batch_waits_for_its_medium() {
+        let home = tempfile::tempdir().unwrap();
+        let fat = LocalFat::open(home.path(), &IndexMemory::new(1 << 20)).unwrap();
+        let _turn = lock(&fat.turn);
+        assert!(!fat.is_unsettled(LeaseId(1)));
+        assert!(fat.unsettled().is_empty());
+        assert_eq!(fat.live_bytes(DeviceId(0)), 0);
+    }
 }
