@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -19,29 +19,6 @@ use ullage_model::wire::chunk::{ChunkPart, ChunkRefusal, HopReport};
 use ullage_vendor_agent::device::Device;
 use ullage_vendor_agent::device::memory::{Faults, MemoryDevice};
 use ullage_vendor_agent::{Agent, AgentError};
-
-fn copy_tree(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_tree(&entry.path(), &target);
-        } else if std::fs::copy(entry.path(), &target).is_err() {
-            // A file of the index that was deleted while the tree was copied.
-            assert!(from.ends_with("index"), "{}", entry.path().display());
-        }
-    }
-}
-
-fn segments(device: &Path) -> Vec<PathBuf> {
-    let mut list: Vec<PathBuf> = std::fs::read_dir(device.join("segments"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    list.sort();
-    list
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn erase_orders_are_durable_signed_idempotent_and_give_the_room_back() {

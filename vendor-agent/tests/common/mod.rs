@@ -7,7 +7,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -514,4 +514,29 @@ pub fn du(path: &Path) -> u64 {
         };
     }
     bytes
+}
+
+/// Copies a directory that may be in use, as a power cut would leave it.
+pub fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else if std::fs::copy(entry.path(), &target).is_err() {
+            // A file of the index that was deleted while the tree was copied.
+            assert!(from.ends_with("index"), "{}", entry.path().display());
+        }
+    }
+}
+
+/// The segment files of a device, oldest first.
+pub fn segments(device: &Path) -> Vec<PathBuf> {
+    let mut list: Vec<PathBuf> = std::fs::read_dir(device.join("segments"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    list.sort();
+    list
 }
