@@ -67,6 +67,11 @@ pub enum AgentError {
 }
 
 impl AgentError {
+    /// Whether all that is missing is room.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Device(DeviceError::Full { .. }))
+    }
+
     pub(crate) fn file(
         action: &'static str,
         path: impl Into<PathBuf>,

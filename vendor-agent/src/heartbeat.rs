@@ -31,6 +31,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 const REPORT_PAUSE: Duration = Duration::from_millis(2);
 /// After a report that was not answered.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// After a close that a full device did not take.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// How often leases that are closed but not settled are tried again without being asked.
 const SETTLE_PERIOD: Duration = Duration::from_secs(60);
 
@@ -77,17 +79,20 @@ impl Agent {
         registered.and(closed)
     }
 
-    async fn register(&self) -> Result<(), AgentError> {
+    async fn register(self: &Arc<Self>) -> Result<(), AgentError> {
         loop {
+            let agent = Arc::clone(self);
+            let devices = blocking(move || agent.devices.reports()).await?;
             let request = RegisterRequest {
                 public_key: self.public_key(),
                 name: self.config.name.clone(),
                 characteristics: self.characteristics(),
-                devices: self.devices.reports(),
+                devices,
             };
             match timeout(ANSWER_TIME, self.metad.register(request)).await {
                 Ok(Ok(reply)) => {
-                    lock(&self.data_dir).bind(reply.cluster, reply.vendor)?;
+                    let agent = Arc::clone(self);
+                    blocking(move || lock(&agent.data_dir).bind(reply.cluster, reply.vendor)).await??;
                     self.epoch.fetch_max(reply.epoch.0, Ordering::Relaxed);
                     self.signer.set_identity(reply.cluster, reply.vendor);
                     // Set already when the directory was bound before; `bind` has checked that it is the same.
@@ -295,6 +300,7 @@ impl Agent {
     }
 
     async fn close_forever(self: &Arc<Self>) {
+        let mut was_full = false;
         loop {
             let ordered: Vec<LeaseId> = {
                 let inner = lock(&self.outbox.inner);
@@ -306,10 +312,15 @@ impl Agent {
             };
             let heard = lock(&self.outbox.inner).heard;
             if heard && let Err(error) = self.close_leases(&ordered).await {
-                tracing::warn!(%error, "cannot settle closed leases yet");
-                sleep(RETRY_PAUSE).await;
+                let is_full = error.is_full();
+                if !(is_full && was_full) {
+                    tracing::warn!(%error, "cannot settle closed leases yet");
+                }
+                was_full = is_full;
+                sleep(if is_full { FULL_PAUSE } else { RETRY_PAUSE }).await;
                 continue;
             }
+            was_full = false;
             tokio::select! {
                 () = self.outbox.close_work.notified() => {}
                 () = sleep(SETTLE_PERIOD) => {}
@@ -318,26 +329,26 @@ impl Agent {
     }
 
     /// Persists what is closed, then settles the leases ordered closed and every other one known to be
-    /// closed. When that has succeeded once, this agent's copies are reconciled and it may serve.
+    /// closed. When that has succeeded once, this agent's copies are reconciled and it may serve. It may serve
+    /// as well when nothing but room is missing: what is closed is known in memory, no chunk is taken under it,
+    /// and no close is confirmed before it is persisted.
     async fn close_leases(self: &Arc<Self>, ordered: &[LeaseId]) -> Result<(), AgentError> {
-        let others: Vec<LeaseId> = self
-            .fat
-            .unsettled()
-            .into_iter()
-            .filter(|lease| self.leases.is_closed(*lease))
-            .collect();
-        if !ordered.is_empty() || !others.is_empty() {
-            self.persist_closed().await?;
+        let settled = self.settle_known(!ordered.is_empty()).await;
+        let serves = settled.as_ref().err().is_none_or(AgentError::is_full);
+        if serves && !self.ready.swap(true, Ordering::AcqRel) {
+            tracing::info!(full = settled.is_err(), "ready");
         }
-        for lease in others {
-            self.settle_lease(lease).await?;
-        }
-        if !self.ready.swap(true, Ordering::AcqRel) {
-            tracing::info!("ready");
-        }
+        settled?;
+        let mut full = Ok(());
         for &lease in ordered {
             // Undecided copies keep the lease from being confirmed; the order comes again.
-            let settled = self.settle_lease(lease).await?;
+            let settled = match self.settle_lease(lease).await {
+                Err(error) if error.is_full() => {
+                    full = Err(error);
+                    continue;
+                }
+                settled => settled?,
+            };
             let mut inner = lock(&self.outbox.inner);
             inner.close.remove(&lease);
             if settled {
@@ -346,7 +357,31 @@ impl Agent {
             drop(inner);
             self.report.notify_one();
         }
-        Ok(())
+        full
+    }
+
+    /// Persists what is closed and settles every lease known to be closed. One that lacks room does not hold
+    /// up the others.
+    async fn settle_known(self: &Arc<Self>, any_ordered: bool) -> Result<(), AgentError> {
+        let known: Vec<LeaseId> = self
+            .fat
+            .unsettled()
+            .into_iter()
+            .filter(|lease| self.leases.is_closed(*lease))
+            .collect();
+        if any_ordered || !known.is_empty() {
+            self.persist_closed().await?;
+        }
+        let mut full = Ok(());
+        for lease in known {
+            match self.settle_lease(lease).await {
+                Err(error) if error.is_full() => full = Err(error),
+                settled => {
+                    settled?;
+                }
+            }
+        }
+        full
     }
 }
 

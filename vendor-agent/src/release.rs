@@ -58,10 +58,26 @@ impl Agent {
     }
 
     async fn write_tombstones(&self, entries: &[CopyEntry]) -> Result<(), AgentError> {
+        let mut writable = self.devices.writable();
+        loop {
+            match self.write_tombstones_to(entries, &writable).await {
+                // A device without room for them is emptied by tombstones on another.
+                Err(AgentError::Device(DeviceError::Full { device })) if writable.len() > 1 => {
+                    writable.retain(|other| *other != device);
+                }
+                written => return written,
+            }
+        }
+    }
+
+    async fn write_tombstones_to(
+        &self,
+        entries: &[CopyEntry],
+        writable: &[DeviceId],
+    ) -> Result<(), AgentError> {
         let mut homes: BTreeMap<DeviceId, Vec<ErasedItem>> = BTreeMap::new();
-        let writable = self.devices.writable();
         for entry in entries {
-            for (home, item) in tombstones(entry, &writable)? {
+            for (home, item) in tombstones(entry, writable)? {
                 homes.entry(home).or_default().push(item);
             }
         }
@@ -96,7 +112,7 @@ impl Agent {
     /// them are refused.
     ///
     /// # Errors
-    /// When no device took it.
+    /// When no device took it; `Full` only if nothing else was the matter with any.
     pub(crate) async fn persist_closed(&self) -> Result<(), AgentError> {
         let state = self.leases.closed();
         let mut waiting = Vec::new();
@@ -104,17 +120,25 @@ impl Agent {
             let applied = Applied::Closed(state.clone());
             waiting.push(self.submit_control(device, RecordBody::Closed(state.clone()), applied)?);
         }
-        let mut result = Err(AgentError::Index(
-            "no device takes the record of closed leases".to_owned(),
-        ));
+        let mut taken = false;
+        let mut failed: Option<AgentError> = None;
         for told in waiting {
             match wait_control(told).await {
-                Ok(()) => result = Ok(()),
-                Err(error) if result.is_err() => result = Err(error),
-                Err(error) => tracing::warn!(%error, "a device did not take the record of closed leases"),
+                Ok(()) => taken = true,
+                Err(error) => {
+                    tracing::debug!(%error, "a device did not take the record of closed leases");
+                    if failed.as_ref().is_none_or(AgentError::is_full) {
+                        failed = Some(error);
+                    }
+                }
             }
         }
-        result
+        let nobody = || AgentError::Index("no device takes the record of closed leases".to_owned());
+        if taken {
+            Ok(())
+        } else {
+            Err(failed.unwrap_or_else(nobody))
+        }
     }
 
     /// Judges every copy under a lease whose close is persisted, erases what the FAT does not name and marks
@@ -140,7 +164,8 @@ impl Agent {
             }
         }
         if settled {
-            self.fat.settle(lease)?;
+            let fat = Arc::clone(&self.fat);
+            blocking(move || fat.settle(lease)).await??;
         }
         Ok(settled)
     }
@@ -196,7 +221,10 @@ impl Agent {
             )?);
         }
         for told in waiting {
-            wait_control(told).await?;
+            match wait_control(told).await {
+                Err(error) if error.is_full() => tracing::debug!(%error, "kept, but not marked"),
+                told => told?,
+            }
         }
         Ok(decided)
     }

@@ -17,6 +17,8 @@ pub struct Faults {
     pub tear_after: Option<usize>,
     /// Batches fail as if the medium had no room.
     pub full: bool,
+    /// Batches of upkeep fail so, too: the medium has no byte left.
+    pub no_room: bool,
     /// The next batch fails and poisons the device, with nothing written.
     pub fail_write: bool,
     /// Everything fails as if the device had been pulled.
@@ -237,6 +239,9 @@ impl Device for MemoryDevice {
                 reason,
             });
         }
+        if state.faults.no_room {
+            return Err(DeviceError::Full { device: self.id });
+        }
         let used: u64 = state
             .segments
             .values()
@@ -345,7 +350,7 @@ impl Device for MemoryDevice {
         } else if let Some(reason) = &state.poisoned {
             Some(Fault::Poisoned(reason.clone()))
         } else {
-            state.faults.full.then_some(Fault::Full)
+            (state.faults.full || state.faults.no_room).then_some(Fault::Full)
         };
         Space {
             capacity: self.capacity,
