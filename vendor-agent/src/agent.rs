@@ -292,14 +292,26 @@ impl Agent {
         })
     }
 
-    /// Remembers a damaged (or lost) copy for the next heartbeat.
+    /// Remembers a damaged (or lost) copy for the next heartbeat. When there are too many, it is found again.
     pub(crate) fn note_damaged(&self, copy: CopyId, lost: bool) {
-        let mut damaged = lock(&self.damaged);
-        if damaged.len() < crate::heartbeat::DAMAGED_MAX && damaged.insert(copy, lost).is_none() {
-            self.metrics.damaged.inc();
+        let known = lock(&self.damaged).contains_key(&copy);
+        if self.remember_damaged(copy, lost, crate::heartbeat::DAMAGED_MAX) && !known {
             tracing::warn!(%copy, lost, "copy is damaged");
+        }
+    }
+
+    /// Remembers a damaged (or lost) copy unless `most` are waiting to be told. Returns whether it will be
+    /// told.
+    pub(crate) fn remember_damaged(&self, copy: CopyId, lost: bool, most: usize) -> bool {
+        let mut damaged = lock(&self.damaged);
+        if damaged.len() >= most {
+            return damaged.contains_key(&copy);
+        }
+        if damaged.insert(copy, lost).is_none() {
+            self.metrics.damaged.inc();
             self.report.notify_one();
         }
+        true
     }
 }
 

@@ -9,7 +9,7 @@ use crate::local_fat::LocalFat;
 use crate::metrics::Metrics;
 use crate::receipts::Signer;
 use crate::sync::{Shared, lock};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
@@ -273,6 +273,18 @@ impl Devices {
             })
             .map(|slot| slot.id)
             .collect()
+    }
+
+    /// Devices that have pieces but are not here, as of the last look.
+    #[must_use]
+    pub fn gone(&self) -> BTreeSet<DeviceId> {
+        let mut with_pieces = self.fat.devices();
+        let spaces = lock(&self.spaces);
+        with_pieces.retain(|id| {
+            let space = spaces.get(id);
+            space.is_none_or(|space| matches!(space.fault, Some(Fault::Gone(_))))
+        });
+        with_pieces
     }
 
     fn offered(&self, opened: &Opened, space: &Space) -> u64 {

@@ -71,6 +71,7 @@ impl Agent {
                 () = self.erase_forever() => {}
                 () = self.close_forever() => {}
                 () = Arc::clone(&self).scrub_forever() => {}
+                () = self.report_lost_forever() => {}
                 _ = stopped(&mut shutdown) => {}
             }
         }

@@ -13,6 +13,7 @@ mod ingest;
 mod lane;
 mod leases;
 pub mod local_fat;
+mod lost;
 mod metrics;
 mod read;
 mod receipts;

@@ -1,4 +1,4 @@
-//! Devices without room for a single record more.
+//! Devices without room for a single record more, and devices that are gone.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use ullage_model::ids::{CopyId, DeviceId, LeaseId};
-use ullage_model::wire::agent::{ClosedLeases, CommandOutcome};
+use ullage_model::wire::agent::{ClosedLeases, CommandOutcome, DeviceState};
 use ullage_model::wire::chunk::ChunkRefusal;
 use ullage_vendor_agent::device::Device;
 use ullage_vendor_agent::device::memory::{Faults, MemoryDevice};
@@ -98,5 +98,45 @@ async fn what_lies_on_a_full_device_is_erased_by_tombstones_on_another() {
     let after: Vec<Arc<MemoryDevice>> = before.iter().map(|device| Arc::new(device.restarted())).collect();
     let running = start_on(dir.path(), list(&after), &metad).await;
     assert_eq!(here(&running).await, names[5..]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_copies_of_a_device_that_is_gone_are_reported_lost() {
+    let dir = TempDir::new().unwrap();
+    let metad = FakeMetad::new(1);
+    let devices = devices(2);
+    let running = start_on(dir.path(), list(&devices), &metad).await;
+    // More than one report takes.
+    let mut lost = std::collections::BTreeSet::new();
+    for counter in 0..1400 {
+        let receipt = put_ok(&running.agent, copy(1, counter), 100, 1).await;
+        if receipt.pieces[0].device == DeviceId(0) {
+            lost.insert(copy(1, counter));
+        }
+    }
+    assert!(lost.len() > 512, "{}", lost.len());
+    devices[0].set_faults(Faults {
+        gone: true,
+        ..Faults::default()
+    });
+    running.agent.kick();
+    let mut told = std::collections::BTreeSet::new();
+    for _ in 0..2000 {
+        metad.with(|state| {
+            for beat in &state.heartbeats {
+                assert!(beat.damaged.len() <= 512);
+                let gone = beat.devices[0].state == DeviceState::Gone;
+                assert!(gone || beat.damaged.is_empty());
+                assert!(beat.damaged.iter().all(|damaged| damaged.lost));
+                told.extend(beat.damaged.iter().map(|damaged| damaged.copy));
+            }
+        });
+        if told.len() >= lost.len() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(told, lost);
     running.stop().await;
 }
