@@ -1,6 +1,12 @@
 //! Measures chunk puts per second in process, beside the raw synced-write rate of the same disk.
 //! `cargo run --release -p ullage-vendor-agent --example intake [DIRECTORY] [SECONDS]`
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a measurement that goes wrong ends by panicking"
+)]
+
 #[path = "../tests/common/mod.rs"]
 mod common;
 

@@ -1,6 +1,12 @@
 //! Compaction against what is going on at the same time, and against restarts after it: no acknowledged copy
 //! may be lost.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use bytes::Bytes;

@@ -1,5 +1,11 @@
 //! Devices without room for a single record more, and devices that are gone.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use common::*;

@@ -1,5 +1,11 @@
 //! Chunks in, frames out: cutting, receipts, refusals, forwarding, ranges.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use common::*;

@@ -1,5 +1,11 @@
 //! Giving copies up, restarts, damage, full and lost devices: on real files with real syncs.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use common::*;

@@ -707,7 +707,7 @@ mod tests {
         let device = new_device(home.path());
         device.put_batch(&[record(1)], Purpose::Upkeep).unwrap();
         let first = segment::file_name(1);
-        assert_eq!(names(&device), [first.clone()]);
+        assert_eq!(names(&device), std::slice::from_ref(&first));
         // The first cannot be completed any more: its file takes no writes.
         let path = device.segments_path.join(&first);
         lock(&device.active).as_mut().unwrap().file = Arc::new(File::open(path).unwrap());

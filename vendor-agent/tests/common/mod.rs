@@ -1,6 +1,11 @@
 //! What the agent's tests and examples share: a metadata service made of plain values, a map of agents as
 //! the way between vendors, and chunks with grants.
 #![allow(dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
 
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
