@@ -146,12 +146,6 @@ impl WriteCondition {
         }
     }
 
-    /// What to answer when a delete's condition does not hold, which is a
-    /// PreconditionFailed also where there is no object.
-    pub fn delete_refusal(&self) -> S3Error {
-        S3Error::precondition("If-Match")
-    }
-
     /// What to answer when a write's condition does not hold: S3 says NoSuchKey for an If-Match on
     /// nothing, else PreconditionFailed.
     pub fn refusal(&self, exists: bool) -> S3Error {
@@ -270,7 +264,6 @@ mod tests {
         assert!(WriteCondition::IfAbsent.holds(None) && !WriteCondition::IfAbsent.holds(Some(&same)));
         assert_eq!(a().refusal(false).code(), ErrorCode::NoSuchKey);
         assert_eq!(a().refusal(true).code(), ErrorCode::PreconditionFailed);
-        assert_eq!(a().delete_refusal().code(), ErrorCode::PreconditionFailed);
     }
 
     #[test]
