@@ -45,6 +45,18 @@ impl Reservation {
         self.grains.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) as u64 * GRAIN
     }
 
+    /// Takes `bytes` of it, or all there is, into a reservation of its own.
+    #[must_use]
+    pub fn split(&mut self, bytes: u64) -> Self {
+        let grains = usize::try_from(bytes.div_ceil(GRAIN)).unwrap_or(usize::MAX);
+        Self {
+            grains: self
+                .grains
+                .as_mut()
+                .and_then(|held| held.split(grains.min(held.num_permits()))),
+        }
+    }
+
     /// `bytes`, holding what they take of this reservation until the last of them is gone. The rest is given back
     /// now.
     #[must_use]

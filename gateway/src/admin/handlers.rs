@@ -5,13 +5,14 @@ use super::views::{
     Class, ClassRule, Copies, FatChunk, FatCopyName, FatObject, Key, KeyDeleted, Lease, LocalFatCopy,
     NewUser, Path, Room, Status, User, UserMade, UserObject, UserObjects, Vendor,
 };
-use super::{AdminApi, Call};
+use super::{AUDIT, AdminApi, Call};
 use crate::get::ObjectName;
 use crate::ops::ROOT_NAME;
 use crate::server::limits::{ADMIN_PAGE_COPIES, ADMIN_PAGE_OBJECTS, FAT_CHUNKS_SHOWN_MAX};
 use http::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::info;
 use ullage_model::ids::{CopyId, UserId, VendorId};
 use ullage_model::limits::NAME_BYTES_MAX;
 
@@ -272,6 +273,14 @@ impl AdminApi {
                 "the name or the access key is the root user's",
             ));
         }
+        // What the line of the request cannot say, because it stands in the document. Never the secret.
+        info!(
+            target: AUDIT,
+            user = call.name,
+            made = new.name,
+            access_key = new.access_key,
+            "a user and its access key"
+        );
         let store = &self.shared.store;
         let user = store
             .create_user(&new.name, new.policy.into(), &new.access_key, &secret)

@@ -2,9 +2,10 @@
 
 use super::errors::{s3_error, undone};
 use super::list::{held, memory};
-use super::{Body, Call, owner};
+use super::{Body, Call, audit, owner};
 use crate::directory::bucket_ref;
 use crate::error::Error;
+use crate::put::PutError;
 use crate::s3::Reply;
 use crate::s3::answer::{
     BucketEntry, ListBucketsAnswer, bucket_created, bucket_location, deleted, head_bucket,
@@ -15,6 +16,7 @@ use crate::s3::limits::LIST_BUCKETS_MAX;
 use crate::s3::listing::ListBuckets;
 use crate::s3::operation::BucketRequest;
 use crate::s3::request_xml::CreateBucketBody;
+use crate::s3::route::OperationName;
 use crate::s3::token::Position;
 use crate::server::limits::LISTED_BYTES;
 use ullage_model::rejection::Rejection;
@@ -66,13 +68,13 @@ pub(super) async fn create(call: &Call<'_>, body: Body<'_>, request: &BucketRequ
     let document = CreateBucketBody::parse(&body.document().await?)?;
     document.check_region(call.region)?;
     let name = &request.bucket;
-    match call
-        .store
-        .create_bucket(call.caller.actor, name, call.region)
-        .await
-    {
+    audit(call, name, OperationName::CreateBucket);
+    let made = call.decided_without_bucket(|actor| async move {
+        Ok(call.store.create_bucket(actor, name, call.region).await?)
+    });
+    match made.await {
         Ok(_) => Ok(bucket_created(name)),
-        Err(Error::Rejected(Rejection::BucketExists { creator, .. })) => {
+        Err(PutError::Failed(Error::Rejected(Rejection::BucketExists { creator, .. }))) => {
             if creator != call.caller.actor.user {
                 Err(S3Error::from(ErrorCode::BucketAlreadyExists).with("BucketName", name))
             } else if call.region == LENIENT_REGION {
@@ -81,7 +83,7 @@ pub(super) async fn create(call: &Call<'_>, body: Body<'_>, request: &BucketRequ
                 Err(S3Error::from(ErrorCode::BucketAlreadyOwnedByYou).with("BucketName", name))
             }
         }
-        Err(error) => Err(s3_error(error)),
+        Err(error) => Err(undone(error, &WriteCondition::Always)),
     }
 }
 
@@ -93,6 +95,7 @@ pub(super) async fn head(call: &Call<'_>, request: &BucketRequest) -> Result<Rep
 
 /// DeleteBucket.
 pub(super) async fn delete(call: &Call<'_>, request: &BucketRequest) -> Result<Reply> {
+    audit(call, &request.bucket, OperationName::DeleteBucket);
     let done = call.decided(&request.bucket, |actor, bucket| async move {
         Ok(call.store.delete_bucket(actor, bucket_ref(&bucket)).await?)
     });

@@ -2,6 +2,7 @@
 
 use super::convert::conditions;
 use super::errors::undone;
+use super::list::held;
 use super::{Body, Call};
 use crate::directory::bucket_ref;
 use crate::s3::Reply;
@@ -23,7 +24,9 @@ pub(super) async fn one(call: &Call<'_>, request: DeleteObject) -> Result<Reply>
 pub(super) async fn many(call: &Call<'_>, body: Body<'_>, request: &BucketRequest) -> Result<Reply> {
     let bucket = request.bucket.as_str();
     call.bucket(bucket).await?;
-    let document = DeleteObjectsBody::parse(&body.document().await?)?;
+    let read = body.document_and_answer(DeleteObjectsAnswer::bytes_max);
+    let (document, memory) = read.await?;
+    let document = DeleteObjectsBody::parse(&document)?;
     let deletes = document.objects.into_iter().map(|object| async move {
         let ObjectToDelete { key, condition } = object;
         let outcome = delete(call, bucket, &key, &condition).await;
@@ -34,7 +37,7 @@ pub(super) async fn many(call: &Call<'_>, body: Body<'_>, request: &BucketReques
         outcomes: outcomes.collect().await,
         quiet: document.quiet,
     };
-    Ok(answer.into_reply())
+    Ok(held(memory, answer.into_reply()))
 }
 
 async fn delete(call: &Call<'_>, bucket: &str, key: &str, condition: &WriteCondition) -> Result<()> {

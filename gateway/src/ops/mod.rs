@@ -14,20 +14,23 @@ mod objects_write;
 pub(crate) use authorize::{Caller, Need, authorize};
 pub(crate) use errors::s3_error;
 
+use crate::admin::AUDIT;
 use crate::directory::User;
 use crate::error::Error;
 use crate::limits::STALE_SETTINGS_RETRIES;
-use crate::memory::Budget;
+use crate::memory::{Budget, Reservation};
 use crate::put::PutError;
 use crate::s3::Reply;
 use crate::s3::answer::Owner;
 use crate::s3::error::{ErrorCode, Result};
+use crate::s3::route::OperationName;
 use crate::s3::{BodyPlan, Operation, S3Error};
 use crate::server::{ObjectBytes, RequestBody, RootKeys, Shared};
 use crate::store::Store;
 use bytes::Bytes;
 use std::future::Future;
 use std::sync::Arc;
+use tracing::info;
 use ullage_model::command::Actor;
 use ullage_model::ids::UserId;
 use ullage_model::namespace::rows::{BucketRow, ROOT_USER};
@@ -53,8 +56,8 @@ pub(crate) struct Call<'a> {
     pub(crate) request_id: u64,
     /// This gateway's region.
     pub(crate) region: &'a str,
-    /// The request's path as it came.
-    pub(crate) resource: &'a str,
+    /// The Host that the request names, with its port, and its path as it came: for answers only.
+    pub(crate) url: (&'a str, &'a str),
     /// `x-amz-expected-bucket-owner`
     pub(crate) expected_owner: Option<String>,
 }
@@ -74,6 +77,13 @@ impl Body<'_> {
     /// Reads it whole, verified.
     async fn document(self) -> Result<Bytes> {
         self.wire.document(self.plan, self.memory).await
+    }
+
+    /// Reads it whole, verified, with memory for an answer of up to `answer_bytes` of its length.
+    async fn document_and_answer(self, answer_bytes: impl Fn(u64) -> u64) -> Result<(Bytes, Reservation)> {
+        self.wire
+            .document_and_answer(self.plan, self.memory, answer_bytes)
+            .await
     }
 
     /// Requires that there is none, as the head said.
@@ -232,9 +242,32 @@ impl Call<'_> {
     /// # Errors
     /// As the request itself would have been refused.
     async fn decide_anew(&self, bucket: &str) -> Result<(Actor, Arc<BucketRow>)> {
+        Ok((self.authorized_anew().await?, self.bucket(bucket).await?))
+    }
+
+    async fn authorized_anew(&self) -> Result<Actor> {
         let caller = identify(self.shared, self.access_key).await?.caller();
         authorize(&caller, self.need)?;
-        Ok((caller.actor, self.bucket(bucket).await?))
+        Ok(caller.actor)
+    }
+
+    /// As [`Call::decided`], where there is no bucket yet.
+    async fn decided_without_bucket<T, F>(
+        &self,
+        act: impl Fn(Actor) -> F,
+    ) -> std::result::Result<T, PutError<S3Error>>
+    where
+        F: Future<Output = std::result::Result<T, PutError<S3Error>>>,
+    {
+        let mut actor = self.caller.actor;
+        for _ in 0..STALE_SETTINGS_RETRIES {
+            match act(actor).await {
+                Err(PutError::Failed(Error::StaleSettings)) => {}
+                other => return other,
+            }
+            actor = self.authorized_anew().await.map_err(PutError::Refused)?;
+        }
+        act(actor).await
     }
 
     /// Lets `act` decide under the present settings, and again when they changed under it, within bounds.
@@ -260,6 +293,18 @@ impl Call<'_> {
         }
         act(decided.0, decided.1).await
     }
+}
+
+/// A line of the audit log: who changes which bucket. Before it is done, so that no change goes without its line.
+fn audit(call: &Call<'_>, bucket: &str, operation: OperationName) {
+    info!(
+        target: AUDIT,
+        request_id = %format_args!("{:016X}", call.request_id),
+        access_key = call.access_key,
+        operation = operation.as_str(),
+        bucket,
+        "a change of a bucket"
+    );
 }
 
 /// The canonical id of a user: what S3 calls an owner.

@@ -114,7 +114,7 @@ pub(super) async fn complete(
         .await
         .map_err(|error| undone(error, &request.condition))?;
     let answer = CompleteAnswer {
-        location: call.resource.to_owned(),
+        location: CompleteAnswer::location(call.url.0, call.url.1),
         bucket: bucket.clone(),
         key: key.clone(),
         etag: etag(&completed.etag),

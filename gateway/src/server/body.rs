@@ -7,7 +7,7 @@ use super::limits::{
     DRAIN_WAIT_BEFORE,
 };
 use crate::limits::BODY_BYTES_PER_S_MIN;
-use crate::memory::Budget;
+use crate::memory::{Budget, Reservation};
 use crate::s3::body::BodyDigests;
 use crate::s3::error::{ErrorCode, Result};
 use crate::s3::{BodyDecoder, BodyPlan, S3Error, WantedDigests};
@@ -119,13 +119,31 @@ impl RequestBody {
     /// What the decoder finds, SlowDown when there is no memory, RequestTimeout for a client that stopped sending
     /// or sends too slowly.
     pub(crate) async fn document(&mut self, plan: BodyPlan, memory: &Budget) -> Result<Bytes> {
+        let (document, _) = self.document_and_answer(plan, memory, |_| 0).await?;
+        Ok(document)
+    }
+
+    /// As [`RequestBody::document`], with memory for the answer, whose bytes at most follow from those of the
+    /// document: reserved together, so that what a document asks for is not begun without it.
+    ///
+    /// # Errors
+    /// As [`RequestBody::document`].
+    pub(crate) async fn document_and_answer(
+        &mut self,
+        plan: BodyPlan,
+        memory: &Budget,
+        answer_bytes: impl Fn(u64) -> u64,
+    ) -> Result<(Bytes, Reservation)> {
         let bytes_max = if self.incoming.is_end_stream() {
             0
         } else {
             plan.bytes_max()
         };
-        let reserved = memory.admit(bytes_max).await;
-        let reserved = reserved.map_err(|_| S3Error::from(ErrorCode::SlowDown))?;
+        let reserved = memory
+            .admit(bytes_max.saturating_add(answer_bytes(bytes_max)))
+            .await;
+        let mut reserved = reserved.map_err(|_| S3Error::from(ErrorCode::SlowDown))?;
+        let for_document = reserved.split(bytes_max);
         let until = Instant::now() + DOCUMENT_IDLE + Duration::from_secs(bytes_max / BODY_BYTES_PER_S_MIN);
         let mut decoder = BodyDecoder::new(plan, WantedDigests::default());
         let mut slices = Vec::new();
@@ -141,7 +159,7 @@ impl RequestBody {
             }
         }
         decoder.finish()?;
-        Ok(reserved.hold(document.freeze()))
+        Ok((for_document.hold(document.freeze()), reserved))
     }
 
     /// Does away with what was not read, before the answer is given.

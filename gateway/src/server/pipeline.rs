@@ -92,7 +92,7 @@ impl S3Api {
             need,
             request_id,
             region: &self.shared.region,
-            resource: head.raw_path(),
+            url: (head.host(), head.raw_path()),
             expected_owner: request.expected_bucket_owner,
         };
         let body = ops::Body {

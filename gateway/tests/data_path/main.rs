@@ -131,6 +131,7 @@ async fn unknown_outcomes_are_asked_for_and_never_decided_twice() {
         lost_before: 20,
         lost_after: 20,
         unavailable: 20,
+        ..MetadFaults::default()
     };
     harness.metad.set_faults(faults);
     let absent = Conditions {
@@ -665,6 +666,7 @@ async fn random_traffic(seed: u64) {
         lost_before: 5,
         lost_after: 5,
         unavailable: 5,
+        ..MetadFaults::default()
     });
     for _ in 0..60 {
         let key = format!("key-{}", harness.random.below(8));

@@ -53,6 +53,8 @@ pub struct MetadFaults {
     pub lost_after: u64,
     /// Of 100 calls, so many find no leader.
     pub unavailable: u64,
+    /// So many times a bucket is not made because the settings were others.
+    pub stale_creates: u32,
 }
 
 #[derive(Default)]
@@ -418,6 +420,15 @@ impl MetadClient for Metad {
                 sequence,
                 command,
             } = request;
+            if matches!(command, SessionCommand::CreateBucket { .. }) {
+                let mut faults = self.faults.lock().unwrap();
+                if faults.stale_creates > 0 {
+                    faults.stale_creates -= 1;
+                    let index = self.state.lock().unwrap().index;
+                    let reply = Reply::Refused(Rejection::StaleSettings);
+                    return Ok(SubmitReply { index, reply });
+                }
+            }
             let command = Command::InSession {
                 session,
                 sequence,

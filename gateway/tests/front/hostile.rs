@@ -191,6 +191,31 @@ async fn clients_that_take_nothing_do_not_keep_others_from_reading() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn deletes_have_memory_for_their_answers_before_they_begin() {
+    let (_gateway, client) = strict().await;
+    let target = "/strict?delete=";
+    let headers = [
+        ("expect", "100-continue"),
+        ("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg=="),
+    ];
+    let head = client.head("POST", target, &headers, 2 << 20);
+    // As many of the longest as there is memory for, their answers counted.
+    let mut slow = Vec::new();
+    for _ in 0..7 {
+        let mut connection = client.connect().await;
+        connection.send(head.as_bytes()).await;
+        assert!(connection.some_bytes().await.starts_with(b"HTTP/1.1 100"));
+        slow.push(connection);
+    }
+    let mut refused = client.connect().await;
+    refused.send(head.as_bytes()).await;
+    let refused = refused.answer(false).await.expect("an answer");
+    refused.expect_error(503, "SlowDown");
+    assert_eq!(refused.interim, 0);
+    assert_unchanged(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slightly_too_many_headers_get_an_answer_of_s3() {
     let (_gateway, client) = strict().await;
     let names: Vec<String> = (0..150).map(|number| format!("h{number}")).collect();

@@ -7,6 +7,7 @@ mod admin;
 #[allow(dead_code)]
 #[path = "../data_path/agents.rs"]
 mod agents;
+mod audit;
 mod client;
 mod hostile;
 #[allow(dead_code)]
@@ -85,6 +86,7 @@ impl LocalFats for TablesOfAgents {
 /// A running gateway.
 struct Gateway {
     agents: Arc<Agents>,
+    metad: Arc<Metad>,
     s3: SocketAddr,
     admin: SocketAddr,
     ready: Readiness,
@@ -102,7 +104,7 @@ impl Gateway {
         tokio::spawn(Arc::clone(&metad).run());
         let store = Store::start(StoreParts {
             name: "front".to_owned(),
-            metad,
+            metad: metad.clone(),
             agents: Arc::new(Reached(Arc::clone(&agents))),
             clock: clock.clone(),
             random: random.clone(),
@@ -140,6 +142,7 @@ impl Gateway {
         let running = server::run(listeners, settings, parts, shutdown.clone());
         Self {
             agents,
+            metad,
             s3,
             admin,
             ready,

@@ -2,6 +2,7 @@
 
 use super::Gateway;
 use super::client::Client;
+use super::metad::MetadFaults;
 
 async fn bucket(gateway: &Gateway) -> Client {
     let client = gateway.client();
@@ -120,6 +121,21 @@ async fn buckets_are_reached_as_virtual_hosts_too() {
         .await
         .expect(200);
     assert_eq!(list.elements("Key"), ["a/b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buckets_are_made_though_settings_change_meanwhile() {
+    let gateway = Gateway::start().await;
+    let stale = |stale_creates| MetadFaults {
+        stale_creates,
+        ..MetadFaults::default()
+    };
+    gateway.metad.set_faults(stale(2));
+    let client = gateway.client();
+    client.send("PUT", "/settled", &[], b"").await.expect(200);
+    gateway.metad.set_faults(stale(1000));
+    let never = client.send("PUT", "/unsettled", &[], b"").await;
+    never.expect_error(409, "OperationAborted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -315,6 +331,8 @@ async fn uploads_are_begun_completed_and_given_up() {
         "{}",
         done.text()
     );
+    let at = |host: &str| Some(format!("http://{host}/first/parts"));
+    assert_eq!(done.element("Location"), at(&gateway.s3.to_string()));
     let again = client
         .send("POST", &target, &[], document(&etag).as_bytes())
         .await

@@ -5,6 +5,7 @@ use http::HeaderName;
 
 use super::super::checksum::{ChecksumAlgorithm, ChecksumType, ObjectChecksum};
 use super::super::etag::ETag;
+use super::super::percent;
 use super::super::xml::XmlWriter;
 use super::Reply;
 use super::object::ENCRYPTION;
@@ -47,7 +48,7 @@ impl InitiateAnswer {
 /// The answer of CompleteMultipartUpload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompleteAnswer {
-    /// The object's URL: its path is all that is known for certain.
+    /// The object's URL.
     pub location: String,
     /// The bucket.
     pub bucket: String,
@@ -60,6 +61,13 @@ pub struct CompleteAnswer {
 }
 
 impl CompleteAnswer {
+    /// The object's URL: where the request went, at `host` with the percent-encoded `path`, without its query. In
+    /// either style that is what names the object.
+    pub fn location(host: &str, path: &str) -> String {
+        let path = percent::decode_path(path).unwrap_or_default();
+        format!("http://{host}{}", percent::encode(&path, percent::Slash::Keep))
+    }
+
     /// As a reply.
     pub fn into_reply(self) -> Reply {
         let mut xml = XmlWriter::new();

@@ -7,6 +7,7 @@ use super::super::checksum::{Checksum, ObjectChecksum};
 use super::super::conditions::ReadVerdict;
 use super::super::error::{Result, S3Error};
 use super::super::etag::ETag;
+use super::super::limits::{DELETE_KEYS_MAX, KEY_BYTES_MAX};
 use super::super::metadata::{ObjectHeaders, ResponseOverrides};
 use super::super::operation::ReadObject;
 use super::super::range::ByteRange;
@@ -186,6 +187,17 @@ pub struct DeleteObjectsAnswer {
 }
 
 impl DeleteObjectsAnswer {
+    /// Bytes of the answer to a document of `document` bytes at most: a byte of a key is at most six when it is
+    /// escaped, and every key has an element around it there and an error with its message here.
+    pub fn bytes_max(document: u64) -> u64 {
+        const ESCAPED: u64 = 6;
+        const ERROR_BYTES: u64 = 512;
+        const ELEMENT_BYTES_MIN: u64 = "<Object><Key></Key></Object>".len() as u64;
+        let keys = (document / ELEMENT_BYTES_MIN).min(DELETE_KEYS_MAX as u64);
+        let escaped = ESCAPED * document.min(keys * KEY_BYTES_MAX as u64);
+        ERROR_BYTES * (keys + 1) + escaped
+    }
+
     /// As a reply.
     pub fn into_reply(self) -> Reply {
         let mut xml = XmlWriter::with_capacity(256 + self.outcomes.len() * 128);

@@ -146,7 +146,7 @@ fn multipart_documents() {
     assert_eq!(initiate.headers["x-amz-checksum-algorithm"], "CRC32");
     let parts = [(Checksum::of(ChecksumAlgorithm::Crc32, b"a"), 1)];
     let complete = CompleteAnswer {
-        location: "/b/k".into(),
+        location: CompleteAnswer::location("a.test:9000", "/b/%6B%2f+\u{e9}"),
         bucket: "b".into(),
         key: "k".into(),
         etag: ETag::parse("e-1"),
@@ -157,7 +157,7 @@ fn multipart_documents() {
     assert_eq!(
         document(&complete.into_reply()),
         format!(
-            "<CompleteMultipartUploadResult><Location>/b/k</Location><Bucket>b</Bucket><Key>k</Key>\
+            "<CompleteMultipartUploadResult><Location>http://a.test:9000/b/k/%2B%C3%A9</Location><Bucket>b</Bucket><Key>k</Key>\
              <ETag>&quot;e-1&quot;</ETag><ChecksumCRC32>{value}</ChecksumCRC32>\
              <ChecksumType>COMPOSITE</ChecksumType></CompleteMultipartUploadResult>"
         )
