@@ -1,7 +1,7 @@
 //! The gateway's data path against a metadata service made of the real `decide` and vendors in memory that fail in
 //! every way a vendor can. Time is paused: waits cost nothing.
 
-#![allow(clippy::cast_possible_truncation, missing_docs)]
+#![allow(clippy::cast_possible_truncation, clippy::unwrap_used, missing_docs)]
 
 mod agents;
 mod harness;
