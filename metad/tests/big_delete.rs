@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use ullage_model::command::Reply;
-use ullage_model::limits::{CHUNKS_PER_SLICE, COMMAND_BYTES_MAX, COPIES_PER_BATCH, FRAME_BYTES};
+use ullage_model::command::{Reply, SessionCommand};
+use ullage_model::limits::{CHUNKS_PER_SLICE, COMMAND_BYTES_MAX, COPIES_PER_BATCH, FRAME_BYTES, LEASE_MS};
 use ullage_model::store::{Column, Direction, KeyRange, Read};
 use ullage_model::units::room;
 
@@ -42,6 +42,12 @@ async fn store(node: &Node, gateway: &Gateway, vendors: &[Arc<Vendor>; 2]) {
             assert_eq!(reply, Ok(Reply::Done));
         }
         gateway.renew(node, 0).await.unwrap();
+        let renewal = SessionCommand::RenewLease {
+            lease: fat.lease,
+            duration_ms: LEASE_MS,
+        };
+        let renewed = gateway.submit(node, renewal).await;
+        assert!(matches!(renewed, Ok(Reply::Deadline(_))), "{renewed:?}");
     }
     let rest = (0..CHUNKS_PER_SLICE).map(|_| gateway.chunk(fat.lease, CHUNK_BYTES, &both));
     let bytes = CHUNKS as u64 * CHUNK_BYTES;

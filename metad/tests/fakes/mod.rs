@@ -47,7 +47,7 @@ pub const ROOT: Actor = Actor {
 pub const GIB: u64 = 1 << 30;
 pub const HDD: &str = "hdd";
 /// Longest wait for what the leader does by itself.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A clock that the test can put forward.
 #[derive(Debug)]
