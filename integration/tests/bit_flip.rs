@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::ensure;
+use rand::seq::SliceRandom as _;
 use ullage_integration::admin_json::Admin;
 use ullage_integration::cluster::Standalone;
 use ullage_integration::content::Content;
@@ -70,7 +71,7 @@ async fn one_flipped_bit_anywhere_harms_no_read() -> anyhow::Result<()> {
 async fn a_ruined_vendor_is_read_around_and_its_copies_are_reported() -> anyhow::Result<()> {
     let seed = seed::announce("a_ruined_vendor_is_read_around_and_its_copies_are_reported");
     let mut standalone = Standalone::start_default().await?;
-    let (_, objects) = filled(&standalone, seed).await?;
+    let (_, mut objects) = filled(&standalone, seed).await?;
     let admin = Admin::of(&standalone)?;
     let mut random = seed::generator(seed, 2);
     let vendors = admin.vendors()?;
@@ -82,9 +83,11 @@ async fn a_ruined_vendor_is_read_around_and_its_copies_are_reported() -> anyhow:
     }
     // Which copy is read first is the gateway's choice, and a vendor that failed is left alone as long as others
     // do well. A gateway that starts knows nothing of that: read, and start again, until each bad copy was met.
+    // Equal copies take turns, so another order of reads meets other copies.
     let end = std::time::Instant::now() + settle::deadline();
     loop {
         let s3 = standalone.s3()?;
+        objects.shuffle(&mut random);
         // Reports are on their way for a moment after the read.
         let reported = settle::until(std::time::Duration::from_secs(3), async || {
             let mut unreported = Vec::new();
