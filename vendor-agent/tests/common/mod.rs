@@ -532,8 +532,15 @@ pub fn copy_tree(from: &Path, to: &Path) {
         } else if std::fs::copy(entry.path(), &target).is_err() {
             // A file of the index that was deleted, or a segment in the making that got its name, while the tree was
             // copied: nothing that was acknowledged before lies in it.
-            let in_the_making = entry.path().extension().is_some_and(|extension| extension == "tmp");
-            assert!(from.ends_with("index") || in_the_making, "{}", entry.path().display());
+            let in_the_making = entry
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "tmp");
+            assert!(
+                from.ends_with("index") || in_the_making,
+                "{}",
+                entry.path().display()
+            );
         }
     }
 }
