@@ -59,15 +59,22 @@ pub fn flip_random_bit(path: &Path, random: &mut StdRng) -> anyhow::Result<u64> 
     Ok(offset)
 }
 
-/// Flips a byte in every written block, so that no frame of any record stays whole.
+/// Flips a bit in every 16 bytes of every written block, so that no frame of any record stays whole: the smallest,
+/// of one byte, is stored as 17.
 ///
 /// # Errors
-/// If the file cannot be written.
+/// If the file cannot be read or written.
 pub fn ruin(path: &Path, random: &mut StdRng) -> anyhow::Result<()> {
-    let end = std::fs::metadata(path)?.len();
+    use std::os::unix::fs::FileExt as _;
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
     for block in written_blocks(path)? {
-        let offset = random.random_range(block..(block + BLOCK_BYTES as u64).min(end));
-        flip_bit(path, offset, random.random_range(0..8))?;
+        let mut bytes = vec![0; BLOCK_BYTES];
+        let length = file.read_at(&mut bytes, block)?;
+        for some in bytes[..length].chunks_mut(16) {
+            let at = random.random_range(0..some.len());
+            some[at] ^= 1 << random.random_range(0..8);
+        }
+        file.write_all_at(&bytes[..length], block)?;
     }
     Ok(())
 }
