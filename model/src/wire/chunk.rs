@@ -195,7 +195,7 @@ pub enum ChunkRefusal {
 }
 
 /// What comes back up the chain for one chunk, as it arises: one message per hop.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HopReport {
     /// `vendor` has signed; the batch names this chunk's copy (among others).
     Stored {
@@ -233,6 +233,39 @@ pub struct ReadRequest {
     pub request_id: u64,
 }
 
+/// Asks an agent for its local FAT, copy by copy in the order of their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListCopiesRequest {
+    /// Copies after this one.
+    pub after: Option<CopyId>,
+    /// Most to answer, at most `limits::COPIES_PER_BATCH`.
+    pub limit: usize,
+}
+
+/// A copy as its vendor's local FAT has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldCopy {
+    /// The copy.
+    pub copy: CopyId,
+    /// Plaintext bytes of its chunk.
+    pub plaintext_bytes: u64,
+    /// The device of each piece.
+    pub devices: Vec<DeviceId>,
+    /// Whether every piece is there.
+    pub complete: bool,
+}
+
+/// A page of a local FAT.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListCopiesReply {
+    /// Copies that are not erased.
+    pub copies: Vec<HeldCopy>,
+    /// Where to go on, if there may be more.
+    pub next: Option<CopyId>,
+    /// The devices and their paths at the vendor.
+    pub devices: Vec<(DeviceId, String)>,
+}
+
 crate::codec::versioned!(
     GrantBody,
     Grant,
@@ -240,5 +273,8 @@ crate::codec::versioned!(
     ReceiptList,
     SignedReceipts,
     ChunkRefusal,
-    ReadRequest
+    HopReport,
+    ReadRequest,
+    ListCopiesRequest,
+    ListCopiesReply,
 );

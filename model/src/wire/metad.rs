@@ -420,6 +420,17 @@ pub struct StatusReply {
     pub issuers: Vec<PublicKey>,
 }
 
+/// An answer that says only that it was done, or a question without words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done;
+
+/// Ends a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndSessionRequest {
+    /// The session.
+    pub session: SessionId,
+}
+
 /// Why a call to the metadata service failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum MetadError {
@@ -455,4 +466,6 @@ versioned!(
     ReportDamagedRequest,
     StatusReply,
     MetadError,
+    Done,
+    EndSessionRequest,
 );

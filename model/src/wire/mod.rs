@@ -2,4 +2,8 @@
 
 pub mod agent;
 pub mod chunk;
+pub mod enrol;
+pub mod members;
 pub mod metad;
+pub mod probe;
+pub mod routes;
