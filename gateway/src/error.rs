@@ -92,6 +92,7 @@ impl From<MetadError> for Error {
             MetadError::Unknown(reason) => Self::OutcomeUnknown(reason),
             MetadError::Refused(rejection) => rejection.into(),
             MetadError::NoRoom(reason) => Self::NoRoom(reason),
+            error @ MetadError::NotLeader { .. } => Self::Unavailable(error.to_string()),
         }
     }
 }

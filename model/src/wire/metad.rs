@@ -449,6 +449,12 @@ pub enum MetadError {
     /// The cluster has no room for this, after leases were recalled.
     #[error("no room: {0}")]
     NoRoom(String),
+    /// Surely not done: this node does not lead, and cannot pass the call on. See [`crate::wire::leader`].
+    #[error("this metadata node does not lead")]
+    NotLeader {
+        /// Address of the node that does, if known.
+        leader: Option<String>,
+    },
 }
 
 versioned!(

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod chunk;
 pub mod enrol;
+pub mod leader;
 pub mod members;
 pub mod metad;
 pub mod probe;
