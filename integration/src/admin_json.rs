@@ -9,8 +9,9 @@ use anyhow::{Context as _, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use crate::cluster::{Standalone, binary};
+use crate::daemon::binary;
 use crate::sign::Credentials;
+use crate::standalone::Standalone;
 
 /// The placement class of objects that name none.
 pub const DEFAULT_CLASS: &str = "STANDARD";
@@ -151,6 +152,43 @@ pub struct Copy {
     pub lease: Id,
 }
 
+/// `metad list`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Members {
+    /// The members.
+    pub members: Vec<Member>,
+    /// Whether a change of them is under way.
+    pub joint: bool,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub node: Id,
+    /// Where it is.
+    pub address: String,
+    /// Whether it votes; else it learns.
+    pub voter: bool,
+    /// Whether it leads.
+    pub leads: bool,
+}
+
+/// One row of `path`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PathRow {
+    /// The vendor.
+    pub vendor: Id,
+    /// Round trip in microseconds, once measured.
+    pub rtt_us: Option<f64>,
+    /// Routers on the way, once measured.
+    pub hops: Option<u32>,
+    /// Its score: the greater, the better.
+    pub score: u64,
+    /// Why it is not used at the moment, if so.
+    pub discarded: Option<String>,
+}
+
 /// Runs `ullage admin` against one cluster.
 #[derive(Clone, Debug)]
 pub struct Admin {
@@ -257,6 +295,35 @@ impl Admin {
         let mut copies: Vec<Copy> = self.json(&["vendor", "local-fat", &vendor.0])?;
         copies.sort();
         Ok(copies)
+    }
+
+    /// `metad list`.
+    ///
+    /// # Errors
+    /// If the command fails or prints something else.
+    pub fn members(&self) -> anyhow::Result<Members> {
+        self.json(&["metad", "list"])
+    }
+
+    /// `path`.
+    ///
+    /// # Errors
+    /// If the command fails or prints something else.
+    pub fn paths(&self) -> anyhow::Result<Vec<PathRow>> {
+        self.json(&["path"])
+    }
+
+    /// `invite vendor`: the token.
+    ///
+    /// # Errors
+    /// If the command fails or prints something else.
+    pub fn invite_vendor(&self) -> anyhow::Result<String> {
+        #[derive(Deserialize)]
+        struct Invitation {
+            token: String,
+        }
+        let invitation: Invitation = self.json(&["invite", "vendor"])?;
+        Ok(invitation.token)
     }
 
     /// Requires that every vendor's own table equals the FAT copy by copy.

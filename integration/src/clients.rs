@@ -1,12 +1,14 @@
 //! The tools that people use against S3, run as they run them: the AWS CLI, Python with boto3, rclone.
 //! A tool that is missing skips its test loudly, and fails it where `CI=true`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context as _, ensure};
 
-use crate::cluster::Standalone;
+use crate::sign::Credentials;
+use crate::standalone::Standalone;
 
 /// The environment variable that names a directory of tools to look into before `PATH`.
 pub const TOOLS_VARIABLE: &str = "ULLAGE_TEST_TOOLS";
@@ -43,7 +45,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
     })
 }
 
-/// A tool ready to be run against one standalone.
+/// A tool ready to be run against one endpoint.
 pub struct Client {
     program: PathBuf,
     environment: Vec<(String, String)>,
@@ -58,15 +60,24 @@ impl Client {
     /// # Panics
     /// If it is missing where `CI=true`.
     pub fn of(test: &str, program: &str, standalone: &Standalone) -> anyhow::Result<Option<Self>> {
+        let credentials = standalone.credentials()?;
+        Ok(Self::at(test, program, standalone.s3_address(), &credentials))
+    }
+
+    /// The tool for the endpoint at `address` if it is there; otherwise the test is skipped.
+    ///
+    /// # Panics
+    /// If it is missing where `CI=true`.
+    #[must_use]
+    pub fn at(test: &str, program: &str, address: SocketAddr, credentials: &Credentials) -> Option<Self> {
         let Some(found) = find(program) else {
             skip(
                 test,
                 &format!("{program} is not installed (`make test-tools` installs it)"),
             );
-            return Ok(None);
+            return None;
         };
-        let credentials = standalone.credentials()?;
-        let endpoint = format!("http://{}", standalone.s3_address());
+        let endpoint = format!("http://{address}");
         let environment = [
             ("AWS_ACCESS_KEY_ID", credentials.access_key.as_str()),
             ("AWS_SECRET_ACCESS_KEY", credentials.secret_key.as_str()),
@@ -86,10 +97,10 @@ impl Client {
         let environment = environment
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .to_vec();
-        Ok(Some(Self {
+        Some(Self {
             program: found,
             environment,
-        }))
+        })
     }
 
     /// Runs it in a directory, whatever its exit code.

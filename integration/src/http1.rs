@@ -407,6 +407,27 @@ fn parse_head(raw: Vec<u8>, to_head: bool) -> anyhow::Result<Head> {
     Ok(head)
 }
 
+/// A plain GET without a signature: status and body.
+///
+/// # Errors
+/// If no whole answer came.
+pub async fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
+    let mut connection = Connection::open(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    connection.send(request.into_bytes(), Body::Empty).await?;
+    let mut head = connection.read_head(false).await?;
+    let body = connection.read_body(&mut head).await?;
+    Ok((head.status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+/// The status of a plain GET.
+///
+/// # Errors
+/// If no answer came.
+pub async fn http_status(address: SocketAddr, path: &str) -> anyhow::Result<u16> {
+    Ok(http_get(address, path).await?.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,8 @@
 //! The tests in `tests/` start the real binary as a child process and talk to it as its users do:
 //! S3 over TCP, `ullage admin`, files on disk. Nothing here reaches into the services' code.
 //!
-//! - [`cluster`] starts, kills and restarts `ullage standalone`;
+//! - [`standalone`] is `ullage standalone`, [`cluster`] a cluster of separate processes, both made of
+//!   [`daemon`]s that are started, killed and restarted;
 //! - [`http1`], [`sign`] and [`s3`] are the client side, made by hand so that a test can send what no
 //!   library would (half a body, a bad signature, a key named `..`) and so that the load generator is cheap;
 //! - [`content`] makes bodies whose every byte can be checked without keeping them;
@@ -21,6 +22,7 @@ pub mod admin_json;
 pub mod clients;
 pub mod cluster;
 pub mod content;
+pub mod daemon;
 pub mod faults;
 pub mod history;
 pub mod http1;
@@ -32,6 +34,7 @@ pub mod s3;
 pub mod seed;
 pub mod settle;
 pub mod sign;
+pub mod standalone;
 pub mod syscalls;
 pub mod traffic;
 pub mod validate;

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use ullage_integration::cluster::Standalone;
 use ullage_integration::http1::{Body, Connection};
 use ullage_integration::process::anonymous_bytes;
 use ullage_integration::s3::{Request, Response, S3, content_md5};
 use ullage_integration::sign::Credentials;
+use ullage_integration::standalone::Standalone;
 
 const BUCKET: &str = "strict";
 const MIB: u64 = 1 << 20;

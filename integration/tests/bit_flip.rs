@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use rand::seq::SliceRandom as _;
 use ullage_integration::admin_json::Admin;
-use ullage_integration::cluster::Standalone;
 use ullage_integration::content::Content;
 use ullage_integration::faults::{flip_random_bit, ruin, written_blocks};
 use ullage_integration::http1::Body;
 use ullage_integration::layout;
 use ullage_integration::s3::{Request, S3};
+use ullage_integration::standalone::Standalone;
 use ullage_integration::{seed, settle};
 
 const BUCKET: &str = "flipped";

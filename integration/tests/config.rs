@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use ullage_integration::cluster::{
-    Options, Standalone, binary, command, free_addresses, output_within, ready_deadline,
-};
+use ullage_integration::daemon::{binary, output_within, ready_deadline};
 use ullage_integration::http1::Body;
 use ullage_integration::layout;
 use ullage_integration::process::visit_files;
+use ullage_integration::standalone::{Options, Standalone, command, free_addresses};
 
 fn run(arguments: &[&str]) -> anyhow::Result<Output> {
     run_with(arguments, &[])

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rand::Rng as _;
 use ullage_integration::clients::skip;
-use ullage_integration::cluster::{Options, Standalone};
 use ullage_integration::faults::LoopFileSystem;
 use ullage_integration::history::History;
 use ullage_integration::seed;
+use ullage_integration::standalone::{Options, Standalone};
 use ullage_integration::traffic::{Plan, Traffic};
 use ullage_integration::validate;
 

@@ -4,12 +4,12 @@
 use anyhow::ensure;
 use rand::Rng as _;
 use ullage_integration::admin_json::{Admin, Status};
-use ullage_integration::cluster::{Options, Standalone};
 use ullage_integration::content::Content;
 use ullage_integration::http1::{Body, Connection};
 use ullage_integration::layout;
 use ullage_integration::process::disk_bytes;
 use ullage_integration::s3::{Request, S3};
+use ullage_integration::standalone::{Options, Standalone};
 use ullage_integration::{seed, settle};
 
 const BUCKET: &str = "cut";

@@ -2,11 +2,11 @@
 
 use anyhow::ensure;
 use ullage_integration::clients::{find, skip};
-use ullage_integration::cluster::{Options, Standalone};
 use ullage_integration::content::Content;
 use ullage_integration::http1::Body;
 use ullage_integration::layout;
 use ullage_integration::seed;
+use ullage_integration::standalone::{Options, Standalone};
 use ullage_integration::syscalls::{Trace, wrapper};
 
 const BUCKET: &str = "traced";

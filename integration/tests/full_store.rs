@@ -2,11 +2,11 @@
 
 use anyhow::{bail, ensure};
 use ullage_integration::clients::skip;
-use ullage_integration::cluster::{Options, Standalone};
 use ullage_integration::content::Content;
 use ullage_integration::faults::LoopFileSystem;
 use ullage_integration::http1::Body;
 use ullage_integration::s3::{Request, Response, S3};
+use ullage_integration::standalone::{Options, Standalone};
 use ullage_integration::{seed, settle};
 
 const BUCKET: &str = "full";

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use ullage_integration::admin_json::Admin;
 use ullage_integration::clients::{Client, repository, skip};
-use ullage_integration::cluster::Standalone;
 use ullage_integration::content::Content;
 use ullage_integration::process::visit_files;
 use ullage_integration::seed;
+use ullage_integration::standalone::Standalone;
 
 /// Folders of the repository that are no sources.
 const NO_SOURCES: [&str; 3] = ["target", ".git", "ullage-data"];

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use ullage_integration::admin_json::{Admin, DEFAULT_CLASS};
-use ullage_integration::cluster::{Options, Standalone};
 use ullage_integration::content::Content;
 use ullage_integration::http1::Body;
 use ullage_integration::load::stats::Latencies;
 use ullage_integration::s3::{Request, S3, content_md5};
+use ullage_integration::standalone::{Options, Standalone};
 use ullage_integration::{metrics, seed, settle};
 
 const BUCKET: &str = "many";

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ullage_integration::cluster::{Options, Standalone};
 use ullage_integration::content::Content;
 use ullage_integration::http1::{Body, Connection};
 use ullage_integration::process::anonymous_bytes;
 use ullage_integration::s3::{Request, S3};
 use ullage_integration::seed;
+use ullage_integration::standalone::{Options, Standalone};
 
 const BUCKET: &str = "memory";
 const MIB: u64 = 1 << 20;

@@ -1,11 +1,11 @@
 //! The first thing that anybody does: store an object and get it back. Sizes around every border,
 //! ranges, overwriting, deleting, listing, conditions, keys that other stores choke on.
 
-use ullage_integration::cluster::Standalone;
 use ullage_integration::content::Content;
 use ullage_integration::http1::Body;
 use ullage_integration::s3::{Request, S3, elements};
 use ullage_integration::seed;
+use ullage_integration::standalone::Standalone;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;

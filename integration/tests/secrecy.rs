@@ -7,13 +7,14 @@ use std::process::Command;
 use anyhow::ensure;
 use rand::Rng as _;
 use ullage_integration::admin_json::Admin;
-use ullage_integration::cluster::{Standalone, binary, ready_deadline};
+use ullage_integration::daemon::{binary, ready_deadline};
 use ullage_integration::http1::Body;
 use ullage_integration::layout;
 use ullage_integration::process::visit_files;
 use ullage_integration::s3::{Request, S3};
 use ullage_integration::seed;
 use ullage_integration::sign::Credentials;
+use ullage_integration::standalone::Standalone;
 
 const BUCKET: &str = "secrets";
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use ullage_integration::cluster::Standalone;
 use ullage_integration::content::Content;
 use ullage_integration::http1::{Body, Connection, Head};
 use ullage_integration::s3::{Request, S3};
 use ullage_integration::seed;
+use ullage_integration::standalone::Standalone;
 
 const BUCKET: &str = "slow";
 /// Receive buffer of the slow reader: what the kernel takes off the server without being read.

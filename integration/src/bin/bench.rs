@@ -364,7 +364,7 @@ fn wait_answer(
         .build()
         .context("start a runtime")?;
     loop {
-        let status = runtime.block_on(ullage_integration::cluster::http_status(address, "/"));
+        let status = runtime.block_on(ullage_integration::http1::http_status(address, "/"));
         if status.is_ok_and(|status| status != 503) {
             return Ok(());
         }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
-use crate::cluster::read_credentials;
 use crate::sign::Credentials;
+use crate::standalone::read_credentials;
 
 /// One endpoint.
 #[derive(Clone, Debug)]
