@@ -110,22 +110,19 @@ impl Host {
         self.run_with("nft", &["-f", "-"], "add table ip cut\ndelete table ip cut\n")
     }
 
-    /// Holds what it sends to a rate, with a delay; `None` takes the limit away.
+    /// Holds what it sends to a rate (a token bucket: kernels without netem have it too); `None` takes the
+    /// limit away.
     ///
     /// # Errors
     /// Outside namespaces, or if `tc` refuses.
     pub fn limit(&self, limit: Option<Limit>) -> anyhow::Result<()> {
-        let Some(Limit {
-            bytes_per_second,
-            delay_ms,
-        }) = limit
-        else {
+        let Some(Limit { bytes_per_second }) = limit else {
             return self.run_with("tc", &["qdisc", "del", "dev", "eth0", "root"], "");
         };
-        let (rate, delay) = (format!("{}bit", bytes_per_second * 8), format!("{delay_ms}ms"));
+        let rate = format!("{}bit", bytes_per_second * 8);
         let arguments = [
-            "qdisc", "replace", "dev", "eth0", "root", "netem", "rate", &rate, "delay", &delay, "limit",
-            "20000",
+            "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", &rate, "burst", "64kb", "latency",
+            "400ms",
         ];
         self.run_with("tc", &arguments, "")
     }
@@ -152,8 +149,6 @@ pub enum Direction {
 pub struct Limit {
     /// Bytes per second.
     pub bytes_per_second: u64,
-    /// Delay of each packet in ms.
-    pub delay_ms: u64,
 }
 
 /// The network of one cluster: up to 200 hosts. Its namespaces and its bridge go when it is dropped.
