@@ -5,13 +5,12 @@ use crate::service::{Metad, unavailable};
 use std::time::Duration;
 use ullage_model::cluster_time::ClusterTime;
 use ullage_model::command::{Command, Reply, SessionCommand};
-use ullage_model::fat::placement::{self, Choice, VendorLoad};
+use ullage_model::fat::choice::{Choice, ChosenRows, VendorLoad, choose_rows, recalling_helps};
 use ullage_model::fat::query;
-use ullage_model::fat::rows::{LeaseRow, LeaseState, LeaseVendorRow, RoomRow};
+use ullage_model::fat::rows::{LeaseRow, LeaseState, LeaseVendorRow};
 use ullage_model::ids::{LeaseId, SessionId, VendorId};
 use ullage_model::limits::LEASE_MS;
 use ullage_model::rejection::Rejection;
-use ullage_model::store::{Read, StoreError};
 use ullage_model::wire::chunk::GrantAction;
 use ullage_model::wire::metad::{AllocateRequest, MetadError, ProvisionalFat, ProvisionalRow};
 
@@ -19,8 +18,6 @@ use ullage_model::wire::metad::{AllocateRequest, MetadError, ProvisionalFat, Pro
 const RECALL_PATIENCE: Duration = Duration::from_millis(2_500);
 /// How often the room is looked at again while leases come back.
 const RECALL_POLL: Duration = Duration::from_millis(50);
-
-type Rows = Vec<(VendorId, String, u64)>;
 
 impl Metad {
     /// Locks room for a session. A sequence that was decided before answers the same lease again.
@@ -135,30 +132,28 @@ impl Metad {
         }
     }
 
-    fn choose_now(&self, request: &AllocateRequest) -> Result<Result<Rows, String>, MetadError> {
+    fn choose_now(&self, request: &AllocateRequest) -> Result<Result<ChosenRows, String>, MetadError> {
         let state = self.stale();
-        let load = |vendor| {
-            let seen = self.soft_state().vendor(vendor);
-            seen.map_or_else(VendorLoad::default, |seen| VendorLoad {
-                reported_free: seen.free,
-                in_flight_bytes: seen.in_flight_bytes,
-            })
-        };
-        let choice = Choice {
-            class: &request.class,
-            bytes: request.bytes,
-            least_bytes: request.least_bytes,
-            avoid: &request.avoid,
-        };
-        let chosen = placement::choose_rows(&**state, &choice, &load).map_err(unavailable)?;
+        let load = |vendor| self.load_of(vendor);
+        let chosen = choose_rows(&**state, &choice(request), &load).map_err(unavailable)?;
         Ok(chosen.map_err(|shortage| shortage.to_string()))
+    }
+
+    /// What the vendor last reported.
+    fn load_of(&self, vendor: VendorId) -> VendorLoad {
+        let seen = self.soft_state().vendor(vendor);
+        seen.map_or_else(VendorLoad::default, |seen| VendorLoad {
+            reported_free: seen.free,
+            in_flight_bytes: seen.in_flight_bytes,
+        })
     }
 
     /// Asks sessions to give back what they have not granted, if that could make the room asked for. Answers
     /// when the last of the leases was recalled; `None` if recalling cannot help.
     async fn recall_leases(&self, request: &AllocateRequest) -> Result<Option<Duration>, MetadError> {
         let state = self.stale();
-        if !recalling_helps(&state.snapshot(), request).map_err(unavailable)? {
+        let load = |vendor| self.load_of(vendor);
+        if !recalling_helps(&state.snapshot(), &choice(request), &load).map_err(unavailable)? {
             return Ok(None);
         }
         let recallable = query::recallable_leases(&state.snapshot()).map_err(unavailable)?;
@@ -174,22 +169,11 @@ impl Metad {
     }
 }
 
-/// Whether enough vendors would have the room asked for if nothing of theirs were leased. Zones are looked
-/// at when the rows are chosen.
-fn recalling_helps(rows: &impl Read, request: &AllocateRequest) -> Result<bool, StoreError> {
-    let Some(class) = query::class(rows, &request.class)? else {
-        return Ok(false);
-    };
-    let mut vendors = 0;
-    for (vendor, rooms) in query::vendors(rows)? {
-        if !placement::allows_vendor(&class, &vendor) || request.avoid.contains(&vendor.vendor) {
-            continue;
-        }
-        let enough = |(device_class, room): &(String, RoomRow)| {
-            placement::allows_device_class(&class, device_class)
-                && room.free().saturating_add(room.leased) >= request.least_bytes.max(1)
-        };
-        vendors += u32::from(rooms.iter().any(enough));
+fn choice(request: &AllocateRequest) -> Choice<'_> {
+    Choice {
+        class: &request.class,
+        bytes: request.bytes,
+        least_bytes: request.least_bytes,
+        avoid: &request.avoid,
     }
-    Ok(vendors >= class.copies)
 }

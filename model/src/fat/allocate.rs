@@ -1,5 +1,5 @@
 //! Provisional FATs: locking room and moving the deadline. Which vendors are named is the leader's choice, see
-//! [`super::placement::choose_rows`]; here it is checked.
+//! [`super::choice::choose_rows`]; here it is checked.
 
 use crate::cluster_time::ClusterTime;
 use crate::command::Reply;
@@ -97,9 +97,7 @@ fn lock<R: Read>(
     (id, device_class, bytes): &(VendorId, String, u64),
 ) -> Result<VendorRow, Stop> {
     let row = vendor::require(step, *id)?;
-    if !placement::allows_vendor(class, &row) || !placement::allows_device_class(class, device_class) {
-        return Err(Rejection::Placement(format!("{id} {device_class} is not for {}", class.name)).into());
-    }
+    placement::check_row(class, &row, device_class)?;
     let free = rooms
         .get(step, *id, device_class)?
         .map_or(0, |room: &mut RoomRow| room.free());

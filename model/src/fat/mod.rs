@@ -19,7 +19,8 @@
 //! vendor's acknowledgement. Nothing ever goes back.
 //!
 //! One transition per file: [`cluster`], [`vendor`], [`class`] (settings), [`allocate`], [`settle`],
-//! [`close`], [`release`], [`damage`]. What reads only is in [`query`], [`placement`] and [`invariants`].
+//! [`close`], [`release`], [`damage`]. What reads only is in [`query`], [`placement`],
+//! [`choice`] and [`invariants`].
 //! The namespace meets the FAT in settling and in release, nowhere else.
 //!
 //! What holds after every command, checked by [`invariants`]:
@@ -30,6 +31,7 @@
 //! - nothing is both released and referred to.
 
 pub mod allocate;
+pub mod choice;
 pub mod class;
 pub mod close;
 pub mod cluster;

@@ -1,24 +1,67 @@
-//! What a class asks of the vendors that keep its copies: checks shared by allocating and settling, and the
-//! leader's choice of whose room to lock. The choice is pure: what the leader knows beyond the FAT enters with
-//! it, and `decide` checks its result again.
+//! What a class asks of the vendors that keep its copies. One set of rules for everybody: the leader chooses
+//! rows by them ([`super::choice`]), `decide` checks them where room is locked ([`super::allocate`]) and where
+//! copies are settled ([`super::settle`]), and a gateway may ask before it sends.
+//!
+//! | rule | room is locked only | copies are settled only |
+//! |---|---|---|
+//! | state | at healthy vendors | – (a receipt is proof enough) |
+//! | price | where the vendor costs at most that | where it still does |
+//! | device class | on such devices | in room of such devices |
+//! | pieces | where that many working devices of one class are | if cut into as many, or into every frame |
+//! | copies | at that many vendors or more | at that many vendors or more, each once |
+//! | zones | at vendors in that many zones | at vendors in that many zones |
+//!
+//! The rule is the class as it stands where the command is decided. A body whose class changed under it is
+//! refused with `StaleSettings`, and what its gateway decides then is checked under the new rule.
 
-use crate::fat::query;
-use crate::fat::rows::{ClassRow, VendorRow, VendorState};
-use crate::ids::VendorId;
-use crate::limits::VENDORS_PER_LEASE;
+use crate::fat::rows::{ChunkRow, ClassRow, CopyState, VendorRow, VendorState};
+use crate::limits::{COPIES_MAX, PIECES_MAX};
 use crate::rejection::Rejection;
-use crate::store::{Read, StoreError};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::units::frames;
+use crate::wire::agent::DeviceState;
+use std::collections::BTreeSet;
 use std::fmt;
 
-/// A lease starts with at most this part of what is free, divided by the number of gateways.
-const SHARE_OF_FREE: u64 = 8;
-/// Vendors that a provisional FAT names for each copy, if there are so many: enough to leave out the slow
-/// ones, few enough that a lease closes fast.
-const VENDORS_PER_COPY: usize = 4;
-/// Vendors that a provisional FAT names at least, if there are so many.
-const VENDORS_LEAST: usize = 8;
+/// The rule of a class that a vendor, or its devices of one class, does not meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// Its heartbeats are late, or it is silent.
+    State(VendorState),
+    /// It costs more than the class pays.
+    Price {
+        /// What it costs.
+        price: u64,
+        /// What the class pays at most.
+        most: u64,
+    },
+    /// The class wants devices of another class.
+    DeviceClass {
+        /// That other class.
+        wanted: String,
+    },
+    /// Too few of its devices of this class work for the pieces of a chunk.
+    Devices {
+        /// How many work.
+        working: u32,
+        /// Pieces, each on a device of its own.
+        pieces: u32,
+    },
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State(VendorState::Healthy) => f.write_str("it is healthy"),
+            Self::State(VendorState::Stale) => f.write_str("it is stale"),
+            Self::State(VendorState::Dead) => f.write_str("it is dead"),
+            Self::Price { price, most } => write!(f, "it costs {price}, more than {most}"),
+            Self::DeviceClass { wanted } => write!(f, "only {wanted:?} devices are wanted"),
+            Self::Devices { working, pieces } => {
+                write!(f, "{working} working devices for {pieces} pieces")
+            }
+        }
+    }
+}
 
 /// Whether `class` lets copies lie on devices of `device_class`.
 #[must_use]
@@ -29,22 +72,80 @@ pub fn allows_device_class(class: &ClassRow, device_class: &str) -> bool {
         .is_none_or(|wanted| wanted == device_class)
 }
 
-/// Whether room of `vendor` may be locked for `class` now.
-#[must_use]
-pub fn allows_vendor(class: &ClassRow, vendor: &VendorRow) -> bool {
-    vendor.state == VendorState::Healthy
-        && class
-            .max_price
-            .is_none_or(|price| vendor.characteristics.price <= price)
+/// Whether `class` pays what `vendor` costs.
+///
+/// # Errors
+/// `Unfit::Price`.
+pub fn check_price(class: &ClassRow, vendor: &VendorRow) -> Result<(), Unfit> {
+    let price = vendor.characteristics.price;
+    match class.max_price {
+        Some(most) if price > most => Err(Unfit::Price { price, most }),
+        _ => Ok(()),
+    }
 }
 
-/// Whether the class asks for more than one zone, so that the vendors must be looked at.
-#[must_use]
-pub fn asks_for_zones(class: &ClassRow) -> bool {
-    class.zones > 1
+/// Whether any room of `vendor` may be locked for `class` now.
+///
+/// # Errors
+/// Why not.
+pub fn check_vendor(class: &ClassRow, vendor: &VendorRow) -> Result<(), Unfit> {
+    if vendor.state != VendorState::Healthy {
+        return Err(Unfit::State(vendor.state));
+    }
+    check_price(class, vendor)
 }
 
-/// Refuses vendors that lie in too few zones.
+/// Whether room on `vendor`'s devices of `device_class` may be locked for `class`, as far as the devices go.
+///
+/// # Errors
+/// Why not.
+pub fn check_devices(class: &ClassRow, vendor: &VendorRow, device_class: &str) -> Result<(), Unfit> {
+    if let Some(wanted) = class.device_class.as_deref().filter(|it| *it != device_class) {
+        let wanted = wanted.to_owned();
+        return Err(Unfit::DeviceClass { wanted });
+    }
+    let working = working_devices(vendor, device_class);
+    if working < class.pieces {
+        let pieces = class.pieces;
+        return Err(Unfit::Devices { working, pieces });
+    }
+    Ok(())
+}
+
+/// Devices of `device_class` that take writes, as the vendor last reported.
+fn working_devices(vendor: &VendorRow, device_class: &str) -> u32 {
+    let working = vendor.devices.iter();
+    let working = working.filter(|it| it.class == device_class && it.state == DeviceState::Healthy);
+    u32::try_from(working.count()).unwrap_or(u32::MAX)
+}
+
+/// Whether rows of vendors must be looked at to settle copies of `class`.
+#[must_use]
+pub fn asks_for_vendors(class: &ClassRow) -> bool {
+    class.zones > 1 || class.max_price.is_some()
+}
+
+/// Where a vendor stands, as far as distinct zones are asked for: zones of different regions differ. A vendor
+/// that names no zone stands in none. It may keep copies, but none that counts as one in a zone of its own:
+/// it could stand beside any other.
+#[must_use]
+pub fn zone(vendor: &VendorRow) -> Option<(&str, &str)> {
+    let place = &vendor.characteristics;
+    (!place.zone.is_empty()).then_some((place.region.as_str(), place.zone.as_str()))
+}
+
+/// Distinct zones that `vendors` stand in.
+pub fn zones<'a>(vendors: impl Iterator<Item = &'a VendorRow>) -> usize {
+    vendors.filter_map(zone).collect::<BTreeSet<_>>().len()
+}
+
+/// Least distinct zones that copies of `class` must lie in; 0 if any will do.
+#[must_use]
+pub fn least_zones(class: &ClassRow) -> usize {
+    if class.zones > 1 { class.zones as usize } else { 0 }
+}
+
+/// Refuses vendors that stand in too few zones.
 ///
 /// # Errors
 /// `Rejection::Placement`.
@@ -52,198 +153,109 @@ pub fn check_zones<'a>(
     class: &ClassRow,
     vendors: impl Iterator<Item = &'a VendorRow>,
 ) -> Result<(), Rejection> {
-    let zones = vendors.map(zone).collect::<BTreeSet<_>>().len();
-    if zones < class.zones as usize {
-        return Err(Rejection::Placement(format!(
-            "{zones} zones, not {}",
-            class.zones
-        )));
+    let (zones, least) = (zones(vendors), least_zones(class));
+    if zones < least {
+        return Err(refused(class, format_args!("{zones} zones, not {least}")));
     }
     Ok(())
 }
 
-/// Refuses `vendors`, distinct ones, if they are too few or lie in too few zones for the copies of a chunk.
+/// Refuses `vendors`, distinct ones, if they are too few or stand in too few zones for the copies of a chunk.
 ///
 /// # Errors
 /// `Rejection::Placement`.
 pub fn check_spread(class: &ClassRow, vendors: &[VendorRow]) -> Result<(), Rejection> {
     if vendors.len() < class.copies as usize {
         let (vendors, copies) = (vendors.len(), class.copies);
-        return Err(Rejection::Placement(format!(
-            "{vendors} vendors for {copies} copies"
-        )));
+        return Err(refused(
+            class,
+            format_args!("{vendors} vendors for {copies} copies"),
+        ));
     }
     check_zones(class, vendors.iter())
 }
 
-/// Where a vendor stands, as far as distinct zones are asked for: zones of different regions differ.
-fn zone(vendor: &VendorRow) -> (&str, &str) {
-    (&vendor.characteristics.region, &vendor.characteristics.zone)
-}
-
-/// What a provisional FAT is wanted for.
-#[derive(Clone, Copy, Debug)]
-pub struct Choice<'a> {
-    /// Name of the class.
-    pub class: &'a str,
-    /// Bytes wanted at each vendor.
-    pub bytes: u64,
-    /// Bytes at each vendor without which the lease is of no use.
-    pub least_bytes: u64,
-    /// Vendors not to be named.
-    pub avoid: &'a [VendorId],
-}
-
-/// What the leader knows of a vendor from its last heartbeat.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct VendorLoad {
-    /// Free bytes of its working devices, by device class. Empty if it has not reported to this leader yet:
-    /// then the FAT's word stands alone.
-    pub reported_free: BTreeMap<String, u64>,
-    /// Bytes it was receiving or writing.
-    pub in_flight_bytes: u64,
-}
-
-/// Why no provisional FAT can be made now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shortage {
-    /// The class asked for.
-    pub class: String,
-    /// Vendors (and zones) it needs; 0 if there is no such class.
-    pub needed: (u32, u32),
-    /// Vendors with enough room, and their zones.
-    pub found: (usize, usize),
-    /// Room asked at each, in bytes.
-    pub least_bytes: u64,
-}
-
-impl fmt::Display for Shortage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            class,
-            needed,
-            found,
-            least_bytes,
-        } = self;
-        if needed.0 == 0 {
-            return write!(f, "no class named {class}");
-        }
-        write!(
-            f,
-            "{class} needs {} vendors in {} zones with {least_bytes} bytes free each, found {} in {}",
-            needed.0,
-            needed.1.max(1),
-            found.0,
-            found.1
-        )
-    }
-}
-
-/// Room chosen: (vendor, device class, bytes).
-pub type ChosenRows = Vec<(VendorId, String, u64)>;
-
-#[derive(Debug)]
-struct Candidate {
-    row: VendorRow,
-    device_class: String,
-    free: u64,
-    rank: (Reverse<u64>, VendorId),
-}
-
-/// Chooses the rows of a provisional FAT: of each vendor the device class with most room, the vendors with
-/// most room (less what they are busy with) first, zones in turn. Each gives what is wanted, but at most its
-/// free bytes / (8 × gateways), so that one gateway cannot lock everything, and never less than
-/// `least_bytes`: room counts as full only when not even that is there. The same state and loads give the
-/// same choice.
+/// Refuses a row of a provisional FAT that `class` does not allow.
 ///
 /// # Errors
-/// When the store fails.
-pub fn choose_rows(
-    rows: &impl Read,
-    choice: &Choice<'_>,
-    load: &dyn Fn(VendorId) -> VendorLoad,
-) -> Result<Result<ChosenRows, Shortage>, StoreError> {
-    let shortage = |needed, found| Shortage {
-        class: choice.class.to_owned(),
-        needed,
-        found,
-        least_bytes: choice.least_bytes,
-    };
-    let Some(class) = query::class(rows, choice.class)? else {
-        return Ok(Err(shortage((0, 0), (0, 0))));
-    };
-    let mut candidates = candidates(rows, &class, choice, load)?;
-    let zones = candidates
-        .iter()
-        .map(|one| zone(&one.row))
-        .collect::<BTreeSet<_>>()
-        .len();
-    if candidates.len() < class.copies as usize || zones < class.zones as usize {
-        return Ok(Err(shortage(
-            (class.copies, class.zones),
-            (candidates.len(), zones),
-        )));
-    }
-    candidates.sort_by_key(|candidate| candidate.rank);
-    let wanted = (class.copies as usize * VENDORS_PER_COPY).clamp(VENDORS_LEAST, VENDORS_PER_LEASE);
-    let gateways = query::live_sessions(rows)?.max(1);
-    let chosen = zones_in_turn(&candidates).into_iter().take(wanted);
-    let row = |candidate: &Candidate| {
-        let share = candidate.free / SHARE_OF_FREE / gateways;
-        let bytes = choice.bytes.min(share).max(choice.least_bytes).max(1);
-        (candidate.row.vendor, candidate.device_class.clone(), bytes)
-    };
-    Ok(Ok(chosen.map(row).collect()))
+/// `Rejection::Placement`.
+pub fn check_row(class: &ClassRow, vendor: &VendorRow, device_class: &str) -> Result<(), Rejection> {
+    let checked = check_vendor(class, vendor).and_then(|()| check_devices(class, vendor, device_class));
+    checked.map_err(|unfit| {
+        refused(
+            class,
+            format_args!("no {device_class:?} room of {}: {unfit}", vendor.vendor),
+        )
+    })
 }
 
-fn candidates(
-    rows: &impl Read,
+/// Refuses a chunk whose length or copies break the rule of `class`, as far as the chunk itself shows it.
+///
+/// # Errors
+/// `Rejection::Placement`; `Rejection::Invalid` for what no class allows.
+pub fn check_chunk(class: &ClassRow, chunk: &ChunkRow) -> Result<(), Rejection> {
+    let name = chunk.chunk;
+    if chunk.plaintext_bytes == 0 {
+        return Err(Rejection::Invalid(format!("{name} is empty")));
+    }
+    if chunk.plaintext_bytes > class.chunk_bytes {
+        let (bytes, most) = (chunk.plaintext_bytes, class.chunk_bytes);
+        return Err(refused(
+            class,
+            format_args!("{name} of {bytes} bytes, not {most}"),
+        ));
+    }
+    let copies = chunk.copies.len();
+    if copies < class.copies as usize || copies > COPIES_MAX as usize {
+        return Err(refused(
+            class,
+            format_args!("{name} has {copies} copies, not {}", class.copies),
+        ));
+    }
+    let least_pieces = u64::from(class.pieces).min(frames(chunk.plaintext_bytes));
+    for (at, copy) in chunk.copies.iter().enumerate() {
+        let vendor = copy.vendor;
+        if copy.state != CopyState::Good {
+            let name = chunk.copy_id(copy);
+            return Err(Rejection::Invalid(format!("{name} comes as {:?}", copy.state)));
+        }
+        if chunk.copies[..at].iter().any(|earlier| earlier.vendor == vendor) {
+            return Err(refused(class, format_args!("{name} twice at {vendor}")));
+        }
+        if !allows_device_class(class, &copy.device_class) {
+            let device_class = &copy.device_class;
+            return Err(refused(
+                class,
+                format_args!("{name} lies in {device_class:?} room of {vendor}"),
+            ));
+        }
+        if u64::from(copy.pieces) < least_pieces || copy.pieces > PIECES_MAX {
+            let pieces = copy.pieces;
+            return Err(refused(
+                class,
+                format_args!("{name} in {pieces} pieces at {vendor}, not {least_pieces} to {PIECES_MAX}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a chunk whose copies lie at `vendors`, if one is too dear or they stand in too few zones.
+///
+/// # Errors
+/// `Rejection::Placement`.
+pub fn check_vendors<'a>(
     class: &ClassRow,
-    choice: &Choice<'_>,
-    load: &dyn Fn(VendorId) -> VendorLoad,
-) -> Result<Vec<Candidate>, StoreError> {
-    let mut found = Vec::new();
-    for row in query::vendor_rows(rows)? {
-        if !allows_vendor(class, &row) || choice.avoid.contains(&row.vendor) {
-            continue;
-        }
-        let load = load(row.vendor);
-        let mut best: Option<(u64, String)> = None;
-        for (device_class, room) in query::rooms(rows, row.vendor)? {
-            // What is leased and not settled will be written to the same free bytes.
-            let reported = match load.reported_free.get(&device_class) {
-                Some(free) => free.saturating_sub(room.leased),
-                None if load.reported_free.is_empty() => u64::MAX,
-                None => 0,
-            };
-            let free = room.free().min(reported);
-            if allows_device_class(class, &device_class) && best.as_ref().is_none_or(|best| free > best.0) {
-                best = Some((free, device_class));
-            }
-        }
-        if let Some((free, device_class)) = best.filter(|best| best.0 >= choice.least_bytes.max(1)) {
-            let rank = (Reverse(free.saturating_sub(load.in_flight_bytes)), row.vendor);
-            found.push(Candidate {
-                row,
-                device_class,
-                free,
-                rank,
-            });
-        }
+    vendors: impl Iterator<Item = &'a VendorRow> + Clone,
+) -> Result<(), Rejection> {
+    for vendor in vendors.clone() {
+        check_price(class, vendor)
+            .map_err(|unfit| refused(class, format_args!("a copy at {}: {unfit}", vendor.vendor)))?;
     }
-    Ok(found)
+    check_zones(class, vendors)
 }
 
-/// The best of each zone, then the second of each zone, and so on: any beginning of it that has enough
-/// vendors lies in as many zones as it can.
-fn zones_in_turn(ranked: &[Candidate]) -> Vec<&Candidate> {
-    let mut seen: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    let mut turns: Vec<(usize, &Candidate)> = Vec::with_capacity(ranked.len());
-    for candidate in ranked {
-        let turn = seen.entry(zone(&candidate.row)).or_default();
-        turns.push((*turn, candidate));
-        *turn += 1;
-    }
-    turns.sort_by_key(|(turn, _)| *turn);
-    turns.into_iter().map(|(_, candidate)| candidate).collect()
+/// The refusal of a placement that breaks the rule of `class`.
+pub(crate) fn refused(class: &ClassRow, what: fmt::Arguments<'_>) -> Rejection {
+    Rejection::Placement(format!("{}: {what}", class.name))
 }

@@ -114,7 +114,7 @@ pub struct ClassRow {
     pub name: String,
     /// Copies of each chunk, each at a vendor of its own: 1 to `limits::COPIES_MAX`.
     pub copies: u32,
-    /// Distinct zones the copies must lie in; 0 or 1 = any.
+    /// Distinct zones the copies must lie in; 0 or 1 = any. Vendors that name no zone count for none.
     pub zones: u32,
     /// Device class the copies must lie on.
     pub device_class: Option<String>,
@@ -122,7 +122,7 @@ pub struct ClassRow {
     pub max_price: Option<u64>,
     /// Plaintext bytes of a chunk: whole frames, `limits::CHUNK_BYTES_MIN` to `CHUNK_BYTES_MAX`.
     pub chunk_bytes: u64,
-    /// Least pieces per location: 1 to `limits::PIECES_MAX`.
+    /// Least pieces per location, each on a device of its own: 1 to `limits::PIECES_MAX`.
     pub pieces: u32,
     /// Raised by each change.
     pub settings_version: u64,

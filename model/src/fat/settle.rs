@@ -3,14 +3,14 @@
 //! is scanned.
 
 use crate::fat::room::{Holder, Rooms};
-use crate::fat::rows::{ChunkRow, ClassRow, CopyPlace, CopyRow, CopyState, LeaseVendorRow, VendorRow};
+use crate::fat::rows::{ChunkRow, ClassRow, CopyPlace, CopyRow, LeaseVendorRow, VendorRow};
 use crate::fat::{allocate, class, keys, placement, vendor};
 use crate::ids::{BlobId, LeaseId, SessionId, VendorId};
-use crate::limits::{CHUNKS_PER_SLICE, COPIES_MAX, PIECES_MAX};
+use crate::limits::CHUNKS_PER_SLICE;
 use crate::rejection::Rejection;
 use crate::step::{ReadRows, Step, Stop};
 use crate::store::{Column, Read};
-use crate::units::{frames, room};
+use crate::units::room;
 
 /// Commits `chunks` as those of `blob` from index `first` on, under the rule `class` (name, settings
 /// version): checks every copy's placement and lease, moves its room from leased to used, and writes the
@@ -36,9 +36,9 @@ pub fn settle<R: Read>(
     }
     let mut settling = Settling::default();
     for (chunk, index) in chunks.iter().zip(first..) {
-        check_chunk(&class, chunk)?;
-        if placement::asks_for_zones(&class) {
-            settling.check_zones(step, &class, chunk)?;
+        placement::check_chunk(&class, chunk)?;
+        if placement::asks_for_vendors(&class) {
+            settling.check_vendors(step, &class, chunk)?;
         }
         for copy in &chunk.copies {
             let place = CopyPlace { blob, index };
@@ -80,10 +80,11 @@ impl Settling {
             return Err(exceeded.into());
         };
         if leased.device_class != copy.device_class {
-            return Err(Rejection::Placement(format!(
-                "{} has no {:?} room at {}",
-                copy.lease, copy.device_class, copy.vendor
-            ))
+            let (lease, device_class, vendor) = (copy.lease, &copy.device_class, copy.vendor);
+            return Err(placement::refused(
+                class,
+                format_args!("{lease} has no {device_class:?} room at {vendor}"),
+            )
             .into());
         }
         if leased.locked.saturating_sub(leased.settled) < asked {
@@ -113,7 +114,8 @@ impl Settling {
         }
         let row = allocate::open_lease(step, session, lease)?;
         if row.class != class.name {
-            return Err(Rejection::Placement(format!("{lease} was made for {}", row.class)).into());
+            let made_for = &row.class;
+            return Err(placement::refused(class, format_args!("{lease} was made for {made_for}")).into());
         }
         self.open.push(lease);
         Ok(())
@@ -141,7 +143,7 @@ impl Settling {
         Ok(Some(&mut self.leased[at].2))
     }
 
-    fn check_zones<R: Read>(
+    fn check_vendors<R: Read>(
         &mut self,
         step: &Step<'_, R>,
         class: &ClassRow,
@@ -153,7 +155,7 @@ impl Settling {
             }
         }
         let here = |row: &&VendorRow| chunk.copies.iter().any(|copy| copy.vendor == row.vendor);
-        placement::check_zones(class, self.vendors.iter().filter(here))?;
+        placement::check_vendors(class, self.vendors.iter().filter(here))?;
         Ok(())
     }
 
@@ -163,55 +165,4 @@ impl Settling {
         }
         self.rooms.write(step);
     }
-}
-
-/// What can be checked of a chunk without reading anything but its class.
-fn check_chunk(class: &ClassRow, chunk: &ChunkRow) -> Result<(), Rejection> {
-    if chunk.plaintext_bytes == 0 || chunk.plaintext_bytes > class.chunk_bytes {
-        return Err(Rejection::Invalid(format!(
-            "{} of {} bytes; {} takes 1 to {}",
-            chunk.chunk, chunk.plaintext_bytes, class.name, class.chunk_bytes
-        )));
-    }
-    if chunk.copies.len() < class.copies as usize || chunk.copies.len() > COPIES_MAX as usize {
-        return Err(Rejection::Placement(format!(
-            "{} has {} copies, not {}",
-            chunk.chunk,
-            chunk.copies.len(),
-            class.copies
-        )));
-    }
-    let least_pieces = u64::from(class.pieces).min(frames(chunk.plaintext_bytes));
-    for (at, copy) in chunk.copies.iter().enumerate() {
-        if copy.state != CopyState::Good {
-            return Err(Rejection::Invalid(format!(
-                "{} comes as {:?}",
-                chunk.copy_id(copy),
-                copy.state
-            )));
-        }
-        if chunk.copies[..at]
-            .iter()
-            .any(|earlier| earlier.vendor == copy.vendor)
-        {
-            return Err(Rejection::Placement(format!(
-                "{} twice at {}",
-                chunk.chunk, copy.vendor
-            )));
-        }
-        if !placement::allows_device_class(class, &copy.device_class) {
-            return Err(Rejection::Placement(format!(
-                "{} is not for {:?}",
-                class.name, copy.device_class
-            )));
-        }
-        if u64::from(copy.pieces) < least_pieces || copy.pieces > PIECES_MAX {
-            return Err(Rejection::Placement(format!(
-                "{} in {} pieces, not {least_pieces} to {PIECES_MAX}",
-                chunk.copy_id(copy),
-                copy.pieces
-            )));
-        }
-    }
-    Ok(())
 }

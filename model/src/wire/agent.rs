@@ -13,7 +13,8 @@ pub struct Characteristics {
     pub owner: String,
     /// Region, e.g. `eu-central`.
     pub region: String,
-    /// Failure zone within the region; copies of a chunk may be asked to lie in distinct zones.
+    /// Failure zone within the region; copies of a chunk may be asked to lie in distinct zones. Empty: in no
+    /// zone that could count as one.
     pub zone: String,
     /// Rack within the zone.
     pub rack: String,

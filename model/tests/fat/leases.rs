@@ -95,7 +95,7 @@ fn allocations_that_break_the_rules_are_refused_whole() {
         (rows(&[(a, HDD, 1)]), "vendors"),
         (rows(&[(a, HDD, 1), (b, HDD, 1)]), "zones"),
         (rows(&[(a, HDD, 1), (a, HDD, 1)]), "twice"),
-        (rows(&[(a, "ssd", 1), (c, HDD, 1)]), "is not for"),
+        (rows(&[(a, "ssd", 1), (c, HDD, 1)]), "only \"hdd\" devices"),
         (rows(&[(a, HDD, 0), (c, HDD, 1)]), "free"),
         (rows(&[(a, HDD, 101), (c, HDD, 1)]), "free"),
         (rows(&[(a, HDD, u64::MAX), (c, HDD, 1)]), "free"),

@@ -5,9 +5,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod choice;
+mod class_rules;
 mod cluster;
 mod leases;
-mod placement;
 mod release;
 mod sessions;
 mod settling;

@@ -17,10 +17,16 @@ struct Scene {
     lease: LeaseId,
 }
 
-/// Three vendors in two zones, and a lease of 8 MiB at each.
+/// Three vendors of two devices each in two zones, and a lease of 8 MiB at each.
 fn scene(class: ClassRow) -> Scene {
     let mut world = World::with_class(class);
-    let vendors = [("a", "x"), ("b", "x"), ("c", "y")].map(|(name, zone)| world.vendor(name, zone, 1 << 24));
+    let vendors = [("a", "x"), ("b", "x"), ("c", "y")].map(|(name, zone)| {
+        let devices = vec![device(0, HDD, 1 << 23), device(1, HDD, 1 << 23)];
+        match world.decide(&Command::RegisterVendor(registration(name, zone, devices))) {
+            Reply::Vendor(vendor) => vendor,
+            reply => panic!("{reply:?}"),
+        }
+    });
     let session = world.session();
     let lease = world.lease(session, &vendors, 1 << 23);
     Scene {

@@ -4,7 +4,7 @@ use super::{Cluster, pick};
 use crate::support::{HDD, STANDARD};
 use std::collections::BTreeMap;
 use ullage_model::command::{Reply, SessionCommand};
-use ullage_model::fat::placement::{Choice, VendorLoad, choose_rows};
+use ullage_model::fat::choice::{Choice, VendorLoad, choose_rows};
 use ullage_model::ids::LeaseId;
 use ullage_model::limits::LEASE_MS;
 use ullage_model::rejection::Rejection;
