@@ -8,7 +8,7 @@ use crate::cluster_time::{ClusterTime, WallTime};
 use crate::codec::versioned;
 use crate::fat::rows::{ChunkRow, ClassRow, InlineRow, VendorState};
 use crate::ids::{
-    BlobId, BucketId, ClusterId, CopyId, KekId, LeaseId, ManifestId, SessionId, UploadId, UserId, VendorId,
+    BlobId, BucketId, ClusterId, CopyId, Digest, KekId, LeaseId, ManifestId, SessionId, UploadId, UserId, VendorId,
     VersionId,
 };
 use crate::namespace::rows::{
@@ -16,6 +16,7 @@ use crate::namespace::rows::{
 };
 use crate::rejection::Rejection;
 use crate::wire::agent::{DamagedCopy, DeviceReport, RegisterRequest};
+use crate::wire::chunk::PublicKey;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,8 @@ pub enum Command {
     OpenSession {
         /// Name of the gateway, for people.
         gateway: String,
+        /// See `SessionRow::instance`.
+        instance: u64,
     },
     /// Sign of life of a session; forgets outcomes below `acknowledged_below`.
     RenewSession {
@@ -139,6 +142,47 @@ pub enum Command {
         session: SessionId,
         /// The sequence.
         sequence: u64,
+    },
+    /// A metadata node tells of itself, or what has changed of it.
+    SetMember {
+        /// Its id.
+        node: u64,
+        /// See `MemberRow::address`.
+        address: String,
+        /// What its grants are signed with.
+        issuer: PublicKey,
+        /// Greatest level of `decide`'s behaviour that it knows.
+        format_level: u32,
+    },
+    /// A metadata node has left the membership. Idempotent.
+    RemoveMember {
+        /// Its id.
+        node: u64,
+    },
+    /// Raises the level of `decide`'s behaviour; refused while a member does not know it.
+    RaiseFormat {
+        /// The new level.
+        to: u32,
+    },
+    /// Invites one vendor.
+    Invite {
+        /// BLAKE3 of the secret.
+        secret: Digest,
+        /// How long the invitation lives, in ms of cluster time.
+        life_ms: u64,
+    },
+    /// Registers a vendor by an invitation, which is used up by it, or again by its public key, for which none
+    /// is needed. Answers `Reply::Vendor`.
+    EnrolVendor {
+        /// What it says of itself.
+        register: RegisterRequest,
+        /// BLAKE3 of the secret it came with.
+        invite: Option<Digest>,
+    },
+    /// Shuts a vendor out, for good. Idempotent.
+    RevokeVendor {
+        /// The vendor.
+        vendor: VendorId,
     },
 }
 
@@ -485,7 +529,7 @@ pub enum Reply {
     },
     /// `CheckKek`: the stored check value.
     KekValue(Bytes),
-    /// `RegisterVendor`.
+    /// `RegisterVendor`, `EnrolVendor`.
     Vendor(VendorId),
     /// `OpenSession`.
     Session(SessionId),

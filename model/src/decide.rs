@@ -55,7 +55,7 @@ fn transition<R: Read>(step: &mut Step<'_, R>, command: &Command) -> Result<Repl
         Command::UpdateDevices { vendor, devices } => fat::vendor::update_devices(step, *vendor, devices),
         Command::SetVendorState { vendor, state } => fat::vendor::set_state(step, *vendor, *state),
         Command::SetClass(class) => fat::class::set(step, class),
-        Command::OpenSession { gateway } => session::open(step, gateway),
+        Command::OpenSession { gateway, instance } => session::open(step, gateway, *instance),
         Command::RenewSession {
             session,
             acknowledged_below,
@@ -77,6 +77,17 @@ fn transition<R: Read>(step: &mut Step<'_, R>, command: &Command) -> Result<Repl
             in_session(step, *session, command)
         }),
         Command::Resolve { session, sequence } => session::resolve(step, *session, *sequence),
+        Command::SetMember {
+            node,
+            address,
+            issuer,
+            format_level,
+        } => fat::member::set(step, *node, address, *issuer, *format_level),
+        Command::RemoveMember { node } => fat::member::remove(step, *node),
+        Command::RaiseFormat { to } => fat::member::raise_format(step, *to),
+        Command::Invite { secret, life_ms } => fat::invite::invite(step, secret, *life_ms),
+        Command::EnrolVendor { register, invite } => fat::invite::enrol(step, register, invite.as_ref()),
+        Command::RevokeVendor { vendor } => fat::vendor::revoke(step, *vendor),
     }
 }
 

@@ -60,6 +60,10 @@ pub const LEASES_PER_SESSION: usize = 1024;
 pub const SESSIONS_MAX: usize = 4096;
 /// Vendors that ever registered: their rows stay.
 pub const VENDORS_MAX: u64 = 4096;
+/// Metadata nodes that have rows, those that left lately among them.
+pub const MEMBERS_MAX: usize = 64;
+/// Invitations that are neither used nor forgotten.
+pub const INVITES_MAX: usize = 1024;
 /// Classes.
 pub const CLASSES_MAX: usize = 64;
 /// Bytes of a name or another short text in a command: of vendors, gateways, classes, zones, addresses.
@@ -106,6 +110,9 @@ pub const OUTCOME_KEPT_MS: u64 = 3_600_000;
 pub const LEASE_MS: u64 = 60_000;
 /// How long a completed or aborted upload is remembered, in ms of cluster time.
 pub const COMPLETED_UPLOAD_KEPT_MS: u64 = 24 * 3_600_000;
+/// Life of a grant in ms of cluster time. Its expiry only makes a vendor refuse; what keeps copies of a closed
+/// lease out is the close that the vendor has persisted.
+pub const GRANT_MS: u64 = 3_600_000;
 /// How long a GET may hold back an erase, in ms of cluster time.
 pub const READER_MS: u64 = 3_600_000;
 
@@ -125,7 +132,7 @@ const _: () = assert!(
 );
 const _: () = assert!(CHUNKS_PER_DRAIN * (COPIES_MAX as usize + 2) <= ROWS_PER_COMMAND);
 const _: () = assert!(OUTCOMES_PER_RENEWAL < ROWS_PER_COMMAND);
-const _: () = assert!(ROWS_PER_TICK * 5 <= ROWS_PER_COMMAND);
+const _: () = assert!(ROWS_PER_TICK * 6 + MEMBERS_MAX <= ROWS_PER_COMMAND);
 const _: () = assert!((DEVICE_BYTES_MAX as u128) * (DEVICES_PER_VENDOR as u128) <= (u64::MAX as u128) / 2);
 const _: () = assert!(COPIES_PER_BATCH * 5 <= ROWS_PER_COMMAND);
 const _: () = assert!(

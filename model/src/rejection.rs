@@ -124,4 +124,10 @@ pub enum Rejection {
     /// The user made `limits::BUCKETS_PER_USER` buckets already.
     #[error("too many buckets")]
     TooManyBuckets,
+    /// A vendor that is not registered came without an invitation, or with one that was used or has expired.
+    #[error("no such invitation, or it was used, or has expired")]
+    NotInvited,
+    /// The vendor was shut out.
+    #[error("{0} is revoked")]
+    VendorRevoked(VendorId),
 }

@@ -38,7 +38,7 @@ versioned!(OutcomeRow);
 ///
 /// # Errors
 /// Refused when there are too many sessions, or before the cluster is initialised.
-pub fn open<R: Read>(step: &mut Step<'_, R>, gateway: &str) -> Result<Reply, Stop> {
+pub fn open<R: Read>(step: &mut Step<'_, R>, gateway: &str, instance: u64) -> Result<Reply, Stop> {
     cluster::check_text("a gateway's name", gateway)?;
     if query::has_sessions(step, SESSIONS_MAX)? {
         return Err(Rejection::Invalid(format!("more than {SESSIONS_MAX} sessions")).into());
@@ -47,6 +47,7 @@ pub fn open<R: Read>(step: &mut Step<'_, R>, gateway: &str) -> Result<Reply, Sto
     let row = SessionRow {
         session,
         gateway: gateway.to_owned(),
+        instance,
         state: SessionState::Live,
         renewed: step.at.cluster_time,
         window_start: 0,

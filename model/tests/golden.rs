@@ -17,12 +17,16 @@ use ullage_model::cluster_time::ClusterTime;
 use ullage_model::codec::{Versioned, decode, encode};
 use ullage_model::command::{Command, Reply, SessionCommand};
 use ullage_model::fat::rows::{
-    ClassRow, ClusterRow, CopyPlace, CopyState, CountersRow, EraseOrderRow, InlineRow, LeaseRow, LeaseState,
-    LeaseVendorRow, ReleaseItem, RoomRow, SessionRow, SessionState, VendorRow, VendorState,
+    ClassRow, ClusterRow, CopyPlace, CopyState, CountersRow, EraseOrderRow, InlineRow, InviteRow, LeaseRow,
+    LeaseState, LeaseVendorRow, MemberRow, ReleaseItem, RoomRow, SessionRow, SessionState, VendorRow,
+    VendorState,
 };
-use ullage_model::ids::{BlobId, ClusterId, Epoch, LeaseId, ManifestId, SessionId, UploadId, VendorId};
+use ullage_model::ids::{
+    BlobId, ClusterId, Digest, Epoch, LeaseId, ManifestId, SessionId, UploadId, VendorId,
+};
 use ullage_model::rejection::Rejection;
 use ullage_model::session::OutcomeRow;
+use ullage_model::wire::chunk::PublicKey;
 
 fn check<T: Versioned + PartialEq + Debug>(sample: &str, value: &T) {
     let name = format!("{}-{}-{sample}.hex", T::NAME, T::VERSION);
@@ -78,6 +82,22 @@ fn system_rows() {
         },
     );
     check("sample", &ClusterTime(123_456));
+    let member = MemberRow {
+        node: 1 << 50,
+        address: "metad-1:9310".to_owned(),
+        issuer: PublicKey([7; 32]),
+        format_level: 1,
+        left: None,
+    };
+    check("member", &member);
+    let left = Some(ClusterTime(9));
+    check("left", &MemberRow { left, ..member });
+    check(
+        "sample",
+        &InviteRow {
+            expires: ClusterTime(86_400_000),
+        },
+    );
 }
 
 #[test]
@@ -124,6 +144,7 @@ fn sessions_and_leases() {
     let live = SessionRow {
         session: SESSION,
         gateway: "gateway".to_owned(),
+        instance: 1 << 40,
         state: SessionState::Live,
         renewed: ClusterTime(500),
         window_start: 12,
@@ -252,4 +273,34 @@ fn commands_of_the_fat() {
             sequence: 4,
         },
     );
+}
+
+#[test]
+fn commands_about_who_is_in_the_cluster() {
+    let open = Command::OpenSession {
+        gateway: "gateway".to_owned(),
+        instance: 1 << 33,
+    };
+    check("open-session", &open);
+    let set = Command::SetMember {
+        node: 1 << 50,
+        address: "metad-1:9310".to_owned(),
+        issuer: PublicKey([7; 32]),
+        format_level: 1,
+    };
+    check("set-member", &set);
+    check("remove-member", &Command::RemoveMember { node: 1 << 50 });
+    check("raise-format", &Command::RaiseFormat { to: 2 });
+    let invite = Command::Invite {
+        secret: Digest([9; 32]),
+        life_ms: 86_400_000,
+    };
+    check("invite", &invite);
+    let enrol = Command::EnrolVendor {
+        register: registration("v", "z", vec![device(0, HDD, 5)]),
+        invite: Some(Digest([9; 32])),
+    };
+    check("enrol", &enrol);
+    let revoke = Command::RevokeVendor { vendor: VendorId(9) };
+    check("revoke", &revoke);
 }

@@ -192,7 +192,12 @@ fn order(
         ));
     }
     keyed.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let usable = |why: &Discarded| !matches!(why, Discarded::State(VendorState::Dead) | Discarded::Tried);
+    let usable = |why: &Discarded| {
+        !matches!(
+            why,
+            Discarded::State(VendorState::Dead | VendorState::Revoked) | Discarded::Tried
+        )
+    };
     let discarded = ranking.discarded.iter().filter(|(_, _, why)| usable(why));
     let chosen = keyed.into_iter().map(|(_, vendor, score)| (vendor, score));
     chosen

@@ -214,6 +214,7 @@ impl Metad {
             term: self.group.status().term,
             cluster_time,
             issuers: vec![self.grants().issuer()],
+            revoked: query::revoked(&rows).map_err(unavailable)?,
             closed: query::closed_leases(&rows).map_err(unavailable)?,
             close,
             erase: erase.into_iter().map(|(_, copy)| copy).collect(),

@@ -127,6 +127,7 @@ impl Gauges {
                 VendorState::Healthy => "healthy",
                 VendorState::Stale => "stale",
                 VendorState::Dead => "dead",
+                VendorState::Revoked => "revoked",
             };
             self.vendors.with_label_values(&[healthy]).inc();
             for (class, room) in rooms {
@@ -172,7 +173,7 @@ impl Gauges {
     /// States that nothing is in are shown as 0, not left out.
     fn zero(&self) {
         for (gauge, states) in [
-            (&self.vendors, &["healthy", "stale", "dead"][..]),
+            (&self.vendors, &["healthy", "stale", "dead", "revoked"][..]),
             (&self.leases, &["open", "closing"][..]),
             (&self.sessions, &["live", "ended"][..]),
         ] {

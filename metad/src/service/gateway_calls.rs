@@ -39,7 +39,7 @@ impl Metad {
                 "the KEK has the id of the cluster's KEK but is another one".to_owned(),
             )));
         }
-        let session = match self.propose(&Command::OpenSession { gateway }).await? {
+        let session = match self.propose(&Command::OpenSession { gateway, instance: 0 }).await? {
             Reply::Session(session) => session,
             other => return Err(unexpected("session", other)),
         };

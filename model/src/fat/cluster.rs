@@ -4,7 +4,7 @@
 use crate::cluster_time::ClusterTime;
 use crate::command::Reply;
 use crate::fat::rows::{ClassRow, ClusterRow, CountersRow, InlineRow};
-use crate::fat::{class, close, keys, query};
+use crate::fat::{class, close, invite, keys, member, query};
 use crate::ids::{COUNTER_BITS, ClusterId, Epoch, KekId};
 use crate::limits::{CLASSES_MAX, INLINE_BYTES_MAX, KEK_VALUE_BYTES_MAX, NAME_BYTES_MAX};
 use crate::namespace;
@@ -14,7 +14,7 @@ use crate::step::{Step, Stop};
 use crate::store::{Column, Read, StoreError};
 use bytes::Bytes;
 
-/// Level of `decide`'s behaviour that a new cluster starts with.
+/// Greatest level of `decide`'s behaviour that this release knows; a new cluster starts with it.
 pub const FORMAT_LEVEL: u32 = 1;
 /// Name of the class every cluster has.
 pub const STANDARD: &str = "STANDARD";
@@ -68,8 +68,8 @@ pub fn initialise<R: Read>(
 }
 
 /// Advances cluster time and does a bounded part of what falls due: leases past their deadline turn closing,
-/// silent sessions end, sessions that ended long ago and completed uploads are forgotten. What is left falls
-/// due again at the next tick.
+/// silent sessions end, sessions that ended long ago, completed uploads, expired invitations and members that
+/// left long ago are forgotten. What is left falls due again at the next tick.
 ///
 /// # Errors
 /// Refused before the cluster is initialised.
@@ -84,6 +84,8 @@ pub fn tick<R: Read>(step: &mut Step<'_, R>, to: ClusterTime) -> Result<Reply, S
     session::end_silent(step, now)?;
     session::forget_ended(step, now)?;
     namespace::release::forget_completed(step, now)?;
+    invite::forget_expired(step, now)?;
+    member::forget_left(step, now)?;
     Ok(Reply::Done)
 }
 

@@ -7,13 +7,14 @@ use crate::fat::rows::{
 };
 use crate::fat::{keys, vendor};
 use crate::ids::{BlobId, CopyId, SessionId, VendorId};
-use crate::limits::SESSION_WINDOW;
+use crate::limits::{INVITES_MAX, MEMBERS_MAX, SESSION_WINDOW};
 use crate::namespace;
 use crate::namespace::rows::{BlobOwner, BlobRow, BlobStorage, Content, VersionRow};
 use crate::session::OutcomeRow;
 use crate::step::ReadRows;
 use crate::store::{Column, KeyRange, Read, StoreError};
 use crate::units::room;
+use crate::wire::enrol::INVITE_MS_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -26,6 +27,7 @@ type Rooms = BTreeMap<(VendorId, String), RoomRow>;
 /// When the store fails, or [`StoreError::Inconsistent`] with what does not hold.
 pub fn check(rows: &impl Read) -> Checked {
     let mut sums = Rooms::new();
+    check_members(rows)?;
     check_vendors(rows, &mut sums)?;
     check_leases(rows, &mut sums)?;
     let chunks = check_chunks(rows, &mut sums)?;
@@ -54,6 +56,35 @@ fn each<T: crate::codec::Versioned>(
     scan_rows(rows, column, range, |key, row| {
         visit(key, row).map(ControlFlow::Continue)
     })
+}
+
+/// Metadata nodes and invitations: bounded, each under its own key; nobody left or is invited in the future.
+fn check_members(rows: &impl Read) -> Checked {
+    let now = query::cluster_time(rows)?;
+    let members = query::members(rows)?;
+    ensure(members.len() <= MEMBERS_MAX, || {
+        format!("{} members", members.len())
+    })?;
+    for row in members {
+        let node = row.node;
+        let found = query::member(rows, node)?;
+        ensure(found.as_ref() == Some(&row), || {
+            format!("node {node:016x} is at another's key")
+        })?;
+        ensure(row.left.is_none_or(|left| left <= now), || {
+            format!("node {node:016x} is to leave in the future")
+        })?;
+    }
+    let invites = query::invites(rows, |_| true, INVITES_MAX + 1)?;
+    ensure(invites.len() <= INVITES_MAX, || {
+        format!("more than {INVITES_MAX} invitations")
+    })?;
+    for (_, row) in invites {
+        ensure(row.expires <= now.plus(INVITE_MS_MAX), || {
+            "an invitation lives too long".to_owned()
+        })?;
+    }
+    Ok(())
 }
 
 /// Vendors, their indexes, and the capacity their devices make.

@@ -17,6 +17,10 @@ pub const INLINE: &[u8] = b"inline";
 pub const DRAINED: &[u8] = b"drained";
 /// `Column::System`: prefix of KEK check values, followed by the KEK id.
 pub const KEK_CHECK: &[u8] = b"kek/";
+/// `Column::System`: prefix of members, followed by the node's id.
+pub const MEMBERS: &[u8] = b"member/";
+/// `Column::System`: prefix of invitations, followed by the digest of the secret.
+pub const INVITES: &[u8] = b"invite/";
 
 fn join(parts: &[&[u8]]) -> Bytes {
     Bytes::from(parts.concat())
@@ -26,6 +30,18 @@ fn join(parts: &[&[u8]]) -> Bytes {
 #[must_use]
 pub fn kek_check(kek: crate::ids::KekId) -> Bytes {
     join(&[KEK_CHECK, &kek.0.to_be_bytes()])
+}
+
+/// `Column::System`: a metadata node.
+#[must_use]
+pub fn member(node: u64) -> Bytes {
+    join(&[MEMBERS, &node.to_be_bytes()])
+}
+
+/// `Column::System`: an invitation.
+#[must_use]
+pub fn invite(secret: &crate::ids::Digest) -> Bytes {
+    join(&[INVITES, &secret.0])
 }
 
 /// `Column::Vendors`: `i` then the id.

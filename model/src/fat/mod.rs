@@ -19,7 +19,7 @@
 //! vendor's acknowledgement. Nothing ever goes back.
 //!
 //! One transition per file: [`cluster`], [`vendor`], [`class`] (settings), [`allocate`], [`settle`],
-//! [`close`], [`release`], [`damage`]. What reads only is in [`query`], [`placement`],
+//! [`close`], [`release`], [`damage`], [`invite`], [`member`]. What reads only is in [`query`], [`placement`],
 //! [`choice`] and [`invariants`].
 //! The namespace meets the FAT in settling and in release, nowhere else.
 //!
@@ -37,7 +37,9 @@ pub mod close;
 pub mod cluster;
 pub mod damage;
 pub mod invariants;
+pub mod invite;
 pub mod keys;
+pub mod member;
 pub mod placement;
 pub mod query;
 pub mod release;

@@ -54,6 +54,7 @@ impl fmt::Display for Unfit {
             Self::State(VendorState::Healthy) => f.write_str("it is healthy"),
             Self::State(VendorState::Stale) => f.write_str("it is stale"),
             Self::State(VendorState::Dead) => f.write_str("it is dead"),
+            Self::State(VendorState::Revoked) => f.write_str("it is revoked"),
             Self::Price { price, most } => write!(f, "it costs {price}, more than {most}"),
             Self::DeviceClass { wanted } => write!(f, "only {wanted:?} devices are wanted"),
             Self::Devices { working, pieces } => {

@@ -5,14 +5,15 @@ use crate::cluster_time::ClusterTime;
 use crate::codec::Versioned;
 use crate::fat::keys;
 use crate::fat::rows::{
-    ClassRow, ClusterRow, CopyPlace, CountersRow, EraseOrderRow, InlineRow, LeaseRow, LeaseState,
-    LeaseVendorRow, ReleaseItem, RoomRow, SessionRow, SessionState, VendorRow,
+    ClassRow, ClusterRow, CopyPlace, CountersRow, EraseOrderRow, InlineRow, InviteRow, LeaseRow, LeaseState,
+    LeaseVendorRow, MemberRow, ReleaseItem, RoomRow, SessionRow, SessionState, VendorRow, VendorState,
 };
-use crate::ids::{CopyId, Epoch, KekId, LeaseId, SessionId, VendorId};
+use crate::ids::{CopyId, Digest, Epoch, KekId, LeaseId, SessionId, VendorId};
 use crate::limits::{BACKLOG_COUNTED_MAX, LIST_SCAN_ROWS_MAX};
 use crate::step::{ReadRows, decode_row};
 use crate::store::{Column, Direction, KeyRange, Read, StoreError};
 use crate::wire::agent::{ClosedLeases, JudgeReply, JudgeRequest, Judgement};
+use crate::wire::chunk::PublicKey;
 use bytes::Bytes;
 use std::ops::{Bound, ControlFlow};
 
@@ -84,6 +85,58 @@ pub fn keks(rows: &impl Read) -> Result<Vec<KekId>, StoreError> {
     Ok(found)
 }
 
+/// The metadata nodes that have told of themselves, those that left lately among them.
+///
+/// # Errors
+/// When the store fails.
+pub fn members(rows: &impl Read) -> Result<Vec<MemberRow>, StoreError> {
+    select(
+        rows,
+        Column::System,
+        &KeyRange::prefix(keys::MEMBERS),
+        usize::MAX,
+        |_: &MemberRow| true,
+    )
+}
+
+/// The row of a metadata node.
+///
+/// # Errors
+/// When the store fails.
+pub fn member(rows: &impl Read, node: u64) -> Result<Option<MemberRow>, StoreError> {
+    rows.row(Column::System, &keys::member(node))
+}
+
+/// Keys whose grants are good: of all metadata nodes, and of those that left while their grants run.
+///
+/// # Errors
+/// When the store fails.
+pub fn issuers(rows: &impl Read) -> Result<Vec<PublicKey>, StoreError> {
+    Ok(members(rows)?.into_iter().map(|row| row.issuer).collect())
+}
+
+/// The invitation with this digest of its secret.
+///
+/// # Errors
+/// When the store fails.
+pub fn invite(rows: &impl Read, secret: &Digest) -> Result<Option<InviteRow>, StoreError> {
+    rows.row(Column::System, &keys::invite(secret))
+}
+
+/// Up to `limit` invitations that `keep` holds for, with their keys.
+///
+/// # Errors
+/// When the store fails.
+pub fn invites(
+    rows: &impl Read,
+    keep: impl Fn(&InviteRow) -> bool,
+    limit: usize,
+) -> Result<Vec<(Bytes, InviteRow)>, StoreError> {
+    let all: Vec<(Bytes, InviteRow)> =
+        rows.rows(Column::System, &KeyRange::prefix(keys::INVITES), usize::MAX)?;
+    Ok(all.into_iter().filter(|(_, row)| keep(row)).take(limit).collect())
+}
+
 /// The class of this name.
 ///
 /// # Errors
@@ -126,6 +179,32 @@ pub fn vendor_rows(rows: &impl Read) -> Result<Vec<VendorRow>, StoreError> {
         usize::MAX,
         |_: &VendorRow| true,
     )
+}
+
+/// The vendor with this public key.
+///
+/// # Errors
+/// When the store fails.
+pub fn vendor_by_key(rows: &impl Read, key: &PublicKey) -> Result<Option<VendorRow>, StoreError> {
+    let Some(id) = rows.get(Column::Vendors, &keys::vendor_by_key(key))? else {
+        return Ok(None);
+    };
+    vendor(rows, VendorId(id_at_end(&id)?))
+}
+
+/// Vendors that were shut out.
+///
+/// # Errors
+/// When the store fails.
+pub fn revoked(rows: &impl Read) -> Result<Vec<VendorId>, StoreError> {
+    let revoked = select(
+        rows,
+        Column::Vendors,
+        &KeyRange::prefix(b"i"),
+        usize::MAX,
+        |row: &VendorRow| row.state == VendorState::Revoked,
+    )?;
+    Ok(revoked.into_iter().map(|row| row.vendor).collect())
 }
 
 /// Copies of a vendor in the order of their names from behind `after`, at most `limit` (and

@@ -21,6 +21,28 @@ pub struct ClusterRow {
     pub format_level: u32,
 }
 
+/// A metadata node, as it tells of itself. The membership itself is Raft's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRow {
+    /// Its id, minted with its data directory.
+    pub node: u64,
+    /// `host:port` where gateways and vendor agents reach it; empty in one process.
+    pub address: String,
+    /// What its grants are signed with.
+    pub issuer: PublicKey,
+    /// Greatest level of `decide`'s behaviour that it knows.
+    pub format_level: u32,
+    /// When it left the membership: its grants are good until they have run out.
+    pub left: Option<ClusterTime>,
+}
+
+/// An operator's invitation of one vendor; its key names the BLAKE3 digest of the join token's secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InviteRow {
+    /// Not good any more from then on.
+    pub expires: ClusterTime,
+}
+
 /// Counters from which ids are minted: each holds the next counter, see [`Epoch::id`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountersRow {
@@ -61,6 +83,8 @@ pub enum VendorState {
     Stale,
     /// Silent for the whole dead-interval: its copies count as lost until it returns.
     Dead,
+    /// Shut out by an operator, for good: nobody talks to it any more, and its copies count as lost.
+    Revoked,
 }
 
 /// A server that offers storage.
@@ -148,6 +172,9 @@ pub struct SessionRow {
     pub session: SessionId,
     /// Name of the gateway, for people.
     pub gateway: String,
+    /// The gateway's process, by the number in its certificate: nobody else may act for the session. 0 for a
+    /// gateway in the same process.
+    pub instance: u64,
     /// Whether it lives.
     pub state: SessionState,
     /// Last sign of life.
@@ -307,6 +334,8 @@ pub enum ReleaseItem {
 
 versioned!(
     ClusterRow,
+    MemberRow,
+    InviteRow,
     CountersRow,
     InlineRow,
     VendorRow,

@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// said before, and it is healthy.
 ///
 /// # Errors
-/// Refused when another vendor has the name, a value is out of bounds, or there are too many vendors.
+/// Refused when another vendor has the name, a value is out of bounds, there are too many vendors, or this one
+/// is revoked.
 pub fn register<R: Read>(step: &mut Step<'_, R>, request: &RegisterRequest) -> Result<Reply, Stop> {
     check_request(request)?;
     let known = id_at(step, &keys::vendor_by_key(&request.public_key))?;
@@ -25,7 +26,7 @@ pub fn register<R: Read>(step: &mut Step<'_, R>, request: &RegisterRequest) -> R
     {
         return Err(Rejection::VendorNameTaken(request.name.clone()).into());
     }
-    let before = known.map(|vendor| require(step, vendor)).transpose()?;
+    let before = known.map(|vendor| require_admitted(step, vendor)).transpose()?;
     let row = match &before {
         Some(before) => VendorRow {
             name: request.name.clone(),
@@ -59,32 +60,49 @@ pub fn register<R: Read>(step: &mut Step<'_, R>, request: &RegisterRequest) -> R
 /// is leased, used and being erased there stays accounted.
 ///
 /// # Errors
-/// Refused when there is no such vendor or a device is out of bounds.
+/// Refused when there is no such vendor, it is revoked, or a device is out of bounds.
 pub fn update_devices<R: Read>(
     step: &mut Step<'_, R>,
     vendor: VendorId,
     devices: &[DeviceReport],
 ) -> Result<Reply, Stop> {
     check_devices(devices)?;
-    let mut row = require(step, vendor)?;
+    let mut row = require_admitted(step, vendor)?;
     row.devices = devices.to_vec();
     step.put(Column::Vendors, keys::vendor(vendor), &row);
     set_capacities(step, vendor, devices)?;
     Ok(Reply::Done)
 }
 
-/// Sets a vendor's state.
+/// Sets a vendor's state, as far as the leader may: whether it is heard.
 ///
 /// # Errors
-/// Refused when there is no such vendor.
+/// Refused when there is no such vendor, it is revoked, or would be by this.
 pub fn set_state<R: Read>(
     step: &mut Step<'_, R>,
     vendor: VendorId,
     state: VendorState,
 ) -> Result<Reply, Stop> {
-    let mut row = require(step, vendor)?;
+    if state == VendorState::Revoked {
+        return Err(Rejection::Invalid("revoking is an operator's word".to_owned()).into());
+    }
+    let mut row = require_admitted(step, vendor)?;
     if row.state != state {
         row.state = state;
+        step.put(Column::Vendors, keys::vendor(vendor), &row);
+    }
+    Ok(Reply::Done)
+}
+
+/// Shuts a vendor out, for good: its certificate is good for nothing from now on, no room is locked there, and
+/// its copies count as lost. What it held stays accounted, as that of a vendor that never returns.
+///
+/// # Errors
+/// Refused when there is no such vendor.
+pub fn revoke<R: Read>(step: &mut Step<'_, R>, vendor: VendorId) -> Result<Reply, Stop> {
+    let mut row = require(step, vendor)?;
+    if row.state != VendorState::Revoked {
+        row.state = VendorState::Revoked;
         step.put(Column::Vendors, keys::vendor(vendor), &row);
     }
     Ok(Reply::Done)
@@ -96,6 +114,18 @@ pub fn set_state<R: Read>(
 /// Refused when there is no such vendor.
 pub fn require(rows: &impl Read, vendor: VendorId) -> Result<VendorRow, Stop> {
     query::vendor(rows, vendor)?.ok_or_else(|| Rejection::NoSuchVendor(vendor).into())
+}
+
+/// The vendor's row, if it has not been shut out.
+///
+/// # Errors
+/// Refused when there is no such vendor, or it is revoked.
+pub fn require_admitted(rows: &impl Read, vendor: VendorId) -> Result<VendorRow, Stop> {
+    let row = require(rows, vendor)?;
+    if row.state == VendorState::Revoked {
+        return Err(Rejection::VendorRevoked(vendor).into());
+    }
+    Ok(row)
 }
 
 fn mint<R: Read>(step: &mut Step<'_, R>) -> Result<VendorId, Stop> {

@@ -159,6 +159,8 @@ pub struct HeartbeatReply {
     pub cluster_time: ClusterTime,
     /// Keys whose grants are good.
     pub issuers: Vec<PublicKey>,
+    /// Vendors that were shut out: nothing is taken from them, whatever certificate they show.
+    pub revoked: Vec<VendorId>,
     /// Which leases are closed.
     pub closed: ClosedLeases,
     /// Leases whose close this vendor has yet to confirm.

@@ -31,6 +31,7 @@ fn a_cluster_is_initialised_once_and_nothing_goes_before() {
         Command::Tick { to: ClusterTime(5) },
         Command::OpenSession {
             gateway: String::new(),
+            instance: 0,
         },
         Command::SetInline(inline(0)),
         Command::SetClass(class(1, 0)),

@@ -13,3 +13,4 @@ mod release;
 mod sessions;
 mod settling;
 mod vendors;
+mod vendors_in_and_out;

@@ -252,6 +252,7 @@ fn sessions_are_bounded() {
     }
     let more = world.refused(&Command::OpenSession {
         gateway: String::new(),
+        instance: 0,
     });
     assert!(matches!(more, Rejection::Invalid(_)));
 }

@@ -1,6 +1,7 @@
 //! Acts on actions: gateways that send before they commit, a leader, vendors; and what must hold of FAT and
 //! vendors together.
 
+mod arrivals;
 mod leases;
 mod objects;
 mod uploads;
@@ -21,6 +22,7 @@ use ullage_model::namespace::rows::{BucketRow, ROOT_USER, WrappedKey};
 use ullage_model::rejection::Rejection;
 use ullage_model::step::{ReadRows, decode_row};
 use ullage_model::store::{Column, Direction, KeyRange, Read};
+use arrivals::Arrivals;
 use uploads::Upload;
 
 const VENDORS: [(&str, &str); 4] = [("a", "x"), ("b", "x"), ("c", "y"), ("d", "z")];
@@ -53,6 +55,7 @@ pub struct Cluster {
     bucket: BucketRef,
     decided: Vec<(Command, Reply)>,
     uploads: Vec<Upload>,
+    arrivals: Arrivals,
 }
 
 fn pick<T>(items: &[T], number: u8) -> Option<usize> {
@@ -89,6 +92,7 @@ impl Cluster {
             bucket,
             decided,
             uploads: Vec::new(),
+            arrivals: Arrivals::default(),
         };
         cluster.add_gateway(session);
         let Reply::Bucket(bucket) = cluster.submit(0, create) else {
@@ -159,6 +163,10 @@ impl Cluster {
                 assert_eq!(self.world.decide(&command), Reply::Done);
             }
             Action::Repeat { back } => self.repeat(back),
+            Action::Invite { number, life_ms } => self.arrivals.invite(&mut self.world, number, life_ms),
+            Action::Enrol { vendor, invite } => self.arrivals.enrol(&mut self.world, vendor, invite),
+            Action::Revoke { vendor } => self.arrivals.revoke(&mut self.world, vendor),
+            Action::Member { node, leaves } => self.arrivals.member(&mut self.world, node, leaves),
             ref action => self.act_for_gateway(action),
         }
     }
@@ -290,6 +298,7 @@ impl Cluster {
 
     /// Vendors hold every good copy, and never more bytes than they offered.
     pub fn check(&self) {
+        self.arrivals.check(&self.world);
         for agent in &self.agents {
             let (least, most) = agent.offered;
             if least == most {

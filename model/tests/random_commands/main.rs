@@ -114,6 +114,14 @@ pub(crate) enum Action {
     Devices { vendor: u8, capacity: u64 },
     /// A vendor turns stale, dead or healthy.
     VendorState { vendor: u8, state: u8 },
+    /// An operator invites vendors.
+    Invite { number: u8, life_ms: u64 },
+    /// A vendor enrols: one that is there, or a new one; with an invitation, maybe used or expired, or none.
+    Enrol { vendor: u8, invite: u8 },
+    /// A new vendor is shut out.
+    Revoke { vendor: u8 },
+    /// A metadata node tells of itself, or leaves.
+    Member { node: u8, leaves: bool },
     /// The class asks for more or fewer copies.
     SetClass { copies: u8 },
 }
@@ -193,6 +201,17 @@ fn upkeep_action() -> impl Strategy<Value = Action> {
         1 => (g(), 0..9_000_000_u64).prop_map(|(vendor, capacity)| Action::Devices { vendor, capacity }),
         1 => (g(), g()).prop_map(|(vendor, state)| Action::VendorState { vendor, state }),
         1 => (1..4_u8).prop_map(|copies| Action::SetClass { copies }),
+        4 => arrival_action(),
+    ]
+}
+
+fn arrival_action() -> impl Strategy<Value = Action> {
+    let g = || any::<u8>();
+    prop_oneof![
+        2 => (g(), 1..100_000_u64).prop_map(|(number, life_ms)| Action::Invite { number, life_ms }),
+        4 => (g(), g()).prop_map(|(vendor, invite)| Action::Enrol { vendor, invite }),
+        1 => g().prop_map(|vendor| Action::Revoke { vendor }),
+        1 => (g(), any::<bool>()).prop_map(|(node, leaves)| Action::Member { node, leaves }),
     ]
 }
 

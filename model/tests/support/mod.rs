@@ -176,6 +176,7 @@ impl World {
     pub fn session(&mut self) -> SessionId {
         match self.decide(&Command::OpenSession {
             gateway: "gateway".to_owned(),
+            instance: 0,
         }) {
             Reply::Session(session) => session,
             reply => panic!("open session: {reply:?}"),

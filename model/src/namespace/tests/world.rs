@@ -123,7 +123,7 @@ impl World {
     /// A fresh session with a lease.
     pub fn open_session(&mut self) {
         let gateway = "gateway".to_owned();
-        match self.run(&Command::OpenSession { gateway }) {
+        match self.run(&Command::OpenSession { gateway, instance: 0 }) {
             Reply::Session(session) => self.session = session,
             other => panic!("no session: {other:?}"),
         }
