@@ -1,0 +1,376 @@
+//! Connections by target: made when wanted, one attempt at a time, shared, closed when idle, forgotten when
+//! broken.
+
+use super::{ClientLimits, StreamBody, Target};
+use crate::credentials::Credentials;
+use crate::network::Network;
+use crate::server::FRAME_BYTES;
+use crate::tls;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, Connection as Driver, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::TlsConnector;
+
+/// Streams on every connection to a target from which another connection is worth its handshake.
+const BUSY_STREAMS: usize = 4;
+/// Age from which a connection takes no more calls, so that no certificate is relied on for much longer than
+/// it is valid.
+const AGE: Duration = Duration::from_secs(12 * 3600);
+/// How often a call waits for a new connection before its caller hears that there is none.
+const CONNECTS: usize = 3;
+/// Longest header of a response, in bytes as HTTP/2 counts them.
+const HEADER_BYTES: u32 = 16 * 1024;
+/// Bytes of a request that may wait for the peer to take them, per stream.
+const SEND_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// The connections of a client.
+pub(super) struct Pool {
+    network: Arc<dyn Network>,
+    credentials: Credentials,
+    pub(super) limits: ClientLimits,
+    lines: Mutex<HashMap<Target, Line>>,
+    /// A stream ended somewhere.
+    freed: Notify,
+}
+
+/// The connections to one target.
+#[derive(Default)]
+struct Line {
+    open: Vec<Arc<Connection>>,
+    connecting: Option<Connecting>,
+}
+
+/// One attempt to connect, which any number of calls may wait for.
+type Connecting = Shared<BoxFuture<'static, Result<(), Arc<str>>>>;
+
+struct Connection {
+    sender: SendRequest<StreamBody>,
+    since: Instant,
+    usage: Arc<Usage>,
+}
+
+/// What a connection is used for now.
+struct Usage(Mutex<(usize, Instant)>);
+
+impl Usage {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new((0, Instant::now()))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (usize, Instant)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn streams(&self) -> usize {
+        self.lock().0
+    }
+
+    /// When it will have been idle for `idle`, if it stays so.
+    fn idle_at(&self, idle: Duration) -> Instant {
+        match *self.lock() {
+            (0, since) => since + idle,
+            _ => Instant::now() + idle,
+        }
+    }
+}
+
+/// A call's place on a connection.
+pub(super) struct Hold {
+    connection: Arc<Connection>,
+    pool: Arc<Pool>,
+}
+
+impl Hold {
+    fn on(connection: &Arc<Connection>, pool: &Arc<Pool>) -> Self {
+        connection.usage.lock().0 += 1;
+        Self {
+            connection: connection.clone(),
+            pool: pool.clone(),
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        {
+            let mut usage = self.connection.usage.lock();
+            usage.0 = usage.0.saturating_sub(1);
+            usage.1 = Instant::now();
+        }
+        self.pool.freed.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hold").finish_non_exhaustive()
+    }
+}
+
+/// A request without a response.
+pub(super) struct Unanswered {
+    /// Whether it may have been done nevertheless.
+    pub(super) maybe_done: bool,
+    pub(super) reason: String,
+    /// The request, if none of it was used.
+    pub(super) request: Option<Box<Request<StreamBody>>>,
+}
+
+impl Hold {
+    /// Sends `request`; answers when the response's head is there.
+    pub(super) async fn send(&self, request: Request<StreamBody>) -> Result<Response<Incoming>, Unanswered> {
+        let mut sender = self.connection.sender.clone();
+        match sender.try_send_request(request).await {
+            Ok(response) => Ok(response),
+            Err(mut unsent) => {
+                let request = unsent.take_message().map(Box::new);
+                Err(Unanswered {
+                    maybe_done: request.is_none() && !refused_untouched(unsent.error()),
+                    reason: with_causes(unsent.error()),
+                    request,
+                })
+            }
+        }
+    }
+}
+
+/// Whether the other end said that it has not looked at the stream: it refused it (RFC 9113, 8.7), or went away
+/// naming an earlier one as its last (6.8).
+fn refused_untouched(error: &hyper::Error) -> bool {
+    let Some(cause) = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()) else {
+        return false;
+    };
+    cause.is_remote() && (cause.is_go_away() || cause.reason() == Some(h2::Reason::REFUSED_STREAM))
+}
+
+fn with_causes(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl Pool {
+    pub(super) fn new(
+        network: Arc<dyn Network>,
+        credentials: Credentials,
+        limits: ClientLimits,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            network,
+            credentials,
+            limits,
+            lines: Mutex::default(),
+            freed: Notify::new(),
+        })
+    }
+
+    /// A place on a connection to `target`, made if need be.
+    pub(super) async fn hold(self: &Arc<Self>, target: &Target) -> Result<Hold, String> {
+        let mut connects = 0;
+        loop {
+            let freed = self.freed.notified();
+            let mut freed = std::pin::pin!(freed);
+            // From here on no ended stream is missed.
+            freed.as_mut().enable();
+            let connecting = match self.place(target) {
+                Place::Found(hold) => return Ok(hold),
+                Place::Connecting(connecting) => connecting,
+                Place::Full => {
+                    freed.await;
+                    continue;
+                }
+            };
+            connects += 1;
+            if connects > CONNECTS {
+                return Err("its connections close as soon as they are made".to_owned());
+            }
+            connecting.await.map_err(|reason| reason.to_string())?;
+        }
+    }
+
+    fn place(self: &Arc<Self>, target: &Target) -> Place {
+        let mut lines = self.lines();
+        let line = lines.entry(target.clone()).or_default();
+        line.open
+            .retain(|connection| !connection.sender.is_closed() && connection.since.elapsed() < AGE);
+        let least = line
+            .open
+            .iter()
+            .min_by_key(|connection| connection.usage.streams());
+        let streams = least.map(|connection| connection.usage.streams());
+        let found = least
+            .filter(|_| streams.is_some_and(|streams| streams < self.limits.streams_per_connection))
+            .map(|connection| Hold::on(connection, self));
+        let wants_another = streams.is_none_or(|streams| streams >= BUSY_STREAMS);
+        if wants_another
+            && line.connecting.is_none()
+            && line.open.len() < self.limits.connections_per_target.max(1)
+        {
+            line.connecting = Some(self.start_connecting(target.clone()));
+        }
+        match (found, &line.connecting) {
+            (Some(hold), _) => Place::Found(hold),
+            (None, Some(connecting)) => Place::Connecting(connecting.clone()),
+            (None, None) => Place::Full,
+        }
+    }
+
+    /// Connects in a task of its own: calls that wait for it may give up without harming the others.
+    fn start_connecting(self: &Arc<Self>, target: Target) -> Connecting {
+        let (done, outcome) = oneshot::channel();
+        let pool = self.clone();
+        tokio::spawn(async move {
+            let connected = match timeout(pool.limits.connect, pool.connect(&target)).await {
+                Ok(connected) => connected,
+                Err(_) => Err(format!("no connection within {:?}", pool.limits.connect)),
+            };
+            let outcome = pool.enter(target, connected);
+            // Nobody may be waiting any more.
+            let _ = done.send(outcome);
+        });
+        outcome
+            .map(|outcome| outcome.unwrap_or_else(|_| Err("connecting was given up".into())))
+            .boxed()
+            .shared()
+    }
+
+    /// Puts a new connection where calls find it.
+    fn enter(self: &Arc<Self>, target: Target, connected: Result<Connected, String>) -> Result<(), Arc<str>> {
+        let mut lines = self.lines();
+        let line = lines.entry(target.clone()).or_default();
+        line.connecting = None;
+        match connected {
+            Ok((sender, driver)) => {
+                let usage = Usage::new();
+                line.open.push(Arc::new(Connection {
+                    sender,
+                    since: Instant::now(),
+                    usage: usage.clone(),
+                }));
+                let idle = self.limits.idle;
+                tokio::spawn(drive(driver, usage, Arc::downgrade(self), target, idle));
+                Ok(())
+            }
+            Err(reason) => {
+                if line.open.is_empty() {
+                    lines.remove(&target);
+                }
+                Err(reason.into())
+            }
+        }
+    }
+
+    async fn connect(&self, target: &Target) -> Result<Connected, String> {
+        let stream = self.network.connect(&target.address).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        let config = self.credentials.current().client.clone();
+        let name = tls::no_name().map_err(|error| error.to_string())?;
+        let stream = TlsConnector::from(config).connect(name, stream).await;
+        let stream = stream.map_err(|error| format!("the handshake failed: {error}"))?;
+        let found = tls::peer_identity(stream.get_ref().1.peer_certificates())
+            .map_err(|error| error.to_string())?
+            .ok_or("it showed no certificate")?;
+        if !target.expect.admits(found) {
+            return Err(format!("{found} is there, not {}", target.expect));
+        }
+        let made = Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .adaptive_window(false)
+            .initial_stream_window_size(self.limits.stream_window_bytes)
+            .initial_connection_window_size(self.limits.connection_window_bytes)
+            .max_frame_size(FRAME_BYTES)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .max_header_list_size(HEADER_BYTES)
+            .keep_alive_interval(self.limits.keep_alive)
+            .keep_alive_timeout(self.limits.keep_alive)
+            .handshake(TokioIo::new(stream))
+            .await;
+        made.map_err(|error| with_causes(&error))
+    }
+
+    /// Takes a connection out of use; calls under way on it go on.
+    fn retire(&self, target: &Target, usage: &Arc<Usage>) {
+        let mut lines = self.lines();
+        if let Some(line) = lines.get_mut(target) {
+            line.open
+                .retain(|connection| !Arc::ptr_eq(&connection.usage, usage));
+            if line.open.is_empty() && line.connecting.is_none() {
+                lines.remove(target);
+            }
+        }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<Target, Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("credentials", &self.credentials)
+            .field("limits", &self.limits)
+            .field("targets", &self.lines().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a call may go.
+enum Place {
+    Found(Hold),
+    Connecting(Connecting),
+    /// All connections have as many streams as they may, and no more may be made.
+    Full,
+}
+
+type Tls = TokioIo<tokio_rustls::client::TlsStream<crate::network::BoxStream>>;
+type Connected = (SendRequest<StreamBody>, Driver<Tls, StreamBody, TokioExecutor>);
+
+/// Keeps a connection going until it breaks, or is idle for `idle`, or nobody has use for it.
+async fn drive(
+    driver: Driver<Tls, StreamBody, TokioExecutor>,
+    usage: Arc<Usage>,
+    pool: Weak<Pool>,
+    target: Target,
+    idle: Duration,
+) {
+    let mut driver = std::pin::pin!(driver);
+    let ended = loop {
+        let idle_at = usage.idle_at(idle);
+        tokio::select! {
+            ended = driver.as_mut() => break ended,
+            () = sleep_until(idle_at) => {}
+        }
+        if usage.idle_at(idle) <= Instant::now() {
+            // Its sender goes with it, and then the connection ends by itself.
+            if let Some(pool) = pool.upgrade() {
+                pool.retire(&target, &usage);
+            }
+            break driver.await;
+        }
+    };
+    if let Some(pool) = pool.upgrade() {
+        pool.retire(&target, &usage);
+    }
+    match ended {
+        Ok(()) => tracing::trace!(address = %target.address, "a connection is closed"),
+        Err(error) => {
+            tracing::debug!(address = %target.address, error = %with_causes(&error), "a connection broke");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! How Ullage's services reach each other: the network behind a seam, mutual TLS with identities that come
+//! from the cluster's own authority, and typed calls over HTTP/2. No service's words live here: routes and
+//! messages belong to the services and to `ullage_model::wire`.
+
+pub mod api;
+pub mod authority;
+pub mod client;
+pub mod credentials;
+pub mod frame;
+pub mod identity;
+pub mod network;
+pub mod server;
+mod tls;

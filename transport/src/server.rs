@@ -1,0 +1,209 @@
+//! Takes mutually authenticated connections and serves a router on them.
+
+use crate::credentials::Credentials;
+use crate::identity::Peer;
+use crate::network::{BoxStream, Listener};
+use crate::tls;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Longest header of a request, in bytes as HTTP/2 counts them.
+const HEADER_BYTES: u32 = 16 * 1024;
+/// Bytes of one HTTP/2 data frame.
+pub(crate) const FRAME_BYTES: u32 = 256 * 1024;
+/// Bytes of a response that may wait for the peer to take them, per stream.
+const SEND_BUFFER_BYTES: usize = 1024 * 1024;
+/// How long a connection without a certificate may live: enrolment takes less.
+const ANONYMOUS_LIFE: Duration = Duration::from_secs(60);
+/// How long to wait after the operating system refused to accept a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bounds of a server.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// Connections at a time; more wait in the operating system's queue.
+    pub connections: usize,
+    /// Streams of one connection at a time.
+    pub streams: u32,
+    /// Bytes a stream may have on the way unread.
+    pub stream_window_bytes: u32,
+    /// Bytes all streams of a connection may have on the way unread.
+    pub connection_window_bytes: u32,
+    /// How long a handshake may take.
+    pub handshake: Duration,
+    /// Silence on a connection, after which a ping is sent; no answer to it within as much again means that
+    /// the other end is gone.
+    pub keep_alive: Duration,
+    /// How long requests under way have to end after the stop.
+    pub drain: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            streams: 1024,
+            stream_window_bytes: 2 * 1024 * 1024,
+            connection_window_bytes: 32 * 1024 * 1024,
+            handshake: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(10),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves `router` (HTTP/2, TLS 1.3) to whoever connects, until `stop`; then lets what is under way end.
+/// A client certificate is asked for and, if shown, must be of the cluster's authority; which routes take
+/// callers without one is the router's word ([`crate::api`]). Requests carry [`Peer`] as an extension.
+///
+/// Credentials without a certificate serve nobody: connections are refused until they are replaced.
+pub async fn serve(
+    mut listener: Box<dyn Listener>,
+    credentials: Credentials,
+    router: axum::Router,
+    limits: ServerLimits,
+    stop: CancellationToken,
+) {
+    let server = Arc::new(Server {
+        credentials,
+        router: TowerToHyperService::new(router),
+        limits,
+        stop,
+        kill: CancellationToken::new(),
+    });
+    // Whoever drops this future wants the connections gone too.
+    let _kill = server.kill.clone().drop_guard();
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = server.stop.cancelled() => break,
+            accepted = accept(&mut listener, &places) => accepted,
+        };
+        match accepted {
+            Ok((stream, from, place)) => {
+                let server = server.clone();
+                tasks.spawn(async move {
+                    let kill = server.kill.clone();
+                    tokio::select! {
+                        () = kill.cancelled() => {}
+                        () = server.connection(stream, from) => {}
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, say: what is open already goes on, and will free some.
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    tasks.close();
+    if timeout(limits.drain, tasks.wait()).await.is_err() {
+        tracing::info!(connections = tasks.len(), "cutting what is still under way");
+        server.kill.cancel();
+        tasks.wait().await;
+    }
+}
+
+type Accepted = (BoxStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+
+async fn accept(listener: &mut Box<dyn Listener>, places: &Arc<Semaphore>) -> std::io::Result<Accepted> {
+    let place = places
+        .clone()
+        .acquire_owned()
+        .await
+        .map_err(std::io::Error::other)?;
+    let (stream, from) = listener.accept().await?;
+    Ok((stream, from, place))
+}
+
+struct Server {
+    credentials: Credentials,
+    router: TowerToHyperService<axum::Router>,
+    limits: ServerLimits,
+    stop: CancellationToken,
+    /// What is under way is cut.
+    kill: CancellationToken,
+}
+
+impl Server {
+    async fn connection(&self, stream: BoxStream, from: SocketAddr) {
+        let Some(config) = self.credentials.current().server.clone() else {
+            tracing::warn!(%from, "refused a connection: this service has no certificate yet");
+            return;
+        };
+        let handshake = TlsAcceptor::from(config).accept(stream);
+        let stream = tokio::select! {
+            () = self.stop.cancelled() => return,
+            shaken = timeout(self.limits.handshake, handshake) => match shaken {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return tracing::debug!(%from, %error, "a handshake failed"),
+                Err(_) => return tracing::debug!(%from, "a handshake took too long"),
+            },
+        };
+        let peer = match tls::peer_identity(stream.get_ref().1.peer_certificates()) {
+            Ok(Some(identity)) => Peer::Known(identity),
+            Ok(None) => Peer::Anonymous,
+            Err(error) => return tracing::debug!(%from, %error, "a certificate names nobody"),
+        };
+        let router = self.router.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            router.call(request)
+        });
+        let connection = self.http().serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let over = async {
+            match peer {
+                Peer::Anonymous => sleep(ANONYMOUS_LIFE).await,
+                Peer::Known(_) => std::future::pending().await,
+            }
+        };
+        let served = tokio::select! {
+            served = connection.as_mut() => Some(served),
+            () = self.stop.cancelled() => None,
+            () = over => None,
+        };
+        let served = match served {
+            Some(served) => served,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!(%from, %peer, %error, "a connection broke");
+        }
+    }
+
+    fn http(&self) -> http2::Builder<TokioExecutor> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .adaptive_window(false)
+            .initial_stream_window_size(self.limits.stream_window_bytes)
+            .initial_connection_window_size(self.limits.connection_window_bytes)
+            .max_concurrent_streams(self.limits.streams)
+            .max_frame_size(FRAME_BYTES)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .max_header_list_size(HEADER_BYTES)
+            .keep_alive_interval(self.limits.keep_alive)
+            .keep_alive_timeout(self.limits.keep_alive);
+        builder
+    }
+}
