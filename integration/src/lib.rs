@@ -29,6 +29,7 @@ pub mod http1;
 pub mod layout;
 pub mod load;
 pub mod metrics;
+pub mod patient;
 pub mod process;
 pub mod s3;
 pub mod seed;

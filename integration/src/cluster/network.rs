@@ -58,6 +58,8 @@ pub struct Host {
     pub ip: Ipv4Addr,
     /// Its namespace, if it has one.
     namespace: Option<String>,
+    /// The bridge's end of its line, if it has one.
+    line: Option<String>,
 }
 
 impl Host {
@@ -110,21 +112,44 @@ impl Host {
         self.run_with("nft", &["-f", "-"], "add table ip cut\ndelete table ip cut\n")
     }
 
-    /// Holds what it sends to a rate (a token bucket: kernels without netem have it too); `None` takes the
-    /// limit away.
+    /// Holds what it sends, and what it is sent, to a rate each (a token bucket: kernels without netem have
+    /// it too); `None` takes the limit away.
     ///
     /// # Errors
     /// Outside namespaces, or if `tc` refuses.
     pub fn limit(&self, limit: Option<Limit>) -> anyhow::Result<()> {
-        let Some(Limit { bytes_per_second }) = limit else {
-            return self.run_with("tc", &["qdisc", "del", "dev", "eth0", "root"], "");
-        };
-        let rate = format!("{}bit", bytes_per_second * 8);
-        let arguments = [
-            "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", &rate, "burst", "64kb", "latency",
-            "400ms",
-        ];
-        self.run_with("tc", &arguments, "")
+        let namespace = Some(self.namespace()?);
+        let line = self.line.as_deref().context("it has no line")?;
+        for (namespace, device) in [(namespace, "eth0"), (None, line)] {
+            let rate = limit.map(|limit| format!("{}bit", limit.bytes_per_second * 8));
+            let arguments = match &rate {
+                None => vec!["qdisc", "del", "dev", device, "root"],
+                Some(rate) => {
+                    let bucket = ["tbf", "rate", rate, "burst", "64kb", "latency", "400ms"];
+                    [&["qdisc", "replace", "dev", device, "root"], &bucket[..]].concat()
+                }
+            };
+            run(namespace, "tc", &arguments, "")?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that it has sent to others so far, packet headers included.
+    ///
+    /// # Errors
+    /// Outside namespaces, or if the kernel does not tell.
+    pub fn sent_bytes(&self) -> anyhow::Result<u64> {
+        let mut command = Command::new(tool_path("ip").context("ip is not installed")?);
+        command.args([
+            "netns",
+            "exec",
+            self.namespace()?,
+            "cat",
+            "/sys/class/net/eth0/statistics/tx_bytes",
+        ]);
+        let output = command.output().context("read a counter")?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        text.parse().with_context(|| format!("a counter says {text:?}"))
     }
 
     /// Runs a network tool in the namespace.
@@ -181,8 +206,8 @@ impl Network {
         let start: u16 = rand::random();
         for step in 0..512 {
             let number = start.wrapping_add(step) % 512;
-            let second = SECOND_BYTES[usize::from(number / 256)];
-            let third = (number % 256) as u8;
+            let [high, third] = number.to_be_bytes();
+            let second = SECOND_BYTES[usize::from(high)];
             let guard = Ipv4Addr::new(127, second, third, OWN_HOST);
             let Ok(guard) = TcpListener::bind((guard, GUARD_PORT)) else {
                 continue;
@@ -215,14 +240,17 @@ impl Network {
         ensure!(self.hosts < FIRST_ROUTER - 1, "a test network has 200 hosts");
         self.hosts += 1;
         let ip = self.address(self.hosts);
-        let namespace = match self.placement {
+        let (namespace, line) = match self.placement {
             Placement::Loopback => {
                 ensure!(routers == 0, "there are no routers on loopback");
-                None
+                (None, None)
             }
-            Placement::Namespaces => Some(self.make_host(ip, routers)?),
+            Placement::Namespaces => (
+                Some(self.make_host(ip, routers)?),
+                Some(self.name("v", self.hosts)),
+            ),
         };
-        Ok(Host { ip, namespace })
+        Ok(Host { ip, namespace, line })
     }
 
     fn address(&self, host: u8) -> Ipv4Addr {
@@ -272,16 +300,9 @@ impl Network {
                 .context("too many routers in a row")?;
             let name = self.make_namespace(&format!("r{number}-"), index)?;
             veth(&inner, "eth0", &name, "in0")?;
-            for setting in [
-                "net.ipv4.ip_forward=1",
-                "net.ipv4.conf.all.rp_filter=0",
-                "net.ipv4.conf.default.rp_filter=0",
-                "net.ipv4.conf.in0.proxy_arp=1",
-                "net.ipv4.conf.in0.rp_filter=0",
-                "net.ipv4.neigh.in0.proxy_delay=0",
-            ] {
-                run(Some(&name), "sysctl", &["-q", "-w", setting], "")?;
-            }
+            set(&name, "ip_forward", "1")?;
+            set(&name, "conf/all/rp_filter", "0")?;
+            answer_for_others(&name, "in0")?;
             let own = format!("{}/32", self.address(index));
             run(Some(&name), "ip", &["addr", "add", &own, "dev", "in0"], "")?;
             run(Some(&name), "ip", &["link", "set", "in0", "up"], "")?;
@@ -313,13 +334,7 @@ impl Network {
             )?;
             return run(Some(namespace), "ip", &["link", "set", "eth0", "up"], "");
         }
-        for setting in [
-            "net.ipv4.conf.eth0.proxy_arp=1",
-            "net.ipv4.conf.eth0.rp_filter=0",
-            "net.ipv4.neigh.eth0.proxy_delay=0",
-        ] {
-            run(Some(namespace), "sysctl", &["-q", "-w", setting], "")?;
-        }
+        answer_for_others(namespace, "eth0")?;
         run(Some(namespace), "ip", &["link", "set", "eth0", "up"], "")?;
         run(
             Some(namespace),
@@ -359,6 +374,23 @@ fn ip_add_outer(outer: &str, namespace: &str) -> anyhow::Result<()> {
     ip(&[
         "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", namespace,
     ])
+}
+
+/// Changes a setting of the kernel for IPv4 in a namespace.
+fn set(namespace: &str, name: &str, value: &str) -> anyhow::Result<()> {
+    run(
+        Some(namespace),
+        "tee",
+        &[&format!("/proc/sys/net/ipv4/{name}")],
+        value,
+    )
+}
+
+/// Proxy ARP at once, whatever way the packets' senders are.
+fn answer_for_others(namespace: &str, interface: &str) -> anyhow::Result<()> {
+    set(namespace, &format!("conf/{interface}/proxy_arp"), "1")?;
+    set(namespace, &format!("conf/{interface}/rp_filter"), "0")?;
+    set(namespace, &format!("neigh/{interface}/proxy_delay"), "0")
 }
 
 fn tool_path(tool: &str) -> Option<std::path::PathBuf> {
