@@ -184,6 +184,14 @@ pub enum Command {
         /// The vendor.
         vendor: VendorId,
     },
+    /// Makes damaged copies good that their vendor has reported lost, has found again and has verified.
+    /// Idempotent.
+    ReportFound {
+        /// The vendor.
+        vendor: VendorId,
+        /// The copies; at most `limits::COPIES_PER_BATCH`.
+        copies: Vec<CopyId>,
+    },
 }
 
 /// Commands of gateways, each decided at most once under its sequence.

@@ -69,6 +69,7 @@ fn transition<R: Read>(step: &mut Step<'_, R>, command: &Command) -> Result<Repl
         Command::DrainReleases => fat::release::drain(step),
         Command::AcknowledgeErased { vendor, copies } => fat::release::acknowledge(step, *vendor, copies),
         Command::ReportDamaged { vendor, copies } => fat::damage::report(step, *vendor, copies),
+        Command::ReportFound { vendor, copies } => fat::damage::found(step, *vendor, copies),
         Command::InSession {
             session,
             sequence,

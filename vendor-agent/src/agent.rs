@@ -11,19 +11,19 @@ use crate::grants::{ClusterClock, GrantContext, Grants};
 use crate::heartbeat::Outbox;
 use crate::ingest::Intake;
 use crate::leases::Leases;
-use crate::local_fat::{CopyEntry, IndexMemory, LocalFat};
+use crate::local_fat::{CopyEntry, LocalFat};
 use crate::metrics::Metrics;
+use crate::others::Others;
 use crate::receipts::Signer;
-use crate::seams::{MetadClient, MonotonicClock, PeerSender};
+use crate::seams::{AgentSeams, MetadClient, PeerSender, Seams};
 use crate::sync::{Shared, lock};
+use crate::workers::{Worker, Workers};
 use ed25519_dalek::SigningKey;
-use prometheus::Registry;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 use tokio::sync::{Notify, Semaphore};
 use ullage_model::ids::{ClusterId, CopyId, DeviceId, Epoch, SessionId, VendorId};
 use ullage_model::limits::{DEVICES_PER_VENDOR, SEGMENT_BYTES};
@@ -32,25 +32,6 @@ use ullage_model::wire::chunk::{ChunkRefusal, PublicKey};
 
 /// Reads that may wait for a medium at the same time.
 const BLOCKING_READS: usize = 32;
-
-/// What reaches the agent from outside.
-pub struct Seams {
-    /// A clock that only goes forward.
-    pub clock: Arc<dyn MonotonicClock>,
-    /// Makes the secret of the vendor's key, once in the life of a data directory.
-    pub key_seed: Box<dyn FnOnce() -> [u8; 32] + Send>,
-    /// The metadata service.
-    pub metad: Arc<dyn MetadClient>,
-    /// The way to other vendors.
-    pub peers: Arc<dyn PeerSender>,
-    /// Memory for the index that the process shares; the agent makes its own if `None`.
-    pub index_memory: Option<IndexMemory>,
-    /// Where metrics are registered. Each agent of a process needs a registry of its own (with a constant
-    /// label that tells them apart).
-    pub registry: Registry,
-    /// Devices instead of those of the configuration (class and device): for tests and simulation.
-    pub devices: Option<Vec<(String, Arc<dyn Device>)>>,
-}
 
 /// A vendor agent.
 pub struct Agent {
@@ -72,9 +53,13 @@ pub struct Agent {
     pub(crate) report: Arc<Notify>,
     pub(crate) outbox: Outbox,
     pub(crate) damaged: Shared<BTreeMap<CopyId, bool>>,
+    /// Copies reported lost that are here again, to be told.
+    pub(crate) found: Shared<BTreeSet<CopyId>>,
+    pub(crate) others: Others,
     pub(crate) blocking_reads: Arc<Semaphore>,
     pub(crate) metrics: Arc<Metrics>,
-    signer_thread: Shared<Option<JoinHandle<()>>>,
+    pub(crate) workers: Workers,
+    signer_worker: Shared<Option<Worker>>,
 }
 
 /// A copy as the local FAT lists it.
@@ -120,16 +105,27 @@ impl Agent {
     /// reported gone and does not keep the agent from starting, unless it belongs to somebody else.
     pub fn open(config: Config, seams: Seams) -> Result<Arc<Self>, AgentError> {
         check_config(&config, seams.devices.is_some())?;
-        let mut data_dir = DataDir::open(&config.data, seams.key_seed)?;
+        let (key_seed, seams) = seams.split();
+        let data_dir = DataDir::open(&config.data, key_seed)?;
+        Self::open_in(config, data_dir, seams)
+    }
+
+    /// As [`Agent::open`], in a data directory that is open already.
+    ///
+    /// # Errors
+    /// As [`Agent::open`].
+    pub(crate) fn open_in(
+        config: Config,
+        mut data_dir: DataDir,
+        seams: AgentSeams,
+    ) -> Result<Arc<Self>, AgentError> {
         if let (Some(theirs), Some((ours, _))) = (config.cluster, data_dir.identity()?)
             && ours != theirs
         {
             return Err(AgentError::OtherCluster { ours, theirs });
         }
-        let memory = seams
-            .index_memory
-            .unwrap_or_else(|| IndexMemory::new(config.index_memory));
-        let fat = Arc::new(LocalFat::open(&data_dir.index_path(), &memory)?);
+        let index = LocalFat::open(&data_dir.index_path(), &seams.index, config.index_memory)?;
+        let fat = Arc::new(index);
         let metrics = Arc::new(Metrics::new(&seams.registry)?);
         let to_start = match seams.devices {
             Some(devices) => devices
@@ -145,7 +141,8 @@ impl Agent {
         let to_start = replay(&fat, to_start, &metrics);
         let leases = Arc::new(Leases::new(fat.closed()?));
         let key = data_dir.key().clone();
-        let (signer, signer_thread) = Signer::start(key.clone(), Arc::clone(&metrics))?;
+        let workers = seams.workers;
+        let (signer, signer_worker) = Signer::start(key.clone(), Arc::clone(&metrics), workers)?;
         let identity = OnceLock::new();
         if let Some((cluster, vendor)) = data_dir.identity()? {
             signer.set_identity(cluster, vendor);
@@ -163,6 +160,7 @@ impl Agent {
                 report: Arc::clone(&report),
                 metrics: Arc::clone(&metrics),
                 compact_rate: config.compact_rate,
+                workers,
             },
         )?;
         let intake = Intake::new(config.intake_memory, metrics.in_flight_bytes.clone());
@@ -185,9 +183,12 @@ impl Agent {
             report,
             outbox: Outbox::default(),
             damaged: Shared::default(),
+            found: Shared::default(),
+            others: Others::default(),
             blocking_reads: Arc::new(Semaphore::new(BLOCKING_READS)),
             metrics,
-            signer_thread: Shared::new(Some(signer_thread)),
+            workers,
+            signer_worker: Shared::new(Some(signer_worker)),
         }))
     }
 
@@ -236,24 +237,47 @@ impl Agent {
         limit: usize,
     ) -> Result<Vec<LocalCopy>, AgentError> {
         let fat = Arc::clone(&self.fat);
-        let entries = blocking(move || fat.list(after, limit)).await??;
+        let entries = self.workers.blocking(move || fat.list(after, limit)).await??;
         Ok(entries.into_iter().map(LocalCopy::from).collect())
     }
 
-    /// Stops what runs on threads, after what is queued is written. Blocks. Later chunks are refused.
+    /// Stops the workers after what is queued is written, and writes the index out. Blocks. Later chunks are
+    /// refused.
     ///
     /// # Errors
     /// When the index cannot be flushed: the next start replays more.
     pub fn close(&self) -> Result<(), AgentError> {
         self.ready.store(false, Ordering::Release);
-        self.devices.stop();
+        self.devices.stop().into_iter().for_each(Worker::join);
         self.signer.stop();
-        if let Some(thread) = lock(&self.signer_thread).take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the signer's thread panicked");
+        if let Some(worker) = lock(&self.signer_worker).take() {
+            worker.join();
         }
         self.fat.flush()
+    }
+
+    /// As [`Agent::close`], for callers that must not block.
+    pub(crate) async fn shut(self: &Arc<Self>) -> Result<(), AgentError> {
+        self.ready.store(false, Ordering::Release);
+        self.end(self.devices.stop()).await?;
+        self.signer.stop();
+        let signer = lock(&self.signer_worker).take();
+        self.end(signer).await?;
+        let agent = Arc::clone(self);
+        self.workers.blocking(move || agent.fat.flush()).await?
+    }
+
+    /// Waits for workers that were told to end.
+    pub(crate) async fn end(&self, workers: impl IntoIterator<Item = Worker>) -> Result<(), AgentError> {
+        let mut threads = Vec::new();
+        for worker in workers {
+            threads.extend(worker.joined().await);
+        }
+        if threads.is_empty() {
+            return Ok(());
+        }
+        let joined = move || threads.into_iter().for_each(Worker::join);
+        self.workers.blocking(joined).await
     }
 
     pub(crate) fn characteristics(&self) -> Characteristics {
@@ -271,6 +295,11 @@ impl Agent {
             price: config.price,
             address: address.clone(),
         }
+    }
+
+    /// Whether chunks may come from `vendor`, which has shown a certificate of this cluster.
+    pub(crate) fn takes_from(&self, vendor: VendorId) -> bool {
+        !self.others.is_revoked(vendor)
     }
 
     pub(crate) fn identity(&self) -> Result<(ClusterId, VendorId), ChunkRefusal> {
@@ -345,15 +374,6 @@ impl From<CopyEntry> for LocalCopy {
                 .collect(),
         }
     }
-}
-
-/// Runs `work` on a thread that may block.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, AgentError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| AgentError::Index(format!("a blocking task did not end: {error}")))
 }
 
 fn check_config(config: &Config, has_devices: bool) -> Result<(), AgentError> {

@@ -1,4 +1,4 @@
-//! The keeper: one thread per device that gives room back. It punches out dead large records, removes
+//! The keeper: one worker per device that gives room back. It punches out dead large records, removes
 //! segments in which nothing is needed, and writes again what is needed of segments that hold too much else.
 //!
 //! Garbage bound: at rest, a sealed segment holds at most a quarter of garbage ([`GARBAGE_SHARE`]), tombstones
@@ -14,10 +14,11 @@ use crate::lane::{Job, Lane, MovedPiece};
 use crate::local_fat::{Applied, LocalFat};
 use crate::sync::{Shared, lock};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, PoisonError};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{sleep, timeout};
 use ullage_model::ids::{CopyId, DeviceId};
 
 /// One in this many bytes of a sealed segment may be garbage.
@@ -43,7 +44,6 @@ pub trait SegmentsExist: Send + Sync + 'static {
 struct Work {
     dead: Vec<Location>,
     woken: bool,
-    stopping: bool,
 }
 
 /// Gives back room of one device.
@@ -54,7 +54,7 @@ pub struct Keeper {
     exists: Arc<dyn SegmentsExist>,
     rate_bytes: u64,
     work: Shared<Work>,
-    wake: Condvar,
+    wake: Notify,
     stopping: AtomicBool,
 }
 
@@ -85,7 +85,7 @@ impl Keeper {
             exists,
             rate_bytes: rate_bytes.max(1),
             work: Shared::default(),
-            wake: Condvar::new(),
+            wake: Notify::new(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -109,38 +109,36 @@ impl Keeper {
     /// Ends [`Keeper::run`] soon.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
-        lock(&self.work).stopping = true;
-        self.wake.notify_all();
+        self.wake.notify_one();
     }
 
-    /// Works until [`Keeper::stop`]; for a thread of its own.
-    pub fn run(&self) {
+    /// Works until [`Keeper::stop`]; for a worker of its own.
+    pub async fn run(&self) {
         let mut memory = Memory::default();
-        loop {
-            let dead = {
-                let mut work = lock(&self.work);
-                if !work.woken && !work.stopping {
-                    work = self
-                        .wake
-                        .wait_timeout(work, PERIOD)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0;
-                }
-                if work.stopping {
-                    return;
-                }
-                work.woken = false;
-                std::mem::take(&mut work.dead)
-            };
-            if let Err(error) = self.round(&mut memory, &dead) {
+        while let Some(dead) = self.next_dead().await {
+            if let Err(error) = self.round(&mut memory, &dead).await {
                 tracing::warn!(device = %self.device.id(), %error, "cannot give room back");
                 // The device's own state tells everybody else; try again when the next period has passed.
-                std::thread::sleep(PERIOD.min(Duration::from_millis(200)));
+                sleep(PERIOD.min(Duration::from_millis(200))).await;
             }
         }
     }
 
-    fn round(&self, memory: &mut Memory, dead: &[Location]) -> Result<(), AgentError> {
+    /// What has died since the last round, when it is time for another; `None` when there will be none.
+    async fn next_dead(&self) -> Option<Vec<Location>> {
+        if !lock(&self.work).woken && !self.stopping.load(Ordering::Relaxed) {
+            // Woken or not: the period is over then, and it is time to look.
+            let _ = timeout(PERIOD, self.wake.notified()).await;
+        }
+        if self.stopping.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut work = lock(&self.work);
+        work.woken = false;
+        Some(std::mem::take(&mut work.dead))
+    }
+
+    async fn round(&self, memory: &mut Memory, dead: &[Location]) -> Result<(), AgentError> {
         self.device.release(dead)?;
         self.flush_index(memory)?;
         while !self.stopping.load(Ordering::Relaxed) {
@@ -163,12 +161,12 @@ impl Keeper {
             };
             // What the lane wrote to a segment last may not be in the index yet: it must not pass for garbage.
             if victim >= indexed {
-                self.wait_for_lane()?;
+                self.wait_for_lane().await?;
                 if self.victim(memory, &segments, urgent) != Some(victim) {
                     continue;
                 }
             }
-            self.compact(memory, victim, urgent)?;
+            self.compact(memory, victim, urgent).await?;
         }
         Ok(())
     }
@@ -213,7 +211,7 @@ impl Keeper {
         best.map(|(_, segment)| segment)
     }
 
-    fn compact(&self, memory: &mut Memory, segment: u64, urgent: bool) -> Result<(), AgentError> {
+    async fn compact(&self, memory: &mut Memory, segment: u64, urgent: bool) -> Result<(), AgentError> {
         let mut found = Vec::new();
         let summary = self.device.scan_segment(segment, &mut |scanned| {
             found.push((scanned.location, scanned.body));
@@ -251,17 +249,17 @@ impl Keeper {
                         payload,
                     });
                 }
-                ScannedBody::Erased(items) => self.keep_erased(location, items)?,
-                ScannedBody::Kept(copies) => self.keep_kept(copies)?,
-                ScannedBody::Closed(state) => self.keep_closed(location, state)?,
+                ScannedBody::Erased(items) => self.keep_erased(location, items).await?,
+                ScannedBody::Kept(copies) => self.keep_kept(copies).await?,
+                ScannedBody::Closed(state) => self.keep_closed(location, state).await?,
             }
             if bytes >= MOVE_BYTES {
-                self.move_pieces(std::mem::take(&mut moved))?;
-                self.throttle(bytes, urgent);
+                self.move_pieces(std::mem::take(&mut moved)).await?;
+                self.throttle(bytes, urgent).await;
                 bytes = 0;
             }
         }
-        self.move_pieces(moved)?;
+        self.move_pieces(moved).await?;
         self.device.release(&dead)?;
         let live = self
             .fat
@@ -290,7 +288,7 @@ impl Keeper {
             }))
     }
 
-    fn keep_erased(&self, location: Location, items: Vec<ErasedItem>) -> Result<(), AgentError> {
+    async fn keep_erased(&self, location: Location, items: Vec<ErasedItem>) -> Result<(), AgentError> {
         let own = |device: DeviceId, segment: u64| device == self.device.id() && segment == location.segment;
         let (needed, done): (Vec<ErasedItem>, Vec<ErasedItem>) = items.into_iter().partition(|item| {
             item.killed
@@ -299,13 +297,13 @@ impl Keeper {
         });
         if !needed.is_empty() {
             let applied = Applied::MovedErased(needed.clone(), location);
-            self.control(RecordBody::Erased(needed), applied)?;
+            self.control(RecordBody::Erased(needed), applied).await?;
         }
         let copies: Vec<CopyId> = done.iter().map(|item| item.copy).collect();
         self.fat.drop_erased(self.device.id(), location, &copies)
     }
 
-    fn keep_kept(&self, copies: Vec<CopyId>) -> Result<(), AgentError> {
+    async fn keep_kept(&self, copies: Vec<CopyId>) -> Result<(), AgentError> {
         let mut needed = Vec::new();
         for copy in copies {
             let entry = self.fat.lookup(copy, Wait::ForMedium)?;
@@ -317,42 +315,44 @@ impl Keeper {
             return Ok(());
         }
         self.control(RecordBody::Kept(needed.clone()), Applied::Kept(needed))
+            .await
     }
 
-    fn keep_closed(&self, location: Location, state: ClosedState) -> Result<(), AgentError> {
+    async fn keep_closed(&self, location: Location, state: ClosedState) -> Result<(), AgentError> {
         let newest = self.fat.closed_row(self.device.id())?;
         if newest.is_some_and(|row| (row.segment, row.offset) == (location.segment, location.offset)) {
-            self.control(RecordBody::Closed(state.clone()), Applied::Closed(state))?;
+            self.control(RecordBody::Closed(state.clone()), Applied::Closed(state))
+                .await?;
         }
         Ok(())
     }
 
-    fn control(&self, body: RecordBody, applied: Applied) -> Result<(), AgentError> {
+    async fn control(&self, body: RecordBody, applied: Applied) -> Result<(), AgentError> {
         let (done, told) = oneshot::channel();
         self.lane.submit(Job::Control { body, applied, done });
-        self.wait(told)
+        self.wait(told).await
     }
 
-    fn move_pieces(&self, pieces: Vec<MovedPiece>) -> Result<(), AgentError> {
+    async fn move_pieces(&self, pieces: Vec<MovedPiece>) -> Result<(), AgentError> {
         if pieces.is_empty() {
             return Ok(());
         }
-        self.submit_move(pieces)
+        self.submit_move(pieces).await
     }
 
     /// Returns when all that was submitted before is durable and in the index, or has failed.
-    fn wait_for_lane(&self) -> Result<(), AgentError> {
-        self.submit_move(Vec::new())
+    async fn wait_for_lane(&self) -> Result<(), AgentError> {
+        self.submit_move(Vec::new()).await
     }
 
-    fn submit_move(&self, pieces: Vec<MovedPiece>) -> Result<(), AgentError> {
+    async fn submit_move(&self, pieces: Vec<MovedPiece>) -> Result<(), AgentError> {
         let (done, told) = oneshot::channel();
         self.lane.submit(Job::Move { pieces, done });
-        self.wait(told)
+        self.wait(told).await
     }
 
-    fn wait(&self, told: oneshot::Receiver<Result<(), DeviceError>>) -> Result<(), AgentError> {
-        match told.blocking_recv() {
+    async fn wait(&self, told: oneshot::Receiver<Result<(), DeviceError>>) -> Result<(), AgentError> {
+        match told.await {
             Ok(result) => Ok(result?),
             Err(_) => Err(DeviceError::Gone {
                 device: self.device.id(),
@@ -362,10 +362,10 @@ impl Keeper {
         }
     }
 
-    fn throttle(&self, bytes: usize, urgent: bool) {
+    async fn throttle(&self, bytes: usize, urgent: bool) {
         if !urgent {
             let seconds = bytes as f64 / self.rate_bytes as f64;
-            std::thread::sleep(Duration::from_secs_f64(seconds.min(1.0)));
+            sleep(Duration::from_secs_f64(seconds.min(1.0))).await;
         }
     }
 

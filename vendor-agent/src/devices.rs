@@ -1,5 +1,5 @@
-//! The vendor's devices together: which take a piece, what each reports, and their threads. What lies on them
-//! is the local FAT's.
+//! The vendor's devices together: which take a piece, what each reports, and their workers. What lies on them
+//! is the local FAT's; when one comes or goes is seen elsewhere.
 
 use crate::compact::{Keeper, SegmentsExist};
 use crate::device::{Device, DeviceError, Fault, Location, Space};
@@ -9,10 +9,10 @@ use crate::local_fat::LocalFat;
 use crate::metrics::Metrics;
 use crate::receipts::Signer;
 use crate::sync::{Shared, lock};
+use crate::workers::{Worker, Workers};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 use ullage_model::ids::DeviceId;
 use ullage_model::limits::{DEVICE_BYTES_MAX, SEGMENTS_IN_HAND};
@@ -21,14 +21,12 @@ use ullage_model::wire::agent::{DeviceReport, DeviceState};
 /// One in this many bytes of a device is not offered: the index needs room too.
 const INDEX_SHARE: u64 = 64;
 
-/// A device with its threads.
-pub struct Slot {
-    /// Its id.
-    pub id: DeviceId,
-    /// Its class, e.g. `ssd`.
-    pub class: String,
-    /// The device; `None` if it could not be opened.
-    pub opened: Option<Opened>,
+/// A device with its workers, from when it came until it goes or the settings for it change.
+struct Slot {
+    id: DeviceId,
+    class: String,
+    /// The device; `None` if it is not here.
+    opened: Option<Arc<Opened>>,
     /// Bytes that pieces may still take, as of the last look, less what was sent to it since.
     free: AtomicU64,
     /// It took pieces at the last look.
@@ -36,14 +34,14 @@ pub struct Slot {
 }
 
 impl Slot {
-    fn new(id: DeviceId, class: String, opened: Option<Opened>) -> Self {
-        Self {
+    fn new(id: DeviceId, class: String, opened: Option<Arc<Opened>>) -> Arc<Self> {
+        Arc::new(Self {
             id,
             class,
             opened,
             free: AtomicU64::new(0),
             usable: AtomicBool::new(false),
-        }
+        })
     }
 }
 
@@ -55,16 +53,26 @@ pub struct Opened {
     pub lane: Arc<Lane>,
     /// Its keeper.
     pub keeper: Arc<Keeper>,
+    workers: Shared<Vec<Worker>>,
+}
+
+impl Opened {
+    /// Tells the workers to end when what is queued is written, and gives them to be waited for.
+    fn stop(&self) -> Vec<Worker> {
+        self.keeper.stop();
+        self.lane.stop();
+        std::mem::take(&mut *lock(&self.workers))
+    }
 }
 
 /// All devices of the vendor.
 pub struct Devices {
-    slots: Vec<Slot>,
+    /// In the order in which they were configured.
+    slots: Shared<Arc<Vec<Arc<Slot>>>>,
     links: Arc<Links>,
     turn: AtomicUsize,
     spaces: Shared<BTreeMap<DeviceId, Space>>,
-    threads: Shared<Vec<JoinHandle<()>>>,
-    fat: Arc<LocalFat>,
+    parts: DeviceParts,
 }
 
 /// A device to be started.
@@ -79,11 +87,16 @@ pub struct ToStart {
 
 /// What ties lanes and keepers to each other and to the agent.
 struct Links {
-    /// Weak, because keepers hold this.
-    keepers: OnceLock<BTreeMap<DeviceId, Weak<Keeper>>>,
-    devices: BTreeMap<DeviceId, Arc<dyn Device>>,
+    /// Weak, because lanes and keepers hold this.
+    opened: Shared<BTreeMap<DeviceId, Weak<Opened>>>,
     signer: Arc<Signer>,
     report: Arc<Notify>,
+}
+
+impl Links {
+    fn opened(&self, device: DeviceId) -> Option<Arc<Opened>> {
+        lock(&self.opened).get(&device)?.upgrade()
+    }
 }
 
 impl LaneListener for Links {
@@ -92,42 +105,33 @@ impl LaneListener for Links {
     }
 
     fn died(&self, locations: Vec<(DeviceId, Location)>) {
-        let Some(keepers) = self.keepers.get() else { return };
-        for (device, keeper) in keepers {
-            let own: Vec<Location> = locations
-                .iter()
-                .filter(|(home, _)| home == device)
-                .map(|(_, location)| *location)
-                .collect();
-            if !own.is_empty()
-                && let Some(keeper) = keeper.upgrade()
-            {
-                keeper.died(own);
+        let mut by_device: BTreeMap<DeviceId, Vec<Location>> = BTreeMap::new();
+        for (device, location) in locations {
+            by_device.entry(device).or_default().push(location);
+        }
+        for (device, locations) in by_device {
+            if let Some(opened) = self.opened(device) {
+                opened.keeper.died(locations);
             }
         }
     }
 
     fn failed(&self, device: DeviceId) {
         self.report.notify_one();
-        if let Some(keeper) = self
-            .keepers
-            .get()
-            .and_then(|keepers| keepers.get(&device)?.upgrade())
-        {
-            keeper.kick();
+        if let Some(opened) = self.opened(device) {
+            opened.keeper.kick();
         }
     }
 }
 
 impl SegmentsExist for Links {
     fn may_exist(&self, device: DeviceId, segment: u64) -> bool {
-        self.devices
-            .get(&device)
-            .is_none_or(|found| found.has_segment(segment))
+        self.opened(device)
+            .is_none_or(|opened| opened.device.has_segment(segment))
     }
 }
 
-/// What the devices' threads need.
+/// What the devices' workers need.
 pub struct DeviceParts {
     /// The index.
     pub fat: Arc<LocalFat>,
@@ -141,93 +145,145 @@ pub struct DeviceParts {
     pub metrics: Arc<Metrics>,
     /// Bytes per second that compaction may move.
     pub compact_rate: u64,
+    /// What the workers are.
+    pub workers: Workers,
 }
 
 impl Devices {
-    /// Starts the threads of the devices.
+    /// Starts the workers of the devices.
     ///
     /// # Errors
-    /// When a thread cannot be started.
+    /// When a worker cannot be started.
     pub fn start(devices: Vec<ToStart>, parts: DeviceParts) -> Result<Self, AgentError> {
-        let opened = devices
-            .iter()
-            .filter_map(|start| Some((start.id, start.device.clone()?)))
-            .collect();
         let links = Arc::new(Links {
-            keepers: OnceLock::new(),
-            devices: opened,
-            signer: parts.signer,
-            report: parts.report,
+            opened: Shared::default(),
+            signer: Arc::clone(&parts.signer),
+            report: Arc::clone(&parts.report),
         });
-        let mut slots = Vec::new();
-        let mut threads = Vec::new();
-        let mut keepers = BTreeMap::new();
-        for start in devices {
-            let Some(device) = start.device else {
-                slots.push(Slot::new(start.id, start.class, None));
-                continue;
-            };
-            let (lane, thread) = Lane::start(
-                Arc::clone(&device),
-                Arc::clone(&parts.fat),
-                Arc::clone(&parts.epoch),
-                Arc::clone(&links) as Arc<dyn LaneListener>,
-                Arc::clone(&parts.metrics),
-            )?;
-            threads.push(thread);
-            let keeper = Arc::new(Keeper::new(
-                Arc::clone(&device),
-                Arc::clone(&lane),
-                Arc::clone(&parts.fat),
-                Arc::clone(&links) as Arc<dyn SegmentsExist>,
-                parts.compact_rate,
-            ));
-            keepers.insert(start.id, Arc::downgrade(&keeper));
-            let runner = Arc::clone(&keeper);
-            let name = format!("keeper-{}", start.id.0);
-            let thread = std::thread::Builder::new()
-                .name(name.clone())
-                .spawn(move || runner.run())
-                .map_err(|source| AgentError::Thread { name, source })?;
-            threads.push(thread);
-            slots.push(Slot::new(
-                start.id,
-                start.class,
-                Some(Opened { device, lane, keeper }),
-            ));
-        }
-        // Set once, here: nothing has been written yet.
-        let _ = links.keepers.set(keepers);
-        let devices = Self {
-            slots,
+        let started = Self {
+            slots: Shared::default(),
             links,
             turn: AtomicUsize::new(0),
             spaces: Shared::default(),
-            threads: Shared::new(threads),
-            fat: parts.fat,
+            parts,
         };
-        devices.look();
-        Ok(devices)
+        // Keepers ask about each other's devices: what is not linked yet counts as being there.
+        for start in devices {
+            started.put(start)?;
+        }
+        started.look();
+        Ok(started)
     }
 
-    /// The device `id`, if it was opened.
+    /// Starts the workers of a device, in the place of what was known under its id, which must have been
+    /// retired.
     ///
     /// # Errors
-    /// When it was not.
-    pub fn get(&self, id: DeviceId) -> Result<&Opened, DeviceError> {
-        let slot = self.slots.iter().find(|slot| slot.id == id);
-        slot.and_then(|slot| slot.opened.as_ref())
+    /// When a worker cannot be started.
+    pub fn put(&self, start: ToStart) -> Result<(), AgentError> {
+        let opened = start.device.map(|device| self.open(device)).transpose()?;
+        let link = opened.as_ref().map(Arc::downgrade);
+        let slot = Slot::new(start.id, start.class, opened);
+        if let Some(opened) = &slot.opened {
+            let space = opened.device.space();
+            self.update(&slot, Some(&space));
+            lock(&self.spaces).insert(start.id, space);
+        }
+        self.replace(slot);
+        if let Some(link) = link {
+            lock(&self.links.opened).insert(start.id, link);
+        }
+        self.parts.report.notify_one();
+        Ok(())
+    }
+
+    fn open(&self, device: Arc<dyn Device>) -> Result<Arc<Opened>, AgentError> {
+        let parts = &self.parts;
+        let (lane, writer) = Lane::start(
+            Arc::clone(&device),
+            Arc::clone(&parts.fat),
+            Arc::clone(&parts.epoch),
+            Arc::clone(&self.links) as Arc<dyn LaneListener>,
+            Arc::clone(&parts.metrics),
+            parts.workers,
+        )?;
+        let keeper = Arc::new(Keeper::new(
+            Arc::clone(&device),
+            Arc::clone(&lane),
+            Arc::clone(&parts.fat),
+            Arc::clone(&self.links) as Arc<dyn SegmentsExist>,
+            parts.compact_rate,
+        ));
+        let runner = Arc::clone(&keeper);
+        let name = format!("keeper-{}", device.id().0);
+        let keeping = parts.workers.start(name, async move { runner.run().await });
+        let keeping = keeping.inspect_err(|_| lane.stop())?;
+        Ok(Arc::new(Opened {
+            device,
+            lane,
+            keeper,
+            workers: Shared::new(vec![keeping, writer]),
+        }))
+    }
+
+    fn replace(&self, slot: Arc<Slot>) {
+        let mut slots = lock(&self.slots);
+        let mut changed: Vec<Arc<Slot>> = slots.as_ref().clone();
+        match changed.iter_mut().find(|known| known.id == slot.id) {
+            Some(known) => *known = slot,
+            None => changed.push(slot),
+        }
+        *slots = Arc::new(changed);
+    }
+
+    /// Takes a device out: it counts as gone from now on. Its workers end when what is queued is written, or
+    /// has failed; nothing else may open it before.
+    pub fn retire(&self, id: DeviceId) -> Vec<Worker> {
+        let Some(slot) = self.slot(id) else {
+            return Vec::new();
+        };
+        self.replace(Slot::new(id, slot.class.clone(), None));
+        lock(&self.links.opened).remove(&id);
+        lock(&self.spaces).remove(&id);
+        self.parts.report.notify_one();
+        slot.opened.as_ref().map_or_else(Vec::new, |opened| opened.stop())
+    }
+
+    fn slots(&self) -> Arc<Vec<Arc<Slot>>> {
+        Arc::clone(&lock(&self.slots))
+    }
+
+    fn slot(&self, id: DeviceId) -> Option<Arc<Slot>> {
+        self.slots().iter().find(|slot| slot.id == id).cloned()
+    }
+
+    /// The device `id`, if it is here.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn get(&self, id: DeviceId) -> Result<Arc<Opened>, DeviceError> {
+        let slot = self.slot(id);
+        slot.and_then(|slot| slot.opened.clone())
             .ok_or_else(|| DeviceError::Gone {
                 device: id,
-                reason: "it could not be opened".to_owned(),
+                reason: "it is not in place".to_owned(),
             })
+    }
+
+    /// Whether `id` is neither here nor merely unable to write, looked at now.
+    #[must_use]
+    pub fn is_gone(&self, id: DeviceId) -> bool {
+        match self.get(id) {
+            Ok(opened) => matches!(opened.device.space().fault, Some(Fault::Gone(_))),
+            Err(_) => true,
+        }
     }
 
     /// Devices of a class that take `bytes` more now, best first: fewest bytes waiting, then in turn.
     #[must_use]
     pub fn choose(&self, class: &str, bytes: u64, without: &[DeviceId]) -> Vec<DeviceId> {
         let mut fit: Vec<(u64, DeviceId)> = self
-            .slots
+            .slots()
             .iter()
             .filter(|slot| slot.class == class && !without.contains(&slot.id))
             .filter_map(|slot| {
@@ -246,7 +302,7 @@ impl Devices {
 
     /// Notes that `bytes` more were sent to a device, until the next look counts what is there.
     pub fn take(&self, id: DeviceId, bytes: u64) {
-        if let Some(slot) = self.slots.iter().find(|slot| slot.id == id) {
+        if let Some(slot) = self.slot(id) {
             // The closure always answers, so this cannot fail.
             let _ = slot
                 .free
@@ -259,8 +315,9 @@ impl Devices {
     /// Devices that take control records now.
     #[must_use]
     pub fn writable(&self) -> Vec<DeviceId> {
+        let slots = self.slots();
         let spaces = lock(&self.spaces);
-        self.slots
+        slots
             .iter()
             .filter(|slot| {
                 slot.opened
@@ -278,7 +335,7 @@ impl Devices {
     /// Devices that have pieces but are not here, as of the last look.
     #[must_use]
     pub fn gone(&self) -> BTreeSet<DeviceId> {
-        let mut with_pieces = self.fat.devices();
+        let mut with_pieces = self.parts.fat.devices();
         let spaces = lock(&self.spaces);
         with_pieces.retain(|id| {
             let space = spaces.get(id);
@@ -298,7 +355,7 @@ impl Devices {
 
     /// Bytes that records may still take, when `sharers` devices draw on the same file system.
     fn free(&self, opened: &Opened, space: &Space, sharers: u64) -> u64 {
-        let live = self.fat.live_bytes(opened.device.id());
+        let live = self.parts.fat.live_bytes(opened.device.id());
         let by_capacity = self.offered(opened, space).saturating_sub(live);
         // Garbage and preallocated bytes come back when they are needed, so they count as free too.
         let reclaimable = space.allocated.saturating_sub(live);
@@ -321,12 +378,12 @@ impl Devices {
 
     /// Looks at every device now.
     fn look(&self) -> BTreeMap<DeviceId, Space> {
-        let fresh: BTreeMap<DeviceId, Space> = self
-            .slots
+        let slots = self.slots();
+        let fresh: BTreeMap<DeviceId, Space> = slots
             .iter()
             .filter_map(|slot| Some((slot.id, slot.opened.as_ref()?.device.space())))
             .collect();
-        for slot in &self.slots {
+        for slot in slots.iter() {
             self.update(slot, fresh.get(&slot.id));
         }
         *lock(&self.spaces) = fresh.clone();
@@ -337,7 +394,7 @@ impl Devices {
     #[must_use]
     pub fn reports(&self) -> Vec<DeviceReport> {
         let fresh = self.look();
-        self.slots
+        self.slots()
             .iter()
             .map(|slot| {
                 let (Some(opened), Some(space)) = (&slot.opened, fresh.get(&slot.id)) else {
@@ -375,26 +432,17 @@ impl Devices {
 
     /// Notes at once that a device failed, so that nothing else is sent to it.
     pub fn look_again(&self, id: DeviceId) {
-        let Some(slot) = self.slots.iter().find(|slot| slot.id == id) else {
-            return;
-        };
+        let Some(slot) = self.slot(id) else { return };
         let Some(opened) = &slot.opened else { return };
         let space = opened.device.space();
-        self.update(slot, Some(&space));
+        self.update(&slot, Some(&space));
         lock(&self.spaces).insert(id, space);
     }
 
-    /// Ends all threads when what is queued is written.
-    pub fn stop(&self) {
-        for opened in self.slots.iter().filter_map(|slot| slot.opened.as_ref()) {
-            opened.keeper.stop();
-            opened.lane.stop();
-        }
-        for thread in lock(&self.threads).drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a device thread panicked");
-            }
-        }
-        self.links.signer.wake();
+    /// Tells all workers to end when what is queued is written, and gives them to be waited for.
+    pub fn stop(&self) -> Vec<Worker> {
+        let slots = self.slots();
+        let opened = slots.iter().filter_map(|slot| slot.opened.as_ref());
+        opened.flat_map(|opened| opened.stop()).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! The agent's running life: register, report, obey. Commands in replies are carried out by tasks of their own
 //! so that reports go on; their outcomes are told until a report that carried them was answered.
 
-use crate::agent::{Agent, blocking};
+use crate::agent::Agent;
 use crate::device::record::ClosedState;
 use crate::error::AgentError;
 use crate::receipts::sign;
@@ -44,6 +44,14 @@ pub(crate) struct Outbox {
     close_work: Notify,
 }
 
+/// What a report holds, to be forgotten when it is answered.
+struct Told {
+    /// Outcomes below this number.
+    outcomes: u64,
+    damaged: Vec<CopyId>,
+    found: Vec<CopyId>,
+}
+
 #[derive(Default)]
 struct Inner {
     /// (epoch, term) of the newest reply.
@@ -75,15 +83,14 @@ impl Agent {
                 _ = stopped(&mut shutdown) => {}
             }
         }
-        let agent = Arc::clone(&self);
-        let closed = blocking(move || agent.close()).await?;
+        let closed = self.shut().await;
         registered.and(closed)
     }
 
     async fn register(self: &Arc<Self>) -> Result<(), AgentError> {
         loop {
             let agent = Arc::clone(self);
-            let devices = blocking(move || agent.devices.reports()).await?;
+            let devices = self.workers.blocking(move || agent.devices.reports()).await?;
             let request = RegisterRequest {
                 public_key: self.public_key(),
                 name: self.config.name.clone(),
@@ -93,7 +100,9 @@ impl Agent {
             match timeout(ANSWER_TIME, self.metad.register(request)).await {
                 Ok(Ok(reply)) => {
                     let agent = Arc::clone(self);
-                    blocking(move || lock(&agent.data_dir).bind(reply.cluster, reply.vendor)).await??;
+                    self.workers
+                        .blocking(move || lock(&agent.data_dir).bind(reply.cluster, reply.vendor))
+                        .await??;
                     self.epoch.fetch_max(reply.epoch.0, Ordering::Relaxed);
                     self.signer.set_identity(reply.cluster, reply.vendor);
                     // Set already when the directory was bound before; `bind` has checked that it is the same.
@@ -118,7 +127,7 @@ impl Agent {
             let begun = Instant::now();
             // Looking at devices may wait for their file systems.
             let agent = Arc::clone(self);
-            let Ok((told, damaged, heartbeat)) = blocking(move || agent.heartbeat(vendor)).await else {
+            let Ok((told, heartbeat)) = self.workers.blocking(move || agent.heartbeat(vendor)).await else {
                 return;
             };
             let pause = match timeout(ANSWER_TIME, self.metad.heartbeat(heartbeat)).await {
@@ -126,7 +135,7 @@ impl Agent {
                     answered = true;
                     let interval = Duration::from_millis(reply.interval_ms.clamp(10, 60_000));
                     if self.obey(reply) {
-                        self.told(told, &damaged);
+                        self.told(&told);
                     }
                     interval
                 }
@@ -153,8 +162,8 @@ impl Agent {
         }
     }
 
-    /// The next report, the number of the last outcome in it, and the damaged copies in it.
-    fn heartbeat(&self, vendor: ullage_model::ids::VendorId) -> (u64, Vec<CopyId>, Heartbeat) {
+    /// The next report, and what of the agent's memory is in it.
+    fn heartbeat(&self, vendor: ullage_model::ids::VendorId) -> (Told, Heartbeat) {
         let devices = self.devices.reports();
         self.show_room(&devices);
         let damaged: Vec<DamagedCopy> = lock(&self.damaged)
@@ -164,25 +173,30 @@ impl Agent {
                 lost: *lost,
             })
             .collect();
+        let found: Vec<CopyId> = lock(&self.found).iter().take(COPIES_PER_BATCH).copied().collect();
         let inner = lock(&self.outbox.inner);
+        let told = Told {
+            outcomes: inner.next,
+            damaged: damaged.iter().map(|damaged| damaged.copy).collect(),
+            found: found.clone(),
+        };
         let outcomes = inner
             .outcomes
             .iter()
             .map(|(_, outcome)| outcome.clone())
             .collect();
-        let told = inner.next;
         drop(inner);
-        let copies = damaged.iter().map(|damaged| damaged.copy).collect();
         let in_flight_bytes = self.intake.in_use();
         (
             told,
-            copies,
             Heartbeat {
                 vendor,
                 devices,
                 in_flight_bytes,
                 outcomes,
                 damaged,
+                found,
+                directory: self.others.revision(),
             },
         )
     }
@@ -205,15 +219,20 @@ impl Agent {
         }
     }
 
-    fn told(&self, told: u64, damaged: &[CopyId]) {
+    fn told(&self, told: &Told) {
         lock(&self.outbox.inner)
             .outcomes
-            .retain(|(number, _)| *number >= told);
+            .retain(|(number, _)| *number >= told.outcomes);
         let mut remembered = lock(&self.damaged);
-        for copy in damaged {
+        for copy in &told.damaged {
             remembered.remove(copy);
         }
         drop(remembered);
+        let mut found = lock(&self.found);
+        for copy in &told.found {
+            found.remove(copy);
+        }
+        drop(found);
         self.outbox.work.notify_one();
     }
 
@@ -233,6 +252,12 @@ impl Agent {
         self.epoch.fetch_max(reply.epoch.0, Ordering::Relaxed);
         self.time.learn(reply.cluster_time);
         self.grants.set_issuers(reply.issuers);
+        self.others.set_revoked(reply.revoked);
+        if let Some(directory) = reply.directory {
+            self.peers.learn(&directory.vendors);
+            self.metad.learn(&directory.metad);
+            self.others.set_revision(directory.revision);
+        }
         self.leases.learn(&ClosedState::from(reply.closed));
         self.leases.close(&reply.close);
         inner.close.extend(reply.close.into_iter().take(COPIES_PER_BATCH));

@@ -1,4 +1,4 @@
-//! The lane: one thread per device that gathers what many callers want written, makes it durable as one
+//! The lane: one worker per device that gathers what many callers want written, makes it durable as one
 //! group, enters it in the local FAT and tells them. What a record means to its sender is not known here.
 
 use crate::device::record::{PieceHeader, Record, RecordBody};
@@ -7,13 +7,13 @@ use crate::error::AgentError;
 use crate::local_fat::{Applied, LocalFat};
 use crate::metrics::Metrics;
 use crate::sync::{Shared, lock};
+use crate::workers::{Worker, Workers};
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Instant;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 use ullage_model::ids::{DeviceId, Epoch};
 
 /// Bytes of payload in one group.
@@ -21,7 +21,7 @@ const GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Jobs in one group.
 const GROUP_JOBS_MAX: usize = 1024;
 
-/// Called on the lane's thread with what became of a piece; must not block.
+/// Called by the lane's worker with what became of a piece; must not block.
 pub type PutDone = Box<dyn FnOnce(Result<Location, DeviceError>) + Send>;
 
 /// A piece that compaction writes again.
@@ -86,7 +86,8 @@ pub struct Lane {
     fat: Arc<LocalFat>,
     epoch: Arc<AtomicU16>,
     queue: Shared<Queue>,
-    wake: Condvar,
+    wake: Notify,
+    workers: Workers,
     queued_bytes: AtomicU64,
     index_failure: Shared<Option<String>>,
     listener: Arc<dyn LaneListener>,
@@ -94,35 +95,34 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// Starts the lane of `device`. The thread ends after [`Lane::stop`].
+    /// Starts the lane of `device`. Its worker ends after [`Lane::stop`].
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// When the worker cannot be started.
     pub fn start(
         device: Arc<dyn Device>,
         fat: Arc<LocalFat>,
         epoch: Arc<AtomicU16>,
         listener: Arc<dyn LaneListener>,
         metrics: Arc<Metrics>,
-    ) -> Result<(Arc<Self>, JoinHandle<()>), AgentError> {
+        workers: Workers,
+    ) -> Result<(Arc<Self>, Worker), AgentError> {
         let name = format!("lane-{}", device.id().0);
         let lane = Arc::new(Self {
             device,
             fat,
             epoch,
             queue: Shared::default(),
-            wake: Condvar::new(),
+            wake: Notify::new(),
+            workers,
             queued_bytes: AtomicU64::new(0),
             index_failure: Shared::default(),
             listener,
             metrics,
         });
         let runner = Arc::clone(&lane);
-        let thread = std::thread::Builder::new()
-            .name(name.clone())
-            .spawn(move || runner.run())
-            .map_err(|source| AgentError::Thread { name, source })?;
-        Ok((lane, thread))
+        let worker = workers.start(name, async move { runner.run().await })?;
+        Ok((lane, worker))
     }
 
     /// Queues a job. Pieces are bounded by the intake's memory, the rest by the batches of the wire.
@@ -158,14 +158,14 @@ impl Lane {
         lock(&self.index_failure).clone()
     }
 
-    /// Ends the thread when the queue is empty; later jobs are refused.
+    /// Ends the worker when the queue is empty; later jobs are refused.
     pub fn stop(&self) {
         lock(&self.queue).stopping = true;
-        self.wake.notify_all();
+        self.wake.notify_one();
     }
 
-    fn run(&self) {
-        while let Some(group) = self.next_group() {
+    async fn run(&self) {
+        while let Some(group) = self.next_group().await {
             let bytes: usize = group.iter().map(job_bytes).sum();
             let failed = self.index_failure();
             if let Some(reason) = failed {
@@ -175,42 +175,30 @@ impl Lane {
                 };
                 group.into_iter().for_each(|job| refuse(job, &error));
             } else {
-                self.write(group);
+                self.write(group).await;
             }
             self.queued_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
             self.listener.group_ended();
         }
     }
 
-    fn next_group(&self) -> Option<Vec<Job>> {
-        let mut queue = lock(&self.queue);
-        while queue.jobs.is_empty() {
-            if queue.stopping {
-                return None;
-            }
-            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-        let mut group = Vec::new();
-        let mut bytes = 0;
-        while let Some(job) = queue.jobs.front() {
-            bytes += job_bytes(job);
-            let joins = match (group.first(), job) {
-                (None, _) => true,
-                (Some(Job::Put { .. }), Job::Put { .. })
-                | (Some(Job::Control { .. }), Job::Control { .. }) => {
-                    bytes <= GROUP_BYTES_MAX && group.len() < GROUP_JOBS_MAX
+    /// The jobs that are written together next; `None` when there will be no more.
+    async fn next_group(&self) -> Option<Vec<Job>> {
+        loop {
+            {
+                let mut queue = lock(&self.queue);
+                if !queue.jobs.is_empty() {
+                    return Some(take_group(&mut queue));
                 }
-                _ => false,
-            };
-            if !joins {
-                break;
+                if queue.stopping {
+                    return None;
+                }
             }
-            group.extend(queue.jobs.pop_front());
+            self.wake.notified().await;
         }
-        Some(group)
     }
 
-    fn write(&self, group: Vec<Job>) {
+    async fn write(&self, group: Vec<Job>) {
         let epoch = Epoch(self.epoch.load(Ordering::Relaxed));
         let mut records = Vec::with_capacity(group.len());
         let mut meanings = Vec::with_capacity(group.len());
@@ -249,7 +237,7 @@ impl Lane {
                 }
             }
         }
-        match self.write_records(&records, meanings, purpose) {
+        match self.write_records(&records, meanings, purpose).await {
             Ok(locations) => {
                 for (index, done) in dones.into_iter().enumerate() {
                     done.tell(Ok(locations.get(index).copied().unwrap_or_default()));
@@ -262,7 +250,7 @@ impl Lane {
         }
     }
 
-    fn write_records(
+    async fn write_records(
         &self,
         records: &[Record],
         meanings: Vec<Applied>,
@@ -272,7 +260,9 @@ impl Lane {
             return Ok(Vec::new());
         }
         let begun = Instant::now();
+        self.pause().await;
         let durable = self.device.put_batch(records, purpose)?;
+        self.pause().await;
         self.metrics.group_written(records.len(), begun.elapsed());
         let entered: Vec<(Location, Applied)> = durable.locations.iter().copied().zip(meanings).collect();
         match self.fat.apply(self.device.id(), &entered, durable.end) {
@@ -294,6 +284,13 @@ impl Lane {
         }
     }
 
+    /// Half of what a medium in memory is said to take: before the bytes are there, and before that is told.
+    async fn pause(&self) {
+        if let Some(flush) = self.workers.flush() {
+            tokio::time::sleep(flush / 2).await;
+        }
+    }
+
     fn is_current(&self, piece: &MovedPiece) -> bool {
         match self.fat.lookup(piece.header.copy, Wait::ForMedium) {
             Ok(entry) => entry
@@ -308,6 +305,27 @@ impl Lane {
             Err(_) => false,
         }
     }
+}
+
+/// Jobs from the head of the queue that go together: pieces with pieces, control records with their like.
+fn take_group(queue: &mut Queue) -> Vec<Job> {
+    let mut group = Vec::new();
+    let mut bytes = 0;
+    while let Some(job) = queue.jobs.front() {
+        bytes += job_bytes(job);
+        let joins = match (group.first(), job) {
+            (None, _) => true,
+            (Some(Job::Put { .. }), Job::Put { .. }) | (Some(Job::Control { .. }), Job::Control { .. }) => {
+                bytes <= GROUP_BYTES_MAX && group.len() < GROUP_JOBS_MAX
+            }
+            _ => false,
+        };
+        if !joins {
+            break;
+        }
+        group.extend(queue.jobs.pop_front());
+    }
+    group
 }
 
 enum Done {

@@ -15,15 +15,20 @@ mod leases;
 pub mod local_fat;
 mod lost;
 mod metrics;
+mod others;
 mod read;
 mod receipts;
 mod release;
 mod scrub;
 mod seams;
 mod sync;
+mod workers;
 
-pub use agent::{Agent, LocalCopy, LocalPiece, Seams};
+pub use agent::{Agent, LocalCopy, LocalPiece};
 pub use config::{Config, DeviceConfig};
 pub use device::data_dir::{DataDir, DeviceMarker, hex_of};
 pub use error::AgentError;
-pub use seams::{ChunkParts, HopReports, MetadClient, MetadError, MonotonicClock, PeerSender, SystemClock};
+pub use seams::{
+    ChunkParts, HopReports, MetadClient, MetadError, MonotonicClock, PeerSender, Seams, SystemClock,
+};
+pub use workers::Workers;

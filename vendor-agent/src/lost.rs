@@ -1,7 +1,7 @@
 //! What lies on devices that are gone: its copies are reported lost, so that the FAT stops counting on them.
 //! A few at a time, each batch when the one before has been told. What becomes of the copies is decided there.
 
-use crate::agent::{Agent, blocking};
+use crate::agent::Agent;
 use crate::error::AgentError;
 use crate::heartbeat::DAMAGED_MAX;
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ impl Agent {
         loop {
             sleep(PERIOD).await;
             let agent = Arc::clone(self);
-            let Ok(gone) = blocking(move || agent.devices.gone()).await else {
+            let Ok(gone) = self.workers.blocking(move || agent.devices.gone()).await else {
                 return;
             };
             // One that came back and goes again is reported again.
@@ -47,7 +47,7 @@ impl Agent {
         let mut after = None;
         loop {
             let fat = Arc::clone(&self.fat);
-            let page = blocking(move || fat.list(after, PAGE)).await??;
+            let page = self.workers.blocking(move || fat.list(after, PAGE)).await??;
             let Some(last) = page.last() else {
                 return Ok(copies);
             };

@@ -1,6 +1,6 @@
 //! Reading stored bytes of a copy: only the frames asked for, each verified before it goes out.
 
-use crate::agent::{Agent, blocking};
+use crate::agent::Agent;
 use crate::device::record::{FRAME_STRIDE, HEADER_BYTES, PieceHeader, finish, frame_crc, read_u32};
 use crate::device::{DeviceError, Location, Wait};
 use crate::local_fat::CopyEntry;
@@ -125,7 +125,7 @@ impl Agent {
         }
         let permit = Arc::clone(&self.blocking_reads).acquire_owned().await;
         let agent = Arc::clone(self);
-        let read = blocking(move || {
+        let read = self.workers.blocking(move || {
             let _permit = permit;
             let opened = agent.devices.get(window.device)?;
             let bytes = opened.device.read(

@@ -1,16 +1,16 @@
-//! The signer: one thread that signs receipts, one signature per group and session, and hands the signed list
+//! The signer: one worker that signs receipts, one signature per group and session, and hands the signed list
 //! to every upload that waits for it. What a receipt says is decided by the intake.
 
 use crate::device::DeviceError;
 use crate::error::AgentError;
 use crate::metrics::Metrics;
 use crate::sync::{Shared, lock};
+use crate::workers::{Worker, Workers};
 use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, PoisonError};
-use std::thread::JoinHandle;
-use tokio::sync::oneshot;
+use std::sync::Arc;
+use tokio::sync::{Notify, oneshot};
 use ullage_model::codec;
 use ullage_model::ids::{ClusterId, DeviceId, SessionId, VendorId};
 use ullage_model::wire::chunk::{RECEIPTS_CONTEXT, Receipt, ReceiptList, Signature, SignedReceipts};
@@ -60,7 +60,7 @@ struct Queue {
 pub struct Signer {
     key: SigningKey,
     queue: Shared<Queue>,
-    wake: Condvar,
+    wake: Notify,
     metrics: Arc<Metrics>,
 }
 
@@ -73,26 +73,24 @@ pub(crate) fn sign(key: &SigningKey, context: &[u8], body: &[u8]) -> Signature {
 }
 
 impl Signer {
-    /// Starts the signer's thread.
+    /// Starts the signer's worker.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(key: SigningKey, metrics: Arc<Metrics>) -> Result<(Arc<Self>, JoinHandle<()>), AgentError> {
+    pub fn start(
+        key: SigningKey,
+        metrics: Arc<Metrics>,
+        workers: Workers,
+    ) -> Result<(Arc<Self>, Worker), AgentError> {
         let signer = Arc::new(Self {
             key,
             queue: Shared::default(),
-            wake: Condvar::new(),
+            wake: Notify::new(),
             metrics,
         });
         let runner = Arc::clone(&signer);
-        let thread = std::thread::Builder::new()
-            .name("signer".to_owned())
-            .spawn(move || runner.run())
-            .map_err(|source| AgentError::Thread {
-                name: "signer".to_owned(),
-                source,
-            })?;
-        Ok((signer, thread))
+        let worker = workers.start("signer".to_owned(), async move { runner.run().await })?;
+        Ok((signer, worker))
     }
 
     /// Says in whose name to sign.
@@ -115,25 +113,31 @@ impl Signer {
         }
     }
 
-    /// Ends the thread.
+    /// Ends the worker.
     pub fn stop(&self) {
         lock(&self.queue).stopping = true;
-        self.wake.notify_all();
+        self.wake.notify_one();
     }
 
-    fn run(&self) {
+    /// What is to be signed now, and in whose name; `None` when there will be no more.
+    async fn next(&self) -> Option<(Vec<Pending>, Option<(ClusterId, VendorId)>)> {
         loop {
-            let (pending, identity) = {
+            {
                 let mut queue = lock(&self.queue);
-                while !queue.woken && !queue.stopping {
-                    queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                }
                 if queue.stopping && queue.pending.is_empty() {
-                    return;
+                    return None;
                 }
-                queue.woken = false;
-                (std::mem::take(&mut queue.pending), queue.identity)
-            };
+                if queue.woken || queue.stopping {
+                    queue.woken = false;
+                    return Some((std::mem::take(&mut queue.pending), queue.identity));
+                }
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    async fn run(&self) {
+        while let Some((pending, identity)) = self.next().await {
             // Before registration nothing is taken in, so nothing waits for a signature.
             let Some((cluster, vendor)) = identity else {
                 continue;

@@ -1,7 +1,7 @@
 //! Giving copies up: erase orders, and closing leases (refuse, wait, list, judge, erase or keep). When these
 //! run, and how their outcomes are told, is the heartbeat's.
 
-use crate::agent::{Agent, blocking};
+use crate::agent::Agent;
 use crate::device::record::{ErasedItem, RecordBody};
 use crate::device::{DeviceError, Wait};
 use crate::error::AgentError;
@@ -46,15 +46,16 @@ impl Agent {
     /// Those of `copies` that have pieces here.
     async fn present(&self, copies: Vec<CopyId>) -> Result<Vec<CopyEntry>, AgentError> {
         let fat = Arc::clone(&self.fat);
-        blocking(move || {
-            let mut entries = Vec::new();
-            for copy in copies {
-                entries.extend(fat.lookup(copy, Wait::ForMedium)?);
-            }
-            entries.retain(|entry| !entry.pieces.is_empty());
-            Ok::<Vec<CopyEntry>, AgentError>(entries)
-        })
-        .await?
+        self.workers
+            .blocking(move || {
+                let mut entries = Vec::new();
+                for copy in copies {
+                    entries.extend(fat.lookup(copy, Wait::ForMedium)?);
+                }
+                entries.retain(|entry| !entry.pieces.is_empty());
+                Ok::<Vec<CopyEntry>, AgentError>(entries)
+            })
+            .await?
     }
 
     async fn write_tombstones(&self, entries: &[CopyEntry]) -> Result<(), AgentError> {
@@ -152,7 +153,10 @@ impl Agent {
         let mut after = None;
         loop {
             let fat = Arc::clone(&self.fat);
-            let page = blocking(move || fat.list_lease(lease, after, COPIES_PER_BATCH)).await??;
+            let page = self
+                .workers
+                .blocking(move || fat.list_lease(lease, after, COPIES_PER_BATCH))
+                .await??;
             let Some(last) = page.last() else { break };
             after = Some(last.copy);
             let unjudged: Vec<&CopyEntry> = page
@@ -165,7 +169,7 @@ impl Agent {
         }
         if settled {
             let fat = Arc::clone(&self.fat);
-            blocking(move || fat.settle(lease)).await??;
+            self.workers.blocking(move || fat.settle(lease)).await??;
         }
         Ok(settled)
     }

@@ -1,6 +1,6 @@
 //! The scrubber: re-reads every copy at a set rate and remembers damaged ones for the next heartbeat.
 
-use crate::agent::{Agent, blocking};
+use crate::agent::Agent;
 use crate::error::AgentError;
 use crate::local_fat::CopyEntry;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Agent {
         let mut damaged = 0;
         loop {
             let fat = Arc::clone(&self.fat);
-            let page = blocking(move || fat.list(after, PAGE)).await??;
+            let page = self.workers.blocking(move || fat.list(after, PAGE)).await??;
             let Some(last) = page.last() else {
                 return Ok(damaged);
             };

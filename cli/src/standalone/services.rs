@@ -27,8 +27,8 @@ use ullage_metad::config::MetadConfig;
 use ullage_metad::service::Metad;
 use ullage_metad::store::Budget;
 use ullage_model::ids::ClusterId;
-use ullage_vendor_agent::local_fat::IndexMemory;
-use ullage_vendor_agent::{Agent, Config as AgentConfig, DeviceConfig, Seams};
+use ullage_vendor_agent::local_fat::{IndexHome, IndexMemory};
+use ullage_vendor_agent::{Agent, Config as AgentConfig, DeviceConfig, Seams, Workers};
 
 /// Memory that all RocksDBs of the process share for blocks and for rows not yet flushed, in bytes.
 const DATABASE_MEMORY: usize = 64 * 1024 * 1024;
@@ -222,12 +222,10 @@ async fn open_agents(
             key_seed: Box::new(random_seed),
             metad: Arc::new(DirectMetad(Arc::clone(metad))),
             peers: Arc::new(peers.clone()),
-            index_memory: Some(IndexMemory {
-                cache: memory.cache.clone(),
-                write_buffers: memory.write_buffers.clone(),
-            }),
+            index: IndexHome::Sharing(memory.clone()),
             registry: of_vendor,
             devices: None,
+            workers: Workers::Threads,
         };
         let config = agent_config(layout, metad.cluster(), number, name);
         let opened = tokio::task::spawn_blocking(move || Agent::open(config, seams)).await;

@@ -178,6 +178,8 @@ mod tests {
             in_flight_bytes: 0,
             outcomes: Vec::new(),
             damaged: Vec::new(),
+            found: Vec::new(),
+            directory: 0,
         };
         let second = Duration::from_secs;
         assert!(!soft.heard(&heartbeat, second(10), second(5)));
@@ -206,6 +208,8 @@ mod tests {
             in_flight_bytes: 0,
             outcomes: Vec::new(),
             damaged: Vec::new(),
+            found: Vec::new(),
+            directory: 0,
         };
         let second = Duration::from_secs;
         let free = |heartbeat: &Heartbeat| {

@@ -107,7 +107,12 @@ impl Metad {
                 .take(vendor, Command::ReportDamaged { vendor, copies })
                 .await?;
         }
-        let (mut reply, busy) = self.orders(vendor)?;
+        for copies in heartbeat.found.chunks(COPIES_PER_BATCH) {
+            tracing::info!(%vendor, copies = copies.len(), "a vendor found lost copies again");
+            let copies = copies.to_vec();
+            all_taken &= self.take(vendor, Command::ReportFound { vendor, copies }).await?;
+        }
+        let (mut reply, busy) = self.orders(vendor, heartbeat.directory)?;
         if away && !steady {
             reply.interval_ms = reply.interval_ms.min(self.config().stale_ms / 4).max(1);
         } else if busy && all_taken {
@@ -196,8 +201,9 @@ impl Metad {
         Ok(found)
     }
 
-    /// What `vendor` is to do, and whether there is more than one reply holds.
-    fn orders(&self, vendor: VendorId) -> Result<(HeartbeatReply, bool), MetadError> {
+    /// What `vendor`, which has the directory of revision `known`, is to do, and whether there is more than one
+    /// reply holds.
+    fn orders(&self, vendor: VendorId, known: u64) -> Result<(HeartbeatReply, bool), MetadError> {
         let state = self.stale();
         let rows = state.snapshot();
         let cluster_time = query::cluster_time(&rows).map_err(unavailable)?;
@@ -209,12 +215,14 @@ impl Metad {
         let erase = self.erase_orders(&rows, vendor, &permit).map_err(unavailable)?;
         let close = query::leases_to_confirm(&rows, vendor, CLOSES_PER_REPLY).map_err(unavailable)?;
         let busy = erase.len() == COPIES_PER_BATCH || close.len() == CLOSES_PER_REPLY;
+        let directory = query::directory(&rows).map_err(unavailable)?;
         let reply = HeartbeatReply {
             epoch,
             term: self.group.status().term,
             cluster_time,
             issuers: vec![self.grants().issuer()],
             revoked: query::revoked(&rows).map_err(unavailable)?,
+            directory: (directory.revision != known).then_some(directory),
             closed: query::closed_leases(&rows).map_err(unavailable)?,
             close,
             erase: erase.into_iter().map(|(_, copy)| copy).collect(),

@@ -256,6 +256,8 @@ impl Vendor {
             in_flight_bytes: 0,
             outcomes,
             damaged: Vec::new(),
+            found: Vec::new(),
+            directory: 0,
         };
         let reply = node.metad.heartbeat(heartbeat).await?;
         self.outcomes.lock().unwrap().drain(..taken);

@@ -12,7 +12,7 @@ use crate::ids::{CopyId, Digest, Epoch, KekId, LeaseId, SessionId, VendorId};
 use crate::limits::{BACKLOG_COUNTED_MAX, LIST_SCAN_ROWS_MAX};
 use crate::step::{ReadRows, decode_row};
 use crate::store::{Column, Direction, KeyRange, Read, StoreError};
-use crate::wire::agent::{ClosedLeases, JudgeReply, JudgeRequest, Judgement};
+use crate::wire::agent::{ClosedLeases, Directory, JudgeReply, JudgeRequest, Judgement};
 use crate::wire::chunk::PublicKey;
 use bytes::Bytes;
 use std::ops::{Bound, ControlFlow};
@@ -179,6 +179,22 @@ pub fn vendor_rows(rows: &impl Read) -> Result<Vec<VendorRow>, StoreError> {
         usize::MAX,
         |_: &VendorRow| true,
     )
+}
+
+/// Where vendors and metadata nodes are reached.
+///
+/// # Errors
+/// When the store fails.
+pub fn directory(rows: &impl Read) -> Result<Directory, StoreError> {
+    let vendors = vendor_rows(rows)?
+        .into_iter()
+        .filter(|row| row.state != VendorState::Revoked && !row.characteristics.address.is_empty())
+        .map(|row| (row.vendor, row.characteristics.address));
+    let nodes = members(rows)?
+        .into_iter()
+        .filter(|row| row.left.is_none() && !row.address.is_empty())
+        .map(|row| row.address);
+    Ok(Directory::new(vendors.collect(), nodes.collect()))
 }
 
 /// The vendor with this public key.

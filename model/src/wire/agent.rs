@@ -2,7 +2,7 @@
 //! the replies, and the judgement of copies whose lease has closed.
 
 use crate::cluster_time::ClusterTime;
-use crate::ids::{ClusterId, CopyId, DeviceId, Epoch, LeaseId, VendorId};
+use crate::ids::{ClusterId, CopyId, DeviceId, Digest, Epoch, LeaseId, VendorId};
 use crate::wire::chunk::{PublicKey, Signature};
 use serde::{Deserialize, Serialize};
 
@@ -146,6 +146,38 @@ pub struct Heartbeat {
     pub outcomes: Vec<CommandOutcome>,
     /// Copies found damaged since the last answered heartbeat.
     pub damaged: Vec<DamagedCopy>,
+    /// Copies reported lost before that are here again, every byte of them verified, since the last answered
+    /// heartbeat.
+    pub found: Vec<CopyId>,
+    /// Revision of the [`Directory`] that the agent has; 0 if it has none.
+    pub directory: u64,
+}
+
+/// Where the other services are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    /// Differs when anything else here does; never 0.
+    pub revision: u64,
+    /// Address of every vendor that has one and is not shut out, by id.
+    pub vendors: Vec<(VendorId, String)>,
+    /// Addresses of the metadata nodes.
+    pub metad: Vec<String>,
+}
+
+impl Directory {
+    /// The directory of these addresses, with its revision.
+    #[must_use]
+    pub fn new(vendors: Vec<(VendorId, String)>, metad: Vec<String>) -> Self {
+        let mut directory = Self {
+            revision: 0,
+            vendors,
+            metad,
+        };
+        let digest = Digest::of(&crate::codec::encode(&directory));
+        let head = digest.0.first_chunk().map_or(0, |head| u64::from_be_bytes(*head));
+        directory.revision = head.max(1);
+        directory
+    }
 }
 
 /// What metad wants of the agent. Bounded by `limits::COPIES_PER_BATCH` copies in all; the rest follows.
@@ -161,6 +193,8 @@ pub struct HeartbeatReply {
     pub issuers: Vec<PublicKey>,
     /// Vendors that were shut out: nothing is taken from them, whatever certificate they show.
     pub revoked: Vec<VendorId>,
+    /// Where the other services are, if the agent has told another revision.
+    pub directory: Option<Directory>,
     /// Which leases are closed.
     pub closed: ClosedLeases,
     /// Leases whose close this vendor has yet to confirm.
@@ -202,6 +236,7 @@ crate::codec::versioned!(
     RegisterRequest,
     RegisterReply,
     ErasedList,
+    Directory,
     Heartbeat,
     HeartbeatReply,
     JudgeRequest,

@@ -243,7 +243,7 @@ fn acknowledgements_that_name_no_order_change_nothing() {
 }
 
 #[test]
-fn damage_is_marked_where_the_copy_lies_and_nowhere_else() {
+fn damage_is_marked_where_the_copy_lies_and_nowhere_else_and_taken_back() {
     let (mut world, session, lease, [a, b]) = stored(1);
     let copy = CopyId {
         chunk: chunk(lease, 0, 1, &[]).chunk,
@@ -272,9 +272,20 @@ fn damage_is_marked_where_the_copy_lies_and_nowhere_else() {
     assert_eq!(states(&world), [(a, CopyState::Good), (b, CopyState::Good)]);
     assert_eq!(world.decide(&report(copy)), Reply::Done);
     assert_eq!(states(&world), [(a, CopyState::Damaged), (b, CopyState::Good)]);
+    let found = |copy| Command::ReportFound {
+        vendor: a,
+        copies: vec![copy],
+    };
+    for _ in 0..2 {
+        assert_eq!(world.decide(&found(stranger)), Reply::Done);
+        assert_eq!(world.decide(&found(copy)), Reply::Done);
+        assert_eq!(states(&world), [(a, CopyState::Good), (b, CopyState::Good)]);
+    }
+    assert_eq!(world.decide(&report(copy)), Reply::Done);
     abandon(&mut world, session);
     world.drain();
     assert_eq!(world.decide(&report(copy)), Reply::Done);
+    assert_eq!(world.decide(&found(copy)), Reply::Done);
     assert_eq!(states(&world), [(a, CopyState::Erasing), (b, CopyState::Erasing)]);
     let place: Option<CopyPlace> = world.rows.row(Column::Copies, &keys::copy(a, copy)).unwrap();
     assert!(

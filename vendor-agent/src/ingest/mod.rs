@@ -7,7 +7,7 @@ mod receive;
 mod rechunk;
 mod write;
 
-use crate::agent::{Agent, blocking};
+use crate::agent::Agent;
 use crate::device::Wait;
 use crate::leases::Admission;
 use crate::local_fat::{CopyEntry, LookupError};
@@ -39,28 +39,30 @@ struct Admitted {
     memory: Arc<Memory>,
 }
 
-impl Agent {
-    /// Takes a chunk: the first entry of the header's route is this vendor; the rest of the route is served
-    /// by passing the chunk on while it is still coming in. One report per hop comes back as it arises. The
-    /// work goes on if the caller drops the reports.
-    pub async fn put_chunk(self: &Arc<Self>, header: ChunkHeader, parts: ChunkParts) -> HopReports {
-        let (reports, receiver) = mpsc::channel(header.route.len().clamp(1, COPIES_MAX as usize) + 1);
-        let agent = Arc::clone(self);
+/// A chunk that may come in.
+pub(crate) struct Begun {
+    agent: Arc<Agent>,
+    admitted: Admitted,
+}
+
+impl Begun {
+    /// Takes the chunk's bytes. One report per hop comes back as it arises; the work goes on if they are
+    /// dropped.
+    pub(crate) fn take(self, parts: ChunkParts) -> HopReports {
+        let Self { agent, admitted } = self;
+        let hops = admitted.header.route.len();
+        let (reports, receiver) = mpsc::channel(hops.clamp(1, COPIES_MAX as usize) + 1);
         tokio::spawn(async move {
-            let me = agent.vendor().unwrap_or_default();
-            let report = match agent.store(header, parts, &reports).await {
+            let vendor = admitted.me;
+            let report = match agent.store(admitted, parts, &reports).await {
                 Ok(receipts) => {
                     agent.metrics.chunks_stored.inc();
-                    HopReport::Stored { vendor: me, receipts }
+                    HopReport::Stored { vendor, receipts }
                 }
                 Err(refusal) => {
-                    agent
-                        .metrics
-                        .chunks_refused
-                        .with_label_values(&[reason(&refusal)])
-                        .inc();
+                    agent.count_refusal(&refusal);
                     HopReport::Failed {
-                        vendor: me,
+                        vendor,
                         from: None,
                         refusal,
                     }
@@ -74,14 +76,63 @@ impl Agent {
         })
         .boxed()
     }
+}
+
+impl Agent {
+    /// Takes a chunk: the first entry of the header's route is this vendor; the rest of the route is served
+    /// by passing the chunk on while it is still coming in. One report per hop comes back as it arises. The
+    /// work goes on if the caller drops the reports.
+    pub async fn put_chunk(self: &Arc<Self>, header: ChunkHeader, parts: ChunkParts) -> HopReports {
+        let agent = Arc::clone(self);
+        let begun = async move {
+            match agent.begin_chunk(header).await {
+                Ok(begun) => begun.take(parts),
+                Err(refusal) => {
+                    let vendor = agent.vendor().unwrap_or_default();
+                    let failed = HopReport::Failed {
+                        vendor,
+                        from: None,
+                        refusal,
+                    };
+                    futures::stream::iter([failed]).boxed()
+                }
+            }
+        };
+        // Not the caller's task: whoever drops the reports does not stop the work.
+        let begun = tokio::spawn(begun);
+        futures::stream::once(begun)
+            .flat_map(|begun| begun.unwrap_or_else(|_| futures::stream::empty().boxed()))
+            .boxed()
+    }
+
+    /// Checks a chunk's header and takes name, room and memory, before any of its bytes.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub(crate) async fn begin_chunk(self: &Arc<Self>, header: ChunkHeader) -> Result<Begun, ChunkRefusal> {
+        match self.admit(header).await {
+            Ok(admitted) => Ok(Begun {
+                agent: Arc::clone(self),
+                admitted,
+            }),
+            Err(refusal) => {
+                self.count_refusal(&refusal);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn count_refusal(&self, refusal: &ChunkRefusal) {
+        let reason = reason(refusal);
+        self.metrics.chunks_refused.with_label_values(&[reason]).inc();
+    }
 
     async fn store(
         self: &Arc<Self>,
-        header: ChunkHeader,
+        mut admitted: Admitted,
         parts: ChunkParts,
         reports: &mpsc::Sender<HopReport>,
     ) -> Result<SignedReceipts, ChunkRefusal> {
-        let mut admitted = self.admit(header).await?;
         let next = forward::start(self, &admitted, reports.clone());
         let received = receive::receive(self, &admitted, parts, next).await?;
         let copy = admitted.copy;
@@ -167,7 +218,9 @@ impl Agent {
         let mut after = None;
         while self.fat.is_unsettled(lease) {
             let fat = Arc::clone(&self.fat);
-            let page = blocking(move || fat.list_lease(lease, after, 512))
+            let page = self
+                .workers
+                .blocking(move || fat.list_lease(lease, after, 512))
                 .await
                 .and_then(|page| page)
                 .map_err(|error| ChunkRefusal::Devices(error.to_string()))?;
@@ -189,7 +242,11 @@ impl Agent {
             Err(error) => return Err(ChunkRefusal::Devices(error.to_string())),
         }
         let fat = Arc::clone(&self.fat);
-        match blocking(move || fat.lookup(copy, Wait::ForMedium)).await {
+        match self
+            .workers
+            .blocking(move || fat.lookup(copy, Wait::ForMedium))
+            .await
+        {
             Ok(Ok(entry)) => Ok(entry),
             Ok(Err(error)) => Err(ChunkRefusal::Devices(error.to_string())),
             Err(error) => Err(ChunkRefusal::Devices(error.to_string())),

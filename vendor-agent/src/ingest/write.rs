@@ -3,7 +3,7 @@
 
 use super::Admitted;
 use super::rechunk::Piece;
-use crate::agent::{Agent, blocking};
+use crate::agent::Agent;
 use crate::device::{DeviceError, Location};
 use crate::lane::Job;
 use crate::receipts::{Pending, PieceFailure, Signer, Written};
@@ -123,7 +123,7 @@ pub(super) async fn write(
 async fn look_again(agent: &Arc<Agent>, failures: &[PieceFailure]) -> Result<(), ChunkRefusal> {
     let failed: Vec<DeviceId> = failures.iter().map(|failure| failure.device).collect();
     let agent = Arc::clone(agent);
-    let looked = blocking(move || {
+    let looked = agent.workers.blocking(move || {
         for device in failed {
             agent.devices.look_again(device);
         }

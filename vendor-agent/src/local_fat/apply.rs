@@ -4,13 +4,13 @@ use super::rows::{
     ClosedRow, ErasedRow, PieceRow, PositionRow, SegmentRow, decode, device_key, encode, erased_key,
     kept_key, lease_key, piece_key, segment_key,
 };
+use super::store::Batch;
 use super::{CopyEntry, LocalFat};
 use crate::device::record::{ClosedState, ErasedItem, PieceHeader, place};
 use crate::device::scan::ScannedBody;
 use crate::device::{Location, Position, Wait};
 use crate::error::AgentError;
 use crate::sync::lock;
-use rocksdb::WriteBatch;
 use std::collections::{BTreeMap, BTreeSet};
 use ullage_model::ids::{CopyId, DeviceId, LeaseId};
 
@@ -55,7 +55,7 @@ fn taken(bytes: u32) -> u64 {
 /// lookups may wait for a medium and nobody else shall wait for them.
 struct Changes<'a> {
     fat: &'a LocalFat,
-    batch: WriteBatch,
+    batch: Batch,
     segments: BTreeMap<(DeviceId, u64), SegmentRow>,
     unsettled: BTreeSet<LeaseId>,
     dead: Vec<(DeviceId, Location)>,
@@ -77,7 +77,7 @@ impl LocalFat {
         let _turn = lock(&self.turn);
         let mut changes = Changes {
             fat: self,
-            batch: WriteBatch::default(),
+            batch: Batch::default(),
             segments: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             dead: Vec::new(),
@@ -100,7 +100,7 @@ impl LocalFat {
         // Held until the batch is written: who sees these rows finds the pieces they count.
         let mut shown = lock(&self.segments);
         shown.extend(segments);
-        self.db.write_without_wal(batch)?;
+        self.rows.write(batch)?;
         Ok(dead)
     }
 
@@ -116,15 +116,15 @@ impl LocalFat {
         copies: &[CopyId],
     ) -> Result<(), AgentError> {
         let _turn = lock(&self.turn);
-        let mut batch = WriteBatch::default();
+        let mut batch = Batch::default();
         for &copy in copies {
             let key = erased_key(copy, device);
-            let row = self.db.get(key)?.and_then(|row| decode::<ErasedRow>(&row));
+            let row = self.rows.get(&key)?.and_then(|row| decode::<ErasedRow>(&row));
             if row.is_some_and(|row| (row.segment, row.offset) == (location.segment, location.offset)) {
                 batch.delete(key);
             }
         }
-        Ok(self.db.write_without_wal(batch)?)
+        self.rows.write(batch)
     }
 }
 

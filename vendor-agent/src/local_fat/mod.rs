@@ -7,24 +7,24 @@
 
 mod apply;
 pub mod rows;
+mod store;
 
 pub use apply::Applied;
+pub use store::{IndexHome, MemoryIndex};
 
 use crate::device::record::ClosedState;
 use crate::device::scan::ScanSummary;
 use crate::device::{Device, Position, Wait};
 use crate::error::AgentError;
 use crate::sync::{Shared, lock};
-use rocksdb::{
-    BlockBasedOptions, Cache, DB, Options, ReadOptions, ReadTier, SliceTransform, WriteBatch,
-    WriteBufferManager,
-};
+use rocksdb::{Cache, WriteBufferManager};
 use rows::{
-    COPY_PREFIX, ClosedRow, ErasedRow, PieceRow, PositionRow, SegmentRow, copy_prefix, decode, device_key,
-    lease_key, parse_copy_key, segment_key,
+    ClosedRow, ErasedRow, PieceRow, PositionRow, SegmentRow, copy_prefix, decode, device_key, lease_key,
+    parse_copy_key, segment_key,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use store::{Batch, Store, Walk};
 use ullage_model::ids::{CopyId, DeviceId, LeaseId};
 
 /// Memory that the RocksDBs of one process share.
@@ -112,7 +112,7 @@ impl From<rocksdb::Error> for AgentError {
 
 /// The index. Calls may block (but for lookups that must not wait).
 pub struct LocalFat {
-    db: DB,
+    rows: Store,
     /// Held while a batch that depends on rows is made and written, also over reads from the index's medium;
     /// taken before the other locks, and only where the caller may block.
     turn: Shared<()>,
@@ -124,23 +124,18 @@ pub struct LocalFat {
 
 impl LocalFat {
     /// Opens the index at `path`, or begins a new one; a corrupt one is thrown away, because the segments
-    /// rebuild it.
+    /// rebuild it. `memory` is what it may take, unless `home` says where else it lies.
     ///
     /// # Errors
     /// When the files cannot be used.
-    pub fn open(path: &Path, memory: &IndexMemory) -> Result<Self, AgentError> {
-        let options = options(memory);
-        let db = match DB::open(&options, path) {
-            Ok(db) => db,
-            Err(error) if error.kind() == rocksdb::ErrorKind::Corruption => {
-                tracing::warn!(path = %path.display(), %error, "index of the local FAT is damaged; rebuilding it");
-                std::fs::remove_dir_all(path).map_err(AgentError::file("remove", path))?;
-                DB::open(&options, path)?
-            }
-            Err(error) => return Err(error.into()),
+    pub fn open(path: &Path, home: &IndexHome, memory: usize) -> Result<Self, AgentError> {
+        let rows = match home {
+            IndexHome::OnDisk => Store::on_disk(path, &IndexMemory::new(memory))?,
+            IndexHome::Sharing(shared) => Store::on_disk(path, shared)?,
+            IndexHome::InMemory(memory) => Store::Memory(memory.clone()),
         };
         let fat = Self {
-            db,
+            rows,
             turn: Shared::default(),
             segments: Shared::default(),
             unsettled: Shared::default(),
@@ -179,16 +174,14 @@ impl LocalFat {
     }
 
     fn each_row(&self, prefix: &[u8], mut each: impl FnMut(&[u8], &[u8])) -> Result<(), AgentError> {
-        let mut iterator = self.db.raw_iterator_opt(in_order());
-        iterator.seek(prefix);
-        while let Some((key, row)) = iterator.item() {
-            if !key.starts_with(prefix) {
-                break;
+        let walked = self.rows.walk(prefix, Walk::Ordered, |key, row| {
+            let wanted = key.starts_with(prefix);
+            if wanted {
+                each(key, row);
             }
-            each(key, row);
-            iterator.next();
-        }
-        iterator.status().map_err(AgentError::from)
+            Ok(wanted)
+        });
+        Ok(walked?)
     }
 
     /// Brings the index up to what `device` holds.
@@ -225,7 +218,7 @@ impl LocalFat {
     /// # Errors
     /// When the index fails.
     pub fn position(&self, device: DeviceId) -> Result<Option<Position>, AgentError> {
-        let row = self.db.get(device_key(b'm', device))?;
+        let row = self.rows.get(&device_key(b'm', device))?;
         Ok(row
             .and_then(|row| decode::<PositionRow>(&row))
             .map(|row| Position {
@@ -239,23 +232,11 @@ impl LocalFat {
     /// # Errors
     /// When the index fails, or would have to read its files and must not.
     pub fn lookup(&self, copy: CopyId, wait: Wait) -> Result<Option<CopyEntry>, LookupError> {
-        let prefix = copy_prefix(copy);
-        let mut options = ReadOptions::default();
-        options.set_prefix_same_as_start(true);
-        if wait == Wait::Never {
-            options.set_read_tier(ReadTier::BlockCache);
-        }
-        let mut iterator = self.db.raw_iterator_opt(options);
-        iterator.seek(prefix);
         let mut entry = None;
-        while let Some((key, row)) = iterator.item() {
-            if !key.starts_with(&prefix) {
-                break;
-            }
+        self.rows.walk(&copy_prefix(copy), Walk::Copy(wait), |key, row| {
             add_row(entry.get_or_insert_with(|| empty(copy)), key, row)?;
-            iterator.next();
-        }
-        iterator.status()?;
+            Ok(true)
+        })?;
         Ok(entry)
     }
 
@@ -309,28 +290,22 @@ impl LocalFat {
         limit: usize,
         wanted: impl Fn(CopyId) -> bool,
     ) -> Result<Vec<CopyEntry>, AgentError> {
-        let mut iterator = self.db.raw_iterator_opt(in_order());
-        iterator.seek(key);
         let mut entries: Vec<CopyEntry> = Vec::new();
-        while let Some((key, row)) = iterator.item() {
-            let Some((copy, _, _)) = parse_copy_key(key) else {
-                break;
+        self.rows.walk(key, Walk::Ordered, |key, row| {
+            let Some((copy, _, _)) = parse_copy_key(key).filter(|(copy, _, _)| wanted(*copy)) else {
+                return Ok(false);
             };
-            if !wanted(copy) {
-                break;
-            }
             if entries.last().is_none_or(|entry| entry.copy != copy) {
                 if entries.len() == limit {
-                    break;
+                    return Ok(false);
                 }
                 entries.push(empty(copy));
             }
             if let Some(entry) = entries.last_mut() {
                 add_row(entry, key, row)?;
             }
-            iterator.next();
-        }
-        iterator.status()?;
+            Ok(true)
+        })?;
         Ok(entries)
     }
 
@@ -353,9 +328,9 @@ impl LocalFat {
     pub fn settle(&self, lease: LeaseId) -> Result<(), AgentError> {
         let _turn = lock(&self.turn);
         lock(&self.unsettled).remove(&lease);
-        let mut batch = WriteBatch::default();
+        let mut batch = Batch::default();
         batch.delete(lease_key(lease));
-        Ok(self.db.write_without_wal(batch)?)
+        self.rows.write(batch)
     }
 
     /// All that the devices recorded of closed leases.
@@ -378,8 +353,8 @@ impl LocalFat {
     /// When the index fails.
     pub fn closed_row(&self, device: DeviceId) -> Result<Option<ClosedRow>, AgentError> {
         Ok(self
-            .db
-            .get(device_key(b'x', device))?
+            .rows
+            .get(&device_key(b'x', device))?
             .and_then(|row| decode(&row)))
     }
 
@@ -417,9 +392,9 @@ impl LocalFat {
         let _turn = lock(&self.turn);
         let mut rows = lock(&self.segments);
         rows.remove(&(device, segment));
-        let mut batch = WriteBatch::default();
+        let mut batch = Batch::default();
         batch.delete(segment_key(device, segment));
-        Ok(self.db.write_without_wal(batch)?)
+        self.rows.write(batch)
     }
 
     /// Writes everything to the index's files, so that a start has little to replay.
@@ -427,34 +402,8 @@ impl LocalFat {
     /// # Errors
     /// When the index fails.
     pub fn flush(&self) -> Result<(), AgentError> {
-        Ok(self.db.flush()?)
+        self.rows.flush()
     }
-}
-
-fn options(memory: &IndexMemory) -> Options {
-    let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&memory.cache);
-    table.set_bloom_filter(10.0, false);
-    table.set_whole_key_filtering(false);
-    table.set_cache_index_and_filter_blocks(true);
-    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.set_block_based_table_factory(&table);
-    options.set_prefix_extractor(SliceTransform::create_fixed_prefix(COPY_PREFIX));
-    options.set_memtable_prefix_bloom_ratio(0.1);
-    options.set_write_buffer_manager(&memory.write_buffers);
-    options.set_write_buffer_size(16 * 1024 * 1024);
-    options.set_max_background_jobs(2);
-    options.set_keep_log_file_num(2);
-    options.set_compression_type(rocksdb::DBCompressionType::Lz4);
-    options
-}
-
-fn in_order() -> ReadOptions {
-    let mut options = ReadOptions::default();
-    options.set_total_order_seek(true);
-    options
 }
 
 fn empty(copy: CopyId) -> CopyEntry {
@@ -498,7 +447,7 @@ mod tests {
     #[test]
     fn leases_can_be_looked_at_while_a_batch_waits_for_its_medium() {
         let home = tempfile::tempdir().unwrap();
-        let fat = LocalFat::open(home.path(), &IndexMemory::new(1 << 20)).unwrap();
+        let fat = LocalFat::open(home.path(), &IndexHome::OnDisk, 1 << 20).unwrap();
         let _turn = lock(&fat.turn);
         assert!(!fat.is_unsettled(LeaseId(1)));
         assert!(fat.unsettled().is_empty());

@@ -21,7 +21,7 @@ use ullage_model::codec;
 use ullage_model::ids::{ChunkId, ClusterId, CopyId, Digest, Epoch, LeaseId, SessionId, VendorId};
 use ullage_model::units;
 use ullage_model::wire::agent::{
-    ClosedLeases, CommandOutcome, Heartbeat, HeartbeatReply, JudgeReply, JudgeRequest, Judgement,
+    ClosedLeases, CommandOutcome, Directory, Heartbeat, HeartbeatReply, JudgeReply, JudgeRequest, Judgement,
     RegisterReply, RegisterRequest,
 };
 use ullage_model::wire::chunk::{
@@ -29,9 +29,10 @@ use ullage_model::wire::chunk::{
     PublicKey, RECEIPTS_CONTEXT, ReadRequest, Receipt, ReceiptList, Signature, SignedReceipts,
 };
 use ullage_vendor_agent::device::Device;
+use ullage_vendor_agent::local_fat::IndexHome;
 use ullage_vendor_agent::{
     Agent, AgentError, ChunkParts, Config, DeviceConfig, HopReports, MetadClient, MetadError, PeerSender,
-    Seams, SystemClock,
+    Seams, SystemClock, Workers,
 };
 
 pub const CLUSTER: ClusterId = ClusterId(77);
@@ -59,6 +60,8 @@ pub struct MetadState {
     pub outcomes: Vec<CommandOutcome>,
     pub heartbeats: Vec<Heartbeat>,
     pub judged: Vec<CopyId>,
+    pub revoked: Vec<VendorId>,
+    pub directory: Directory,
     /// Heartbeats are not answered.
     pub silent: bool,
 }
@@ -81,6 +84,8 @@ impl FakeMetad {
             outcomes: vec![],
             heartbeats: vec![],
             judged: vec![],
+            revoked: vec![],
+            directory: Directory::new(vec![], vec![]),
             silent: false,
         };
         Arc::new(Self {
@@ -157,6 +162,7 @@ impl MetadClient for FakeMetad {
                 }
                 state.outcomes.push(outcome.clone());
             }
+            let heartbeat_directory = heartbeat.directory;
             state.heartbeats.push(heartbeat);
             if state.heartbeats.len() > 100 {
                 state.heartbeats.remove(0);
@@ -166,6 +172,9 @@ impl MetadClient for FakeMetad {
                 term: state.term,
                 cluster_time: ClusterTime(state.time),
                 issuers: vec![PublicKey(issuer().verifying_key().to_bytes())],
+                revoked: state.revoked.clone(),
+                directory: Some(state.directory.clone())
+                    .filter(|directory| directory.revision != heartbeat_directory),
                 closed: state.closed.clone(),
                 close: state.close.iter().copied().collect(),
                 erase: state.erase.iter().copied().take(512).collect(),
@@ -275,7 +284,8 @@ pub fn seams(metad: Arc<FakeMetad>, peers: Arc<Peers>) -> Seams {
         }),
         metad,
         peers,
-        index_memory: None,
+        index: IndexHome::OnDisk,
+        workers: Workers::Threads,
         registry: prometheus::Registry::new(),
         devices: None,
     }
