@@ -1,156 +1,59 @@
-//! One replication group on this node: its databases, its Raft, and the few calls the rest of the crate makes
-//! on them.
+//! One replication group on this node: its databases, its Raft, its tasks, and the few calls the rest of the crate
+//! makes on them.
 
+use super::comparison;
+use super::config::{GroupConfig, GroupParts, Peers};
+use super::core::{Core, stopped};
 use super::digest::DigestPoints;
+use super::duties;
+use super::formation;
+use super::health::{Health, corruption};
+use super::link::{AddressBook, Link, Me};
 use super::log_store::LogStore;
 use super::machine::Machine;
 use super::metrics::Metrics;
-use super::network::NoPeers;
+use super::network::Network;
 use super::respond::{PermitResponder, Room};
 use super::retention::{Keeper, Retention};
 use super::rounds::Rounds;
+use super::runtime::seeded;
+use super::snapshot_receiver::Receiving;
 use super::state_machine::{RAFT_ROWS, StateMachine};
+use super::status::{Leadership, Status};
 use super::types::{CommandBytes, TypeConfig};
 use crate::error::Error;
-use crate::store::{Budget, DataDirectory, Identity, LogDatabase, OpenState, States, Steps};
+use crate::store::{Budget, DataDirectory, Identity, LogDatabase, OpenState, States, Steps, offload};
 use bytes::Bytes;
-use openraft::alias::{WatchReceiverOf, WriteResponderOf};
+use openraft::alias::WriteResponderOf;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
 use openraft::impls::BasicNode;
-use openraft::metrics::RaftServerMetrics;
 use openraft::raft::ClientWriteResult;
-use openraft::{Config, Raft, ServerState, SnapshotPolicy};
+use openraft::{Raft, ServerState};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use ullage_model::wire::members::{MembersReply, MembersRequest};
 
 /// How long a shutdown waits for openraft's tasks to let go of the databases.
 const CLOSE_WITHIN: Duration = Duration::from_secs(30);
-
-/// Settings of a group.
-#[derive(Clone, Debug)]
-pub struct GroupConfig {
-    /// Address at which the other members reach this node.
-    pub address: String,
-    /// Interval of heartbeats; must exceed a round trip plus the p99.9 of a sync.
-    pub heartbeat_ms: u64,
-    /// Shortest silence after which a follower stands for election.
-    pub election_min_ms: u64,
-    /// Longest such silence.
-    pub election_max_ms: u64,
-    /// Bytes of log behind a snapshot that make the next one due.
-    pub snapshot_after_bytes: u64,
-    /// Bytes of log kept although they are in a snapshot.
-    pub keep_log_bytes: u64,
-    /// How long a start waits until what was written before is applied again.
-    pub recovery_ms: u64,
-}
-
-impl Default for GroupConfig {
-    /// The settings of a group of one.
-    fn default() -> Self {
-        Self {
-            address: String::new(),
-            heartbeat_ms: 150,
-            election_min_ms: 500,
-            election_max_ms: 900,
-            snapshot_after_bytes: 64 * 1024 * 1024,
-            keep_log_bytes: 256 * 1024 * 1024,
-            recovery_ms: 60_000,
-        }
-    }
-}
-
-impl GroupConfig {
-    fn raft(&self, identity: Identity) -> Result<Config, Error> {
-        let config = Config {
-            cluster_name: format!("{:032x}/{}", identity.cluster, identity.group),
-            heartbeat_interval: self.heartbeat_ms,
-            election_timeout_min: self.election_min_ms,
-            election_timeout_max: self.election_max_ms,
-            enable_pre_vote: Some(true),
-            // Both by bytes, see `retention`.
-            snapshot_policy: SnapshotPolicy::Never,
-            max_in_snapshot_log_to_keep: u64::MAX,
-            // The whole of a snapshot must pass within this; the transfer has its own idle time-out.
-            install_snapshot_timeout: 600_000,
-            ..Config::default()
-        };
-        config.validate().map_err(|error| Error::Setting {
-            key: "raft",
-            reason: error.to_string(),
-        })
-    }
-}
-
-/// What a group is made of.
-pub struct GroupParts {
-    /// Where it lies.
-    pub data: DataDirectory,
-    /// Memory it shares with other databases.
-    pub budget: Budget,
-    /// What its log drives.
-    pub machine: Arc<dyn Machine>,
-    /// Its counters.
-    pub metrics: Metrics,
-    /// Where tests stop it.
-    pub steps: Steps,
-}
-
-impl std::fmt::Debug for GroupParts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GroupParts")
-            .field("data", &self.data)
-            .finish_non_exhaustive()
-    }
-}
 
 /// The index a linearizable read must have applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadIndex(pub u64);
 
-/// How the group does, for health and status pages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Who this node is.
-    pub identity: Identity,
-    /// Whether it leads.
-    pub leads: bool,
-    /// The leader, if known.
-    pub leader: Option<u64>,
-    /// Current term.
-    pub term: u64,
-    /// Last index in the log.
-    pub last_index: Option<u64>,
-    /// Last applied index.
-    pub applied_index: Option<u64>,
-    /// Index of the current snapshot.
-    pub snapshot_index: Option<u64>,
-    /// Index up to which the log was purged.
-    pub purged_index: Option<u64>,
-    /// Members by id, with their addresses.
-    pub members: BTreeMap<u64, String>,
-    /// Why the group stopped for good, if it did.
-    pub failure: Option<String>,
-}
-
 /// A running replication group.
 pub struct Group {
-    identity: Identity,
-    raft: Raft<TypeConfig, StateMachine>,
-    states: Arc<States>,
-    digests: Arc<DigestPoints>,
+    core: Arc<Core>,
     machine: Arc<dyn Machine>,
-    server: WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>,
-    rounds: Arc<Rounds>,
     metrics: Metrics,
+    leadership: watch::Receiver<Leadership>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
     keeper: Background,
     closed: Closed,
-    // Last: the directory is unlocked when everything above is closed.
-    data: DataDirectory,
 }
 
 /// A task that ends, after what it is doing, when `stop` is sent or dropped.
@@ -168,7 +71,7 @@ type Closed = mpsc::Receiver<std::convert::Infallible>;
 impl std::fmt::Debug for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Group")
-            .field("identity", &self.identity)
+            .field("identity", &self.identity())
             .finish_non_exhaustive()
     }
 }
@@ -176,67 +79,21 @@ impl std::fmt::Debug for Group {
 pub(crate) type Answer = oneshot::Receiver<ClientWriteResult<TypeConfig>>;
 
 impl Group {
-    /// Opens the group of one in `parts.data`, makes it on first start, and waits until this node leads it
-    /// and has applied everything it had written before.
+    /// Opens the group in `parts.data`, or makes it.
+    ///
+    /// A group of one (no `parts.peers`) begins on first start; this returns when the node leads and has applied
+    /// everything it had written before. A member of a larger group is merely at work when this returns: it must be
+    /// reachable by the others ([`super::peer_api`]) to get any further, see [`Group::ready`].
     ///
     /// # Errors
     /// When the directory, a database or a setting is at fault, or recovery does not end in time.
     pub async fn start(config: &GroupConfig, parts: GroupParts) -> Result<Self, Error> {
-        let GroupParts {
-            data,
-            budget,
-            machine,
-            metrics,
-            steps,
-        } = parts;
-        let identity = data.identity();
-        let raft_config = Arc::new(config.raft(identity)?);
-        let (log_path, state_path) = (data.log_path(), data.state_path());
-        // Both at once: opening is mostly waiting for syncs.
-        let (of_log, of_steps) = (budget.clone(), steps.clone());
-        let log = tokio::task::spawn_blocking(move || LogDatabase::open(&log_path, &of_log, of_steps));
-        let states =
-            tokio::task::spawn_blocking(move || States::open(&state_path, &budget, steps, RAFT_ROWS));
-        let (log, states) = tokio::join!(log, states);
-        let (log, states) = (log.map_err(stopped)??, states.map_err(stopped)??);
-        let states = Arc::new(states);
-        let (open, closed) = mpsc::channel(1);
-        let log = LogStore::new(log, metrics.clone())?.guarded(open.clone());
-        let digests = Arc::new(DigestPoints::default());
-        let (kept, noted) = (Arc::clone(&states), Arc::clone(&digests));
-        let applies = StateMachine::new(kept, Arc::clone(&machine), noted, metrics.clone())?.guarded(open);
-        let raft = Raft::new(identity.node, raft_config, NoPeers, log.clone(), applies).await;
-        let raft = raft.map_err(stopped)?;
-        let retention = Retention {
-            snapshot_after_bytes: config.snapshot_after_bytes,
-            keep_bytes: config.keep_log_bytes,
-        };
-        let keeper = Keeper {
-            raft: raft.clone(),
-            log,
-            states: Arc::clone(&states),
-            retention,
-        };
-        let (stop, stopping) = oneshot::channel();
-        let keeper = Background {
-            stop,
-            task: tokio::spawn(keeper.run(stopping)),
-        };
-        let group = Self {
-            identity,
-            server: raft.server_metrics(),
-            rounds: Rounds::new(raft.clone(), metrics.clone()),
-            keeper,
-            raft,
-            states,
-            digests,
-            machine,
-            metrics,
-            closed,
-            data,
-        };
-        let ready = group.lead_alone(config).await;
-        match ready {
+        let alone = parts.peers.is_none();
+        let group = seeded(parts.seed, Self::open(config, parts)).await?;
+        if !alone {
+            return Ok(group);
+        }
+        match group.lead_alone(config).await {
             Ok(()) => Ok(group),
             Err(error) => {
                 group.shutdown().await;
@@ -245,23 +102,119 @@ impl Group {
         }
     }
 
+    async fn open(config: &GroupConfig, parts: GroupParts) -> Result<Self, Error> {
+        let GroupParts {
+            data,
+            budget,
+            machine,
+            metrics,
+            steps,
+            peers,
+            seed: _,
+        } = parts;
+        let identity = data.identity();
+        let raft_config = Arc::new(config.raft(identity, peers.is_none())?);
+        let data = Arc::new(data);
+        let (log, states) = open_stores(&data, &budget, &steps).await?;
+        let states = Arc::new(states);
+        let health = Health::default();
+        let (open, closed) = mpsc::channel(1);
+        let log = LogStore::new(log, metrics.clone())?
+            .watched(health.clone())
+            .guarded(open.clone());
+        let digests = Arc::new(DigestPoints::every(config.digest_every_entries));
+        let (kept, noted) = (Arc::clone(&states), Arc::clone(&digests));
+        let applies = StateMachine::new(kept, Arc::clone(&machine), noted, metrics.clone())?
+            .watched(health.clone())
+            .guarded(open);
+        let me = Arc::new(Me::new(identity));
+        let idle = Duration::from_millis(config.idle_ms);
+        let link = peers.as_ref().map(|peers| Link {
+            client: peers.client.clone(),
+            me: Arc::clone(&me),
+            book: Arc::new(AddressBook::default()),
+            idle,
+        });
+        let network = Network(link.clone());
+        let raft = Raft::new(identity.node, raft_config, network, log.clone(), applies).await;
+        let raft = raft.map_err(stopped)?;
+        let keeper = keep(config, &raft, log, &states);
+        let core = Arc::new(Core {
+            config: config.clone(),
+            me,
+            server: raft.server_metrics(),
+            rounds: Rounds::new(raft.clone(), link.clone(), metrics.clone()),
+            raft,
+            states,
+            digests,
+            link,
+            health,
+            receiving: Receiving::default(),
+            changing: tokio::sync::Mutex::default(),
+            idle,
+            data,
+        });
+        let stop = watch::Sender::new(false);
+        let (tasks, leadership) = start_tasks(&core, peers, &stop);
+        Ok(Self {
+            core,
+            machine,
+            metrics,
+            leadership,
+            stop,
+            tasks,
+            keeper,
+            closed,
+        })
+    }
+
     async fn lead_alone(&self, config: &GroupConfig) -> Result<(), Error> {
-        if !self.raft.is_initialized().await.map_err(stopped)? {
-            let me = BTreeMap::from([(self.identity.node, BasicNode::new(&config.address))]);
-            self.raft.initialize(me).await.map_err(stopped)?;
+        if !self.core.initialised().await? {
+            let me = BTreeMap::from([(self.core.me.node, BasicNode::new(&config.address))]);
+            self.core.raft.initialize(me).await.map_err(stopped)?;
         }
         let patience = Duration::from_millis(config.recovery_ms);
-        self.raft
+        self.core
+            .raft
             .wait_for_recovery(Some(patience))
             .await
             .map_err(stopped)?;
         let leads = |metrics: &openraft::RaftMetrics<TypeConfig>| metrics.state == ServerState::Leader;
-        self.raft
+        self.core
+            .raft
             .wait(Some(patience))
             .metrics(leads, "this node leads")
             .await
             .map_err(stopped)?;
         Ok(())
+    }
+
+    /// Waits until the node is of a cluster, has applied what it had written before, knows a leader, and has applied
+    /// what that leader had committed when asked: from then on it can serve.
+    ///
+    /// # Errors
+    /// When that takes longer than `patience`, with what it waits for, or the group stops.
+    pub async fn ready(&self, patience: Duration) -> Result<(), Error> {
+        let deadline = tokio::time::Instant::now() + patience;
+        let mut last = Error::NotLeader { leader: None };
+        loop {
+            if let Some(failure) = self.status().failure {
+                return Err(stopped(failure));
+            }
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_zero() {
+                return Err(last);
+            }
+            if self.leader().is_some() {
+                // A leader that is lost in the middle must not eat up all patience.
+                let round = left.min(Duration::from_millis(4 * self.core.config.election_max_ms));
+                match self.read_index(round).await {
+                    Ok(index) => return self.wait_applied(index, left).await,
+                    Err(error) => last = error,
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20).min(left)).await;
+        }
     }
 
     /// Hands a command to Raft; the answer comes through the receiver, and `room` is given back with it.
@@ -271,7 +224,8 @@ impl Group {
     pub(crate) async fn submit(&self, command: Bytes, room: Room) -> Result<Answer, Error> {
         let (responder, answer) = PermitResponder::new(Some(room));
         let responder: WriteResponderOf<TypeConfig> = responder;
-        self.raft
+        self.core
+            .raft
             .client_write_ff(CommandBytes(command), Some(responder))
             .await
             .map_err(stopped)?;
@@ -279,13 +233,13 @@ impl Group {
     }
 
     /// The index a linearizable read arriving now must have applied: by read index, shared with the reads
-    /// that wait at the same time. Only the leader can tell.
+    /// that wait at the same time. A follower asks the leader.
     ///
     /// # Errors
-    /// [`Error::NotLeader`], [`Error::LeaderNotReady`], [`Error::ReadUnconfirmed`] when no quorum answered
-    /// within `patience`, or [`Error::Overloaded`].
+    /// [`Error::NotLeader`] when no leader is known, [`Error::LeaderNotReady`], [`Error::ReadUnconfirmed`] when no
+    /// quorum answered within `patience`, or [`Error::Overloaded`].
     pub async fn read_index(&self, patience: Duration) -> Result<ReadIndex, Error> {
-        self.rounds.confirm(patience).await.map(ReadIndex)
+        self.core.rounds.confirm(patience).await.map(ReadIndex)
     }
 
     /// Waits until this node has applied `index`.
@@ -293,7 +247,11 @@ impl Group {
     /// # Errors
     /// [`Error::ReadUnconfirmed`] when that takes longer than `patience`.
     pub async fn wait_applied(&self, index: ReadIndex, patience: Duration) -> Result<(), Error> {
+        if self.applied_index() >= index.0 {
+            return Ok(());
+        }
         let waited = self
+            .core
             .raft
             .wait(Some(patience))
             .applied_index_at_least(Some(index.0), "a read waits")
@@ -309,20 +267,90 @@ impl Group {
         self.machine.understands(command)
     }
 
+    /// Who this node is. Its cluster is [`crate::store::NO_CLUSTER`] until one has adopted it.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.core.me.identity()
+    }
+
+    /// Whether this node leads, as far as it knows.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.core.leads()
+    }
+
     /// Whether this node leads and is the only voter: then what it has applied is all that was acknowledged.
     #[must_use]
     pub fn leads_alone(&self) -> bool {
-        let server = self.server.borrow_watched();
+        let server = self.core.server.borrow_watched();
         let mut voters = server.membership_config.membership().voter_ids();
         server.state == ServerState::Leader
-            && voters.next() == Some(self.identity.node)
+            && voters.next() == Some(self.core.me.node)
             && voters.next().is_none()
+    }
+
+    /// The leader this node knows, and where the others reach it.
+    #[must_use]
+    pub fn leader(&self) -> Option<(u64, String)> {
+        self.core.leader()
+    }
+
+    /// Who leads, now and whenever that changes.
+    #[must_use]
+    pub fn watch_leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// The members. Only the leader knows how far each is and since when it is silent.
+    #[must_use]
+    pub fn members(&self) -> MembersReply {
+        self.core.members()
+    }
+
+    /// Changes the members as an operator asks; answers with the members afterwards. A new voter is first given the
+    /// log, for at most `patience`; asked again, the change goes on where it stopped.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Members`] when it is refused, [`Error::Peer`] when the new node is not reached,
+    /// or [`Error::OutcomeUnknown`].
+    pub async fn change_members(
+        &self,
+        request: MembersRequest,
+        patience: Duration,
+    ) -> Result<MembersReply, Error> {
+        self.core.change_members(request, patience).await
+    }
+
+    /// Hands the leadership to `to`, or to the voter that is furthest; waits until it leads. Answers who leads then.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`] when this node has nothing to hand over, [`Error::Members`] when nobody (or not `to`) is
+    /// there and has caught up, or the new leader does not appear within `patience`.
+    pub async fn hand_over(&self, to: Option<u64>, patience: Duration) -> Result<u64, Error> {
+        self.core.hand_over(to, patience).await
+    }
+
+    /// The term in which this node leads, if it does. That it does may be news of the past: only
+    /// [`Group::read_index`] confirms it.
+    #[must_use]
+    pub fn term_led(&self) -> Option<u64> {
+        let server = self.server.borrow_watched();
+        (server.state == ServerState::Leader).then_some(server.vote.leader_id.term)
+    }
+
+    /// The leader that this node knows, and where the members reach it; itself, if it leads.
+    #[must_use]
+    pub fn leader(&self) -> Option<(u64, String)> {
+        let server = self.server.borrow_watched();
+        let leader = server.current_leader?;
+        let node = server.membership_config.membership().get_node(&leader)?;
+        Some((leader, node.addr.clone()))
     }
 
     /// The state as applied up to now.
     #[must_use]
     pub fn state(&self) -> Arc<OpenState> {
-        self.states.current()
+        self.core.states.current()
     }
 
     /// Index of the last applied entry: no state read from now on is older.
@@ -334,7 +362,7 @@ impl Group {
     /// Digests of the applied changes, to be compared between replicas.
     #[must_use]
     pub fn digests(&self) -> &DigestPoints {
-        &self.digests
+        &self.core.digests
     }
 
     /// Its counters.
@@ -346,20 +374,11 @@ impl Group {
     /// How it does.
     #[must_use]
     pub fn status(&self) -> Status {
-        let metrics = self.raft.metrics().borrow_watched().clone();
-        let members = metrics.membership_config.membership().nodes();
-        Status {
-            identity: self.identity,
-            leads: metrics.state == ServerState::Leader,
-            leader: metrics.current_leader,
-            term: metrics.current_term,
-            last_index: metrics.last_log_index,
-            applied_index: metrics.last_applied.map(|log_id| log_id.index),
-            snapshot_index: metrics.snapshot.map(|log_id| log_id.index),
-            purged_index: metrics.purged.map(|log_id| log_id.index),
-            members: members.map(|(id, node)| (*id, node.addr.clone())).collect(),
-            failure: metrics.running_state.err().map(|error| error.to_string()),
-        }
+        self.core.status()
+    }
+
+    pub(super) fn core(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
     }
 
     /// Builds a snapshot now, whatever the log's length. For tests and for backups.
@@ -367,34 +386,39 @@ impl Group {
     /// # Errors
     /// When the group has stopped.
     pub async fn trigger_snapshot(&self) -> Result<(), Error> {
-        self.raft.trigger().snapshot().await.map_err(stopped)
+        self.core.raft.trigger().snapshot().await.map_err(stopped)
     }
 
     /// Stops the group: proposals under way get an unknown outcome, the log is closed, and so is the state
     /// unless somebody still holds a handle on it. What was applied is flushed, so the next start is quick.
+    ///
+    /// The others are to be cut off before (a server that is still at work holds on to the databases), and a leader
+    /// hands over before ([`Group::hand_over`]).
     pub async fn shutdown(self) {
         let Self {
-            raft,
-            states,
-            rounds,
-            server,
+            core,
+            stop,
+            tasks,
             keeper,
             mut closed,
-            data,
             ..
         } = self;
-        if let Err(error) = raft.shutdown().await {
+        stop.send_replace(true);
+        if let Err(error) = core.raft.shutdown().await {
             tracing::error!(%error, "the Raft task did not end well");
         }
         let Background { stop, task } = keeper;
         drop(stop);
-        if let Err(error) = task.await {
-            tracing::error!(%error, "the task that condenses the log did not end well");
+        for task in tasks.into_iter().chain([task]) {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the group did not end well");
+            }
         }
-        drop((raft, rounds, server));
+        let (states, data) = (Arc::clone(&core.states), Arc::clone(&core.data));
+        drop(core);
         let let_go = async {
             closed.recv().await;
-            // A snapshot may still be on its way to disk.
+            // A snapshot may still be on its way to disk, a call of another member still under way.
             while Arc::strong_count(&states) > 1 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
@@ -403,11 +427,96 @@ impl Group {
             tracing::error!("the databases are still in use after the group has stopped");
         }
         // Closing flushes, which may take a while.
-        let close = tokio::task::spawn_blocking(move || drop((states, data)));
-        if let Err(error) = close.await {
+        let close = offload(states.blocks(), move || drop((states, data))).await;
+        if let Err(error) = close {
             tracing::error!(%error, "closing the databases did not end well");
         }
     }
+}
+
+/// Opens both databases at once: it is mostly waiting for syncs. A corrupt one sets the directory aside.
+async fn open_stores(
+    data: &Arc<DataDirectory>,
+    budget: &Budget,
+    steps: &Steps,
+) -> Result<(LogDatabase, States), Error> {
+    let open_log = {
+        let (data, budget, steps) = (Arc::clone(data), budget.clone(), steps.clone());
+        move || data.open_log(&budget, steps)
+    };
+    let open_states = {
+        let (data, budget, steps) = (Arc::clone(data), budget.clone(), steps.clone());
+        move || data.open_states(&budget, steps, RAFT_ROWS)
+    };
+    let blocks = data.blocks();
+    let (log, states) = tokio::join!(offload(blocks, open_log), offload(blocks, open_states));
+    let opened = log?.and_then(|log| Ok((log, states??)));
+    let Err(error) = opened else { return opened };
+    let Some(reason) = corruption(&error) else {
+        return Err(error);
+    };
+    let aside = Arc::clone(data);
+    let condemned = reason.clone();
+    offload(blocks, move || aside.quarantine(&condemned)).await??;
+    Err(Error::Quarantined {
+        path: data.path().to_path_buf(),
+        node: data.identity().node,
+        reason,
+    })
+}
+
+fn keep(
+    config: &GroupConfig,
+    raft: &Raft<TypeConfig, StateMachine>,
+    log: LogStore,
+    states: &Arc<States>,
+) -> Background {
+    let retention = Retention {
+        snapshot_after_bytes: config.snapshot_after_bytes,
+        keep_bytes: config.keep_log_bytes,
+    };
+    let keeper = Keeper {
+        raft: raft.clone(),
+        log,
+        states: Arc::clone(states),
+        retention,
+    };
+    let (stop, stopping) = oneshot::channel();
+    Background {
+        stop,
+        task: tokio::spawn(keeper.run(stopping)),
+    }
+}
+
+/// Starts what a member does beside answering: it follows the leadership, becomes part of a group, and, if it leads,
+/// looks after the members.
+fn start_tasks(
+    core: &Arc<Core>,
+    peers: Option<Peers>,
+    stop: &watch::Sender<bool>,
+) -> (Vec<JoinHandle<()>>, watch::Receiver<Leadership>) {
+    let (told, leadership) = watch::channel(core.leadership());
+    let until = |stop: watch::Receiver<bool>, work: futures::future::BoxFuture<'static, ()>| {
+        tokio::spawn(async move {
+            let mut stop = stop;
+            tokio::select! {
+                () = work => (),
+                _ = stop.wait_for(|stop| *stop) => (),
+            }
+        })
+    };
+    let mut tasks = vec![
+        until(stop.subscribe(), Box::pin(duties::follow(Arc::clone(core), told))),
+        until(stop.subscribe(), Box::pin(duties::set_aside(Arc::clone(core)))),
+    ];
+    if let Some(peers) = peers {
+        tasks.extend([
+            until(stop.subscribe(), Box::pin(formation::run(Arc::clone(core), peers.first))),
+            until(stop.subscribe(), Box::pin(duties::look_after_members(Arc::clone(core)))),
+            until(stop.subscribe(), Box::pin(comparison::run(Arc::clone(core)))),
+        ]);
+    }
+    (tasks, leadership)
 }
 
 /// Why Raft did not apply a command.
@@ -424,11 +533,5 @@ pub(crate) fn refused(error: ClientWriteError<TypeConfig>) -> Error {
         error => Error::OutcomeUnknown {
             reason: error.to_string(),
         },
-    }
-}
-
-fn stopped(error: impl std::fmt::Display) -> Error {
-    Error::Stopped {
-        reason: error.to_string(),
     }
 }
