@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gets the clients and tools that the tests run into target/test-tools: the AWS CLI and boto3 in a Python
-# environment of their own; rclone, strace and the ext4 tools from Debian's packages. What cannot be had
-# is named: its tests then skip loudly, or fail where CI=true.
+# environment of their own; rclone, strace, curl, the ext4 tools, iproute2 and nftables from Debian's packages.
+# What cannot be had is named: its tests then skip loudly, or fail where CI=true.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=common.sh
@@ -15,6 +15,9 @@ command -v rclone >/dev/null 2>&1 || missing+=(rclone)
 command -v strace >/dev/null 2>&1 || missing+=(strace)
 PATH="$PATH:/usr/sbin:/sbin" command -v mkfs.ext4 >/dev/null 2>&1 || missing+=(e2fsprogs)
 PATH="$PATH:/usr/sbin:/sbin" command -v mount >/dev/null 2>&1 || missing+=(mount)
+PATH="$PATH:/usr/sbin:/sbin" command -v tc >/dev/null 2>&1 || missing+=(iproute2)
+PATH="$PATH:/usr/sbin:/sbin" command -v nft >/dev/null 2>&1 || missing+=(nftables)
+command -v curl >/dev/null 2>&1 || missing+=(curl)
 command -v python3 >/dev/null 2>&1 || missing+=(python3)
 python3 -c 'import ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
 if [ ${#missing[@]} != 0 ]; then
