@@ -5,8 +5,12 @@
 //! prime above 1 MiB, so that no shift by frames, chunks or parts maps a body onto itself, and sending
 //! or checking a body costs a memory comparison and no generation.
 
+use std::fs::File;
+use std::io::{BufWriter, Read as _, Write as _};
+use std::path::Path;
 use std::sync::OnceLock;
 
+use anyhow::{Context as _, anyhow, ensure};
 use md5::{Digest as _, Md5};
 use rand::{RngCore as _, SeedableRng as _};
 
@@ -111,6 +115,47 @@ impl Content {
             bytes.extend_from_slice(self.slice(bytes.len() as u64, usize::MAX));
         }
         bytes
+    }
+
+    /// Writes the body to a file.
+    ///
+    /// # Errors
+    /// If the file cannot be made or written.
+    pub fn write_file(&self, path: &Path) -> anyhow::Result<()> {
+        let mut file = BufWriter::new(File::create(path).context("make a file")?);
+        let mut offset = 0;
+        while offset < self.length {
+            let slice = self.slice(offset, 1 << 20);
+            file.write_all(slice).context("write")?;
+            offset += slice.len() as u64;
+        }
+        file.flush().context("write")
+    }
+
+    /// Requires that a file holds the body and nothing else.
+    ///
+    /// # Errors
+    /// Names the first byte that differs.
+    pub fn check_file(&self, path: &Path) -> anyhow::Result<()> {
+        let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+        let mut buffer = vec![0; 1 << 20];
+        let mut offset = 0;
+        loop {
+            let read = file.read(&mut buffer).context("read")?;
+            if read == 0 {
+                break;
+            }
+            self.check(offset, &buffer[..read])
+                .map_err(|Mismatch { offset }| anyhow!("{}: byte {offset} differs", path.display()))?;
+            offset += read as u64;
+        }
+        ensure!(
+            offset == self.length,
+            "{}: {offset} bytes, not {}",
+            path.display(),
+            self.length
+        );
+        Ok(())
     }
 
     /// The MD5 of the body in lower-case hex: what an ETag of a plain PUT must say.

@@ -2,8 +2,6 @@
 //! sources and on a 1 GiB file.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
@@ -127,33 +125,6 @@ async fn the_aws_cli_stores_a_source_tree_and_gives_it_back() -> anyhow::Result<
     Ok(())
 }
 
-fn write_file(path: &Path, content: Content) -> anyhow::Result<()> {
-    let mut file = BufWriter::new(File::create(path).context("make a file")?);
-    let mut offset = 0;
-    while offset < content.length {
-        let slice = content.slice(offset, 1 << 20);
-        file.write_all(slice).context("write")?;
-        offset += slice.len() as u64;
-    }
-    file.flush().context("write")
-}
-
-fn check_file(path: &Path, content: Content) -> anyhow::Result<()> {
-    let mut file = BufReader::new(File::open(path).context("open the download")?);
-    let mut buffer = vec![0; 1 << 20];
-    let mut offset = 0;
-    loop {
-        let read = file.read(&mut buffer).context("read the download")?;
-        if read == 0 {
-            break;
-        }
-        assert_eq!(content.check(offset, &buffer[..read]), Ok(()));
-        offset += read as u64;
-    }
-    assert_eq!(offset, content.length);
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_goes_up_and_down_and_the_fat_says_where_it_is() -> anyhow::Result<()> {
     let name = "a_large_file_goes_up_and_down_and_the_fat_says_where_it_is";
@@ -165,7 +136,7 @@ async fn a_large_file_goes_up_and_down_and_the_fat_says_where_it_is() -> anyhow:
     let work = tempfile::tempdir()?;
     let length = seed::number_from_env("ULLAGE_TEST_LARGE_MIB", 1024) << 20;
     let content = Content::new(seed, "large", length);
-    write_file(&work.path().join("large"), content)?;
+    content.write_file(&work.path().join("large"))?;
     aws.run(work.path(), &["s3", "mb", "s3://cellar"])?;
     aws.run(
         work.path(),
@@ -173,7 +144,7 @@ async fn a_large_file_goes_up_and_down_and_the_fat_says_where_it_is() -> anyhow:
     )?;
     std::fs::remove_file(work.path().join("large"))?;
     aws.run(work.path(), &["s3", "cp", "--quiet", "s3://cellar/large", "back"])?;
-    check_file(&work.path().join("back"), content)?;
+    content.check_file(&work.path().join("back"))?;
 
     let admin = Admin::of(&standalone)?;
     let shown = admin.fat_show("cellar", "large")?;
@@ -235,7 +206,7 @@ async fn rclone_copies_checks_and_purges() -> anyhow::Result<()> {
     let work = tempfile::tempdir()?;
     let sources = work.path().join("sources");
     copy_sources(&sources)?;
-    write_file(&sources.join("larger"), Content::new(1, "larger", 30_000_000))?;
+    Content::new(1, "larger", 30_000_000).write_file(&sources.join("larger"))?;
     let run = |arguments: &[&str]| rclone.run(work.path(), arguments);
     run(&["mkdir", "ullage:cellar"])?;
     run(&[
