@@ -8,8 +8,8 @@ use crate::cluster_time::{ClusterTime, WallTime};
 use crate::codec::versioned;
 use crate::fat::rows::{ChunkRow, ClassRow, InlineRow, VendorState};
 use crate::ids::{
-    BlobId, BucketId, ClusterId, CopyId, Digest, KekId, LeaseId, ManifestId, SessionId, UploadId, UserId, VendorId,
-    VersionId,
+    BlobId, BucketId, ClusterId, CopyId, Digest, KekId, LeaseId, ManifestId, SessionId, UploadId, UserId,
+    VendorId, VersionId,
 };
 use crate::namespace::rows::{
     Checksum, ChecksumAlgorithm, ChecksumKind, Etag, Metadata, UserPolicy, WrappedKey,
@@ -316,6 +316,8 @@ pub enum SessionCommand {
         /// The key.
         access_key: String,
     },
+    /// Copies an object, without its bytes.
+    CopyObject(CopyObject),
 }
 
 /// A user and the version of its settings under which a gateway decided.
@@ -438,6 +440,33 @@ pub struct FinalizeObject {
     pub metadata: Metadata,
     /// The bytes.
     pub body: Body,
+}
+
+/// See [`SessionCommand::CopyObject`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyObject {
+    /// Who.
+    pub actor: Actor,
+    /// The bucket of the source as decided under.
+    pub source: BucketRef,
+    /// The key of the source.
+    pub source_key: String,
+    /// The version that the gateway read, and made its decisions about.
+    pub version: VersionId,
+    /// The bucket of the copy as decided under.
+    pub target: BucketRef,
+    /// The key of the copy.
+    pub key: String,
+    /// Conditions on the copy's key.
+    pub conditions: Conditions,
+    /// Random part of the copy's version id.
+    pub random: u64,
+    /// Last-Modified of the copy.
+    pub now: WallTime,
+    /// Name of its class. Its bytes stay where they are, whatever the class.
+    pub class: String,
+    /// Its headers and metadata.
+    pub metadata: Metadata,
 }
 
 /// See [`SessionCommand::FinalizePart`].

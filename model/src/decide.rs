@@ -164,5 +164,6 @@ fn in_session<R: Read>(
         SessionCommand::DeleteAccessKey { access_key } => {
             namespace::user::delete_access_key(step, access_key)
         }
+        SessionCommand::CopyObject(copy) => namespace::copy::object(step, copy),
     }
 }

@@ -130,4 +130,7 @@ pub enum Rejection {
     /// The vendor was shut out.
     #[error("{0} is revoked")]
     VendorRevoked(VendorId),
+    /// The source of a copy is not the version any more that the gateway read.
+    #[error("the source of the copy has changed")]
+    SourceChanged,
 }

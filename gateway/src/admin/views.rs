@@ -253,7 +253,7 @@ impl FatObject {
 }
 
 fn is_inline(content: &Content) -> bool {
-    matches!(content, Content::Single(extent) if extent.storage == BlobStorage::Inline)
+    matches!(content, Content::Single(extent) | Content::Shared(extent) if extent.storage == BlobStorage::Inline)
 }
 
 impl FatChunk {
@@ -310,7 +310,7 @@ impl UserObject {
             class: version.class,
             place: match version.content {
                 Content::Empty => "empty".to_owned(),
-                Content::Single(extent) => match extent.storage {
+                Content::Single(extent) | Content::Shared(extent) => match extent.storage {
                     BlobStorage::Inline => "inline".to_owned(),
                     BlobStorage::Chunks(1) => "1 chunk".to_owned(),
                     BlobStorage::Chunks(chunks) => format!("{chunks} chunks"),

@@ -377,7 +377,7 @@ fn owners(rows: &impl Read) -> Result<BTreeMap<BlobId, Owned>, StoreError> {
                 ),
                 BlobStorage::Inline => Ok(()),
             },
-            Content::Empty | Content::Manifest(_) => Ok(()),
+            Content::Empty | Content::Manifest(_) | Content::Shared(_) => Ok(()),
         },
     )?;
     each(rows, Column::Blobs, &KeyRange::all(), |key, row: BlobRow| {

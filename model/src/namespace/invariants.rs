@@ -161,6 +161,10 @@ impl Found {
                 let row: Option<ManifestRow> = rows.row(Column::Manifests, &keys::manifest(*manifest))?;
                 row.map_or(0, |row| row.bytes)
             }
+            Content::Shared(extent) => {
+                self.refer(extent);
+                extent.bytes
+            }
         };
         ensure(bytes == version.bytes, || {
             format!("version {} is not as long as its content", version.version)

@@ -30,7 +30,7 @@ pub fn version(
     let mut spans = Spans::new(wanted, chunks);
     match &version.content {
         Content::Empty => {}
-        Content::Single(extent) => {
+        Content::Single(extent) | Content::Shared(extent) => {
             spans.extent(rows, 0, extent)?;
         }
         Content::Manifest(manifest) => spans.manifest(rows, *manifest)?,

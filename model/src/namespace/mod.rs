@@ -11,9 +11,11 @@
 //!                     └──────AbortUpload───────┘└─▶ gone, parts and manifest released
 //! ```
 //!
+//! A copy refers to the manifest of its source, or makes the source's own blob a shared one.
+//!
 //! What must hold after every command is in [`invariants`]: live rows and versions are one to one; a single
-//! extent's blob is its version's alone; a shared blob counts its parts and extents, a manifest its versions,
-//! and a count that reached 0 stays there; a bucket's usage and the inlined bytes are exact; every chunk is
+//! extent's blob is its version's alone; a shared blob counts its parts, extents and versions, a manifest its
+//! versions, and a count that reached 0 stays there; a bucket's usage and the inlined bytes are exact; every chunk is
 //! somebody's, or released.
 
 pub mod authority;
@@ -21,6 +23,7 @@ pub mod blob;
 pub mod bounds;
 pub mod bucket;
 pub mod complete;
+pub mod copy;
 pub mod delete;
 pub mod finalize;
 pub mod invariants;

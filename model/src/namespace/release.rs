@@ -32,6 +32,7 @@ pub fn content<R: Read>(step: &mut Step<'_, R>, content: &Content) -> Result<(),
             }
         },
         Content::Manifest(manifest) => unrefer_manifest(step, *manifest),
+        Content::Shared(extent) => unrefer(step, extent.blob),
     }
 }
 
@@ -88,16 +89,31 @@ fn shared<R: Read>(step: &Step<'_, R>, blob: BlobId) -> Result<BlobRow, StoreErr
         .ok_or_else(|| StoreError::Inconsistent(format!("{blob} is referred to but has no references")))
 }
 
-fn unrefer_manifest<R: Read>(step: &mut Step<'_, R>, manifest: ManifestId) -> Result<(), StoreError> {
-    let key = keys::manifest(manifest);
-    let mut row = step
-        .row::<ManifestRow>(Column::Manifests, &key)?
+/// Adds a reference to a manifest, which must have one.
+pub(crate) fn refer_manifest<R: Read>(
+    step: &mut Step<'_, R>,
+    manifest: ManifestId,
+) -> Result<(), StoreError> {
+    let mut row = referred_manifest(step, manifest)?;
+    row.references = row
+        .references
+        .checked_add(1)
+        .ok_or_else(|| StoreError::Inconsistent(format!("{manifest} has too many references")))?;
+    step.put(Column::Manifests, keys::manifest(manifest), &row);
+    Ok(())
+}
+
+/// The row of a manifest that has references.
+fn referred_manifest<R: Read>(step: &Step<'_, R>, manifest: ManifestId) -> Result<ManifestRow, StoreError> {
+    step.row::<ManifestRow>(Column::Manifests, &keys::manifest(manifest))?
         .filter(|row| row.references > 0)
-        .ok_or_else(|| {
-            StoreError::Inconsistent(format!("{manifest} is referred to but has no references"))
-        })?;
+        .ok_or_else(|| StoreError::Inconsistent(format!("{manifest} is referred to but has no references")))
+}
+
+fn unrefer_manifest<R: Read>(step: &mut Step<'_, R>, manifest: ManifestId) -> Result<(), StoreError> {
+    let mut row = referred_manifest(step, manifest)?;
     row.references -= 1;
-    step.put(Column::Manifests, key, &row);
+    step.put(Column::Manifests, keys::manifest(manifest), &row);
     if row.references == 0 {
         fat::release::release_manifest(step, manifest);
     }

@@ -154,6 +154,8 @@ pub enum Content {
     Single(Extent),
     /// The extents of a manifest.
     Manifest(ManifestId),
+    /// One extent of a blob that other versions may refer to too: the blob has a row, which counts them.
+    Shared(Extent),
 }
 
 /// Headers and user metadata, as S3 returns them.

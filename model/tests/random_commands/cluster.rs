@@ -9,6 +9,7 @@ mod uploads;
 use crate::Action;
 use crate::agents::Agent;
 use crate::support::{HDD, World, allocate, class, device, sealed};
+use arrivals::Arrivals;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use ullage_model::cluster_time::WallTime;
@@ -22,7 +23,6 @@ use ullage_model::namespace::rows::{BucketRow, ROOT_USER, WrappedKey};
 use ullage_model::rejection::Rejection;
 use ullage_model::step::{ReadRows, decode_row};
 use ullage_model::store::{Column, Direction, KeyRange, Read};
-use arrivals::Arrivals;
 use uploads::Upload;
 
 const VENDORS: [(&str, &str); 4] = [("a", "x"), ("b", "x"), ("c", "y"), ("d", "z")];
@@ -272,6 +272,11 @@ impl Cluster {
                 bytes,
                 key,
             } => self.inline(gateway(number), bytes.into(), key),
+            Action::Copy {
+                gateway: number,
+                from,
+                to,
+            } => self.copy(gateway(number), from, to),
             Action::Delete { gateway: number, key } => self.delete(gateway(number), key),
             Action::CreateUpload { gateway: number, key } => self.create_upload(gateway(number), key),
             Action::Part {

@@ -74,6 +74,8 @@ pub(crate) enum Action {
     },
     /// Stores a small object in the FAT itself.
     Inline { gateway: u8, bytes: u16, key: u8 },
+    /// Copies an object, maybe to itself, maybe one that is not there.
+    Copy { gateway: u8, from: u8, to: u8 },
     /// Deletes an object.
     Delete { gateway: u8, key: u8 },
     /// Begins a multipart upload.
@@ -162,6 +164,7 @@ fn gateway_action() -> impl Strategy<Value = Action> {
             Action::Finalize { gateway, lease, vendors, bytes, key }
         }),
         2 => (g(), 0..5000_u16, g()).prop_map(|(gateway, bytes, key)| Action::Inline { gateway, bytes, key }),
+        4 => (g(), g(), g()).prop_map(|(gateway, from, to)| Action::Copy { gateway, from, to }),
         4 => (g(), g()).prop_map(|(gateway, key)| Action::Delete { gateway, key }),
         5 => upload_action(),
         2 => g().prop_map(|back| Action::Repeat { back }),

@@ -35,7 +35,7 @@ fn source_of(world: &World, key: &str) -> LocateSource {
     match world.object(key).expect("stored").version.content {
         Content::Single(extent) => LocateSource::Extent(extent),
         Content::Manifest(manifest) => LocateSource::Manifest(manifest),
-        Content::Empty => panic!("no bytes"),
+        Content::Empty | Content::Shared(_) => panic!("a put with bytes has its own"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod buckets;
+mod copies;
 mod listing;
 mod location;
 mod objects;

@@ -28,6 +28,8 @@ enum Condition {
 enum Op {
     Put(&'static str, u64, Condition),
     Delete(&'static str, Condition),
+    /// From, to.
+    Copy(&'static str, &'static str, Condition),
     CreateUpload(&'static str),
     Part(sample::Index, u32, u64),
     /// Parts are listed by the bits of a mask; completed, or left with a manifest half made.
@@ -54,6 +56,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (key(), size, condition()).prop_map(|(key, size, condition)| Op::Put(key, size, condition)),
         2 => (key(), condition()).prop_map(|(key, condition)| Op::Delete(key, condition)),
+        4 => (key(), key(), condition()).prop_map(|(from, to, condition)| Op::Copy(from, to, condition)),
         2 => key().prop_map(Op::CreateUpload),
         6 => (upload(), 1..4_u32, part_size).prop_map(|(upload, number, size)| Op::Part(upload, number, size)),
         4 => (upload(), any::<u8>(), condition(), any::<bool>())
@@ -150,6 +153,7 @@ impl Model {
         match op {
             Op::Put(key, bytes, condition) => self.put(key, bytes, condition),
             Op::Delete(key, condition) => self.delete(key, condition),
+            Op::Copy(from, to, condition) => self.copy(from, to, condition),
             Op::CreateUpload(key) => {
                 let name = self.world.upload(key);
                 self.uploads.push(Upload {
@@ -194,6 +198,16 @@ impl Model {
             refusal,
             SessionCommand::FinalizeObject(finalize),
         );
+    }
+
+    fn copy(&mut self, from: &'static str, to: &'static str, condition: Condition) {
+        let mut copy = self.world.copy(from, to);
+        let (conditions, refusal) = self.condition(to, condition);
+        copy.conditions = conditions;
+        let source = self.objects.get(from).copied();
+        let refusal = refusal.or(source.is_none().then_some(Rejection::SourceChanged));
+        let to_be = source.unwrap_or((etag(0), 0));
+        self.store(to, to_be, refusal, SessionCommand::CopyObject(copy));
     }
 
     fn delete(&mut self, key: &'static str, condition: Condition) {

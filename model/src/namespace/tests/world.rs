@@ -3,8 +3,8 @@
 
 use crate::cluster_time::{ClusterTime, WallTime};
 use crate::command::{
-    Actor, Body, BucketRef, Command, CompleteSlice, CompleteUpload, Conditions, FinalizeObject, FinalizePart,
-    ListedPart, Reply, SessionCommand, SliceCommand, UploadRef,
+    Actor, Body, BucketRef, Command, CompleteSlice, CompleteUpload, Conditions, CopyObject, FinalizeObject,
+    FinalizePart, ListedPart, Reply, SessionCommand, SliceCommand, UploadRef,
 };
 use crate::decide::decide;
 use crate::fat::rows::{ChunkRow, ClassRow, CopyRow, CopyState, InlineRow};
@@ -46,6 +46,7 @@ pub struct World {
     sequence: u64,
     blobs: u64,
     chunks: u32,
+    copies: u64,
 }
 
 pub fn class() -> ClassRow {
@@ -101,6 +102,7 @@ impl World {
             sequence: 0,
             blobs: 0,
             chunks: 0,
+            copies: 0,
         };
         world.run(&Command::Initialise {
             cluster: ClusterId(1),
@@ -328,6 +330,25 @@ impl World {
         match self.submit(command) {
             Reply::Stored { version, .. } => version,
             other => panic!("not stored: {other:?}"),
+        }
+    }
+
+    /// A copy of what `from` is now, in the same bucket.
+    pub fn copy(&mut self, from: &str, to: &str) -> CopyObject {
+        let version = self.object(from).map(|found| found.version.version);
+        self.copies += 1;
+        CopyObject {
+            actor: ROOT,
+            source: self.bucket,
+            source_key: from.to_owned(),
+            version: version.unwrap_or_default(),
+            target: self.bucket,
+            key: to.to_owned(),
+            conditions: Conditions::default(),
+            random: self.copies,
+            now: WallTime(self.copies),
+            class: "STANDARD".to_owned(),
+            metadata: Metadata::default(),
         }
     }
 

@@ -3,11 +3,12 @@
 use super::{Cluster, KEYS, ROOT, wrapped_key};
 use crate::support::{STANDARD, blob, chunk, sealed};
 use ullage_model::cluster_time::WallTime;
-use ullage_model::command::{Body, Conditions, FinalizeObject, Reply, SessionCommand};
+use ullage_model::command::{Body, Conditions, CopyObject, FinalizeObject, Reply, SessionCommand};
 use ullage_model::fat::query;
 use ullage_model::fat::rows::ChunkRow;
 use ullage_model::limits::CHUNK_BYTES_MIN;
 use ullage_model::namespace::rows::{Etag, Metadata};
+use ullage_model::namespace::version;
 use ullage_model::units::{room, stored_bytes};
 
 impl Cluster {
@@ -140,6 +141,30 @@ impl Cluster {
             bucket: self.bucket,
             key,
             conditions: Conditions::default(),
+        }
+    }
+
+    /// Copies what a key is now; one that is not there must be refused.
+    pub(super) fn copy(&mut self, at: usize, from: u8, to: u8) {
+        let name = |key: u8| format!("key-{}", key % KEYS);
+        let found = version::live(&self.world.rows, self.bucket.bucket, &name(from)).unwrap();
+        let version = found.as_ref().map(|live| live.version).unwrap_or_default();
+        let command = SessionCommand::CopyObject(CopyObject {
+            actor: ROOT,
+            source: self.bucket,
+            source_key: name(from),
+            version,
+            target: self.bucket,
+            key: name(to),
+            conditions: Conditions::default(),
+            random: 0,
+            now: WallTime(0),
+            class: STANDARD.to_owned(),
+            metadata: Metadata::default(),
+        });
+        let reply = self.submit(at, command);
+        if matches!(reply, Reply::Stored { .. }) {
+            assert!(found.is_some(), "a copy of nothing");
         }
     }
 
