@@ -181,6 +181,18 @@ pub fn text(status: StatusCode, line: &str) -> StreamResponse {
     )
 }
 
+/// An answer whose body streams; an error in it resets the stream.
+pub fn streamed<S>(body: S) -> StreamResponse
+where
+    S: futures::Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+{
+    with(
+        StatusCode::OK,
+        "application/octet-stream",
+        Body::from_stream(body),
+    )
+}
+
 fn with(status: StatusCode, kind: &'static str, body: Body) -> StreamResponse {
     let mut response = Response::new(body);
     *response.status_mut() = status;

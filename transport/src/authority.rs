@@ -253,3 +253,95 @@ fn whole_seconds(now: SystemTime) -> Result<SystemTime, TrustError> {
     }
     Ok(UNIX_EPOCH + Duration::from_secs(since.as_secs()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::{Authority, ClusterSecret};
+    use crate::credentials::{LIFE, TlsKey};
+    use crate::identity::{Identity, of_certificate};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    /// Join tokens in operators' hands pin it: whatever changes it breaks them.
+    #[test]
+    fn the_authority_of_a_secret_never_changes() {
+        let authority = Authority::derive(&ClusterSecret::new([7; 32])).unwrap();
+        let again = Authority::derive(&ClusterSecret::new([7; 32])).unwrap();
+        assert_eq!(authority.fingerprint(), again.fingerprint());
+        assert_eq!(
+            hex::encode(authority.fingerprint().0),
+            "4538cebb3dcf9fb47694c183fcc00718887feb98d035f748272b222769d9802b"
+        );
+        let other = Authority::derive(&ClusterSecret::new([8; 32])).unwrap();
+        assert_ne!(authority.fingerprint(), other.fingerprint());
+    }
+
+    #[test]
+    fn a_certificate_names_its_identity_and_is_backdated_a_day() {
+        let authority = Authority::derive(&ClusterSecret::new([7; 32])).unwrap();
+        let key = TlsKey::generate().unwrap();
+        let now = UNIX_EPOCH + Duration::from_millis(1_800_000_000_999);
+        let one = authority.issue(Identity::Gateway(5), &key.spki(), now).unwrap();
+        let two = authority.issue(Identity::Gateway(5), &key.spki(), now).unwrap();
+        assert_ne!(one.leaf, two.leaf, "serial numbers differ");
+        assert_eq!(of_certificate(&one.leaf).unwrap(), Identity::Gateway(5));
+        assert!(of_certificate(&one.authority).is_err(), "the authority is nobody");
+        let (_, leaf) = x509_parser::parse_x509_certificate(&one.leaf).unwrap();
+        let from = leaf.validity().not_before.timestamp();
+        let until = leaf.validity().not_after.timestamp();
+        assert_eq!(from, 1_800_000_000 - 24 * 3600);
+        assert_eq!(u64::try_from(until - from).unwrap(), LIFE.as_secs());
+    }
+
+    #[test]
+    fn only_ed25519_keys_are_certified() {
+        let authority = Authority::derive(&ClusterSecret::new([7; 32])).unwrap();
+        let spki = TlsKey::generate().unwrap().spki();
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let mut other_kind = spki.clone();
+        other_kind[8] ^= 1;
+        let longer = [spki.as_slice(), &[0]].concat();
+        for bad in [&spki[..spki.len() - 1], &longer, &other_kind, &[]] {
+            assert!(authority.issue(Identity::Metad(1), bad, now).is_err());
+        }
+        let before_all_time = UNIX_EPOCH - Duration::from_secs(1);
+        assert!(
+            authority
+                .issue(Identity::Metad(1), &spki, before_all_time)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_secret_is_read_from_a_file_that_is_its_owners_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str, mode: u32| -> PathBuf {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        let text = format!("{}\n", "07".repeat(32));
+        let read = ClusterSecret::read(&write("good", &text, 0o600)).unwrap();
+        assert_eq!(*read.0, [7; 32]);
+        ClusterSecret::read(&write("read-only", &text, 0o400)).unwrap();
+        for (name, text, mode) in [
+            ("group", text.as_str(), 0o640),
+            ("world", &text, 0o604),
+            ("short", &text[2..], 0o600),
+            ("long", &format!("00{text}"), 0o600),
+            ("none", "", 0o600),
+            ("huge", &" ".repeat(10_000), 0o600),
+        ] {
+            let refused = ClusterSecret::read(&write(name, text, mode))
+                .unwrap_err()
+                .to_string();
+            assert!(refused.contains(name) && !refused.contains("0707"), "{refused}");
+        }
+        assert!(ClusterSecret::read(&directory.path().join("absent")).is_err());
+        assert!(!format!("{read:?}").contains('7'));
+    }
+}

@@ -2,6 +2,9 @@
 
 mod body;
 mod pool;
+mod primed;
+#[cfg(test)]
+mod tests;
 
 use crate::credentials::Credentials;
 use crate::identity::Expect;
@@ -17,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use ullage_model::codec::{self, DecodeError, Versioned};
+use ullage_model::codec::{self, Versioned};
 
 pub use body::Answer;
 
@@ -69,8 +72,13 @@ pub enum CallError<E> {
 impl<E> CallError<E> {
     /// The same with `change` made to the service's own error.
     pub fn map<F>(self, change: impl FnOnce(E) -> F) -> CallError<F> {
+        self.and_then(|error| CallError::Application(change(error)))
+    }
+
+    /// The same, or what `change` makes of the service's own error.
+    pub fn and_then<F>(self, change: impl FnOnce(E) -> CallError<F>) -> CallError<F> {
         match self {
-            Self::Application(error) => CallError::Application(change(error)),
+            Self::Application(error) => change(error),
             Self::NotSent { address, reason } => CallError::NotSent { address, reason },
             Self::Unknown { address, reason } => CallError::Unknown { address, reason },
             Self::Status {
@@ -85,7 +93,7 @@ impl<E> CallError<E> {
         }
     }
 
-    /// Whether the call may have been done.
+    /// Whether the call may have been done without anybody knowing.
     #[must_use]
     pub fn maybe_done(&self) -> bool {
         matches!(self, Self::Unknown { .. })
@@ -191,17 +199,12 @@ impl Client {
         E: Versioned,
     {
         let request = codec::encode(request);
-        let unreadable = |error: DecodeError| CallError::Unknown {
-            address: target.address.clone(),
-            reason: error.to_string(),
-        };
         match self.call_bytes(target, path, headers, request, deadline).await {
-            Ok(bytes) => codec::decode(&bytes).map_err(unreadable),
-            Err(CallError::Application(bytes)) => Err(match codec::decode(&bytes) {
+            Ok(bytes) => codec::decode(&bytes).map_err(|error| failure(target, true, error.to_string())),
+            Err(error) => Err(error.and_then(|bytes| match codec::decode(&bytes) {
                 Ok(error) => CallError::Application(error),
-                Err(error) => unreadable(error),
-            }),
-            Err(error) => Err(error.map(|_| unreachable!("an application's error is taken above"))),
+                Err(error) => failure(target, true, error.to_string()),
+            })),
         }
     }
 

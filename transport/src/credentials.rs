@@ -110,9 +110,12 @@ impl fmt::Debug for TlsKey {
 #[derive(Clone)]
 pub struct Credentials {
     current: Arc<Mutex<Arc<Current>>>,
+    /// By which certificates are valid or not; the system's, if not set.
+    wall: Option<WallClock>,
 }
 
 /// One state of credentials.
+#[derive(Clone)]
 pub(crate) struct Current {
     identity: Option<Identity>,
     renew_at: SystemTime,
@@ -171,9 +174,21 @@ impl Credentials {
         }))
     }
 
+    /// The same credentials, which from now on judge certificates by `wall` instead of the system's clock. To
+    /// be called before they are cloned.
+    #[must_use]
+    pub fn with_wall_clock(mut self, wall: WallClock) -> Self {
+        self.wall = Some(wall);
+        self.replace(&self);
+        self
+    }
+
     /// Puts `newer` in the place of these, in all clones.
     pub fn replace(&self, newer: &Self) {
-        let newer = newer.current();
+        let newer = match &self.wall {
+            Some(wall) => Arc::new(newer.current().judged_by(wall)),
+            None => newer.current(),
+        };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = newer;
     }
 
@@ -199,6 +214,24 @@ impl Credentials {
     fn of(current: Current) -> Self {
         Self {
             current: Arc::new(Mutex::new(Arc::new(current))),
+            wall: None,
+        }
+    }
+}
+
+impl Current {
+    fn judged_by(&self, wall: &WallClock) -> Self {
+        let mut client = rustls::ClientConfig::clone(&self.client);
+        client.time_provider = tls::judged_by(wall);
+        let server = self.server.as_ref().map(|server| {
+            let mut server = rustls::ServerConfig::clone(server);
+            server.time_provider = tls::judged_by(wall);
+            Arc::new(server)
+        });
+        Self {
+            client: Arc::new(client),
+            server,
+            ..self.clone()
         }
     }
 }
@@ -283,4 +316,83 @@ pub async fn keep_issued(
         Box::pin(async move { issued.map_err(Into::into) })
     };
     keep_renewed(credentials, wall, stop, renew).await;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::{Credentials, LIFE, keep_issued, keep_renewed};
+    use crate::authority::{Authority, ClusterSecret};
+    use crate::identity::Identity;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+    use tokio_util::sync::CancellationToken;
+
+    const START: Duration = Duration::from_secs(1_800_000_000);
+
+    fn authority() -> Arc<Authority> {
+        Arc::new(Authority::derive(&ClusterSecret::new([7; 32])).unwrap())
+    }
+
+    /// A wall clock that goes with tokio's.
+    fn wall() -> super::WallClock {
+        let started = tokio::time::Instant::now();
+        Arc::new(move || UNIX_EPOCH + START + started.elapsed())
+    }
+
+    fn issued(authority: &Authority, now: SystemTime) -> Credentials {
+        Credentials::issued_by(authority, Identity::Gateway(1), now).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn certificates_are_renewed_at_half_of_their_life_for_ever() {
+        let (authority, wall, stop) = (authority(), wall(), CancellationToken::new());
+        let credentials = issued(&authority, wall());
+        assert_eq!(
+            credentials.renew_at(),
+            wall() - Duration::from_secs(24 * 3600) + LIFE / 2
+        );
+        let keeper = tokio::spawn(keep_issued(
+            credentials.clone(),
+            authority,
+            wall.clone(),
+            stop.clone(),
+        ));
+        for _ in 0..60 {
+            tokio::time::sleep(LIFE / 14).await;
+            assert!(
+                credentials.renew_at() > wall() - Duration::from_secs(3700),
+                "renewed in time"
+            );
+        }
+        stop.cancel();
+        keeper.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_fails_is_tried_again() {
+        let (authority, wall, stop) = (authority(), wall(), CancellationToken::new());
+        let credentials = issued(&authority, wall());
+        let tries = Arc::new(AtomicUsize::new(0));
+        let (counted, now, first) = (tries.clone(), wall.clone(), credentials.renew_at());
+        let renew = move || -> futures::future::BoxFuture<'static, super::Renewed> {
+            let tried = counted.fetch_add(1, SeqCst);
+            let newer = issued(&authority, now());
+            Box::pin(async move {
+                if tried < 3 {
+                    Err("not yet".into())
+                } else {
+                    Ok(newer)
+                }
+            })
+        };
+        let keeper = tokio::spawn(keep_renewed(credentials.clone(), wall, stop.clone(), renew));
+        tokio::time::sleep(LIFE / 2 + Duration::from_secs(3600)).await;
+        assert!(credentials.renew_at() > first);
+        assert_eq!(tries.load(SeqCst), 4);
+        stop.cancel();
+        keeper.await.unwrap();
+    }
 }

@@ -161,3 +161,61 @@ pub(crate) fn of_certificate(der: &[u8]) -> Result<Identity, TrustError> {
         _ => Err(unusable(what, "it must name one URI and nothing else")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::{Callers, Expect, Identity, Peer};
+    use ullage_model::ids::VendorId;
+
+    const ALL: [Identity; 3] = [
+        Identity::Metad(0xabc),
+        Identity::Gateway(u64::MAX),
+        Identity::Vendor(VendorId(1)),
+    ];
+
+    #[test]
+    fn an_identity_survives_its_text_and_nothing_else_passes_for_one() {
+        for identity in ALL {
+            assert_eq!(identity.to_string().parse::<Identity>().unwrap(), identity);
+        }
+        for text in [
+            "",
+            "ullage:metad/abc",
+            "ullage:metad/0000000000000ABC",
+            "ullage:metad/00000000000000abc",
+            "ullage:metad/+00000000000abc",
+            "ullage:metad/0000000000000abc ",
+            "ullage:metads/0000000000000abc",
+            "Ullage:metad/0000000000000abc",
+            "metad/0000000000000abc",
+            "ullage:metad/0000000000000abc/0",
+        ] {
+            assert!(text.parse::<Identity>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn routes_admit_whom_they_name_and_clients_meet_whom_they_expect() {
+        let peers = ALL.map(Peer::Known);
+        let admitted = |callers: Callers| peers.map(|peer| callers.admit(&peer));
+        assert_eq!(admitted(Callers::METAD), [true, false, false]);
+        assert_eq!(
+            admitted(Callers::GATEWAY.and(Callers::VENDOR)),
+            [false, true, true]
+        );
+        assert_eq!(admitted(Callers::ANYONE), [true; 3]);
+        assert!(Callers::ANYONE.admit(&Peer::Anonymous));
+        let services = Callers::METAD.and(Callers::GATEWAY).and(Callers::VENDOR);
+        assert!(!services.admit(&Peer::Anonymous));
+        assert_eq!(
+            ALL.map(|identity| Expect::AnyMetad.admits(identity)),
+            [true, false, false]
+        );
+        assert_eq!(
+            ALL.map(|identity| Expect::Exactly(ALL[2]).admits(identity)),
+            [false, false, true]
+        );
+    }
+}

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod authority;
+mod body;
 pub mod client;
 pub mod credentials;
 pub mod frame;

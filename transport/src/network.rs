@@ -190,3 +190,58 @@ fn socket_address(from: SockaddrStorage) -> Option<SocketAddr> {
     }
     from.as_sockaddr_in6().map(|from| SocketAddr::V6((*from).into()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::{DATAGRAM_TTL, Network, Received, TokioNetwork};
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    async fn exchange(from: &str, to: &str) -> Received {
+        let (near, far) = (
+            TokioNetwork.datagrams(from).await.unwrap(),
+            TokioNetwork.datagrams(to).await.unwrap(),
+        );
+        let mut at = far.local_address().unwrap();
+        if at.ip().is_unspecified() {
+            at = SocketAddr::new(near.local_address().unwrap().ip(), at.port());
+        }
+        near.send(b"probe", at).await.unwrap();
+        let mut bytes = [0; 64];
+        let received = tokio::time::timeout(Duration::from_secs(10), far.receive(&mut bytes));
+        let received = received.await.unwrap().unwrap();
+        assert_eq!(&bytes[..received.bytes], b"probe");
+        assert_eq!(received.from.port(), near.local_address().unwrap().port());
+        // The answer finds its way by the address that came with the question.
+        far.send(b"reply", received.from).await.unwrap();
+        let reply = tokio::time::timeout(Duration::from_secs(10), near.receive(&mut bytes));
+        assert_eq!(reply.await.unwrap().unwrap().ttl, Some(DATAGRAM_TTL));
+        received
+    }
+
+    #[tokio::test]
+    async fn a_datagram_tells_its_time_to_live() {
+        let received = exchange("127.0.0.1:0", "127.0.0.1:0").await;
+        assert_eq!(received.ttl, Some(64));
+        if TokioNetwork.datagrams("[::1]:0").await.is_ok() {
+            assert_eq!(exchange("[::1]:0", "[::1]:0").await.ttl, Some(64));
+            // A socket for IPv6 that IPv4 reaches, as `[::]` is by default.
+            assert_eq!(exchange("127.0.0.1:0", "[::]:0").await.ttl, Some(64));
+        }
+    }
+
+    #[tokio::test]
+    async fn every_address_of_a_name_is_tried() {
+        let mut listener = TokioNetwork.listen("127.0.0.1:0").await.unwrap();
+        let port = listener.local_address().unwrap().port();
+        // `localhost` may resolve to ::1 first, where nobody listens.
+        let address = format!("localhost:{port}");
+        let (near, far) = tokio::join!(TokioNetwork.connect(&address), listener.accept());
+        near.unwrap();
+        far.unwrap();
+        assert_eq!(TokioNetwork.resolve(&address).await.unwrap().port(), port);
+        assert!(TokioNetwork.connect("no address").await.is_err());
+    }
+}

@@ -1,9 +1,11 @@
 //! Takes mutually authenticated connections and serves a router on them.
 
+use crate::body::NotEmpty;
 use crate::credentials::Credentials;
 use crate::identity::Peer;
 use crate::network::{BoxStream, Listener};
 use crate::tls;
+use futures::TryFutureExt;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -164,9 +166,9 @@ impl Server {
         let router = self.router.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer);
-            router.call(request)
+            router.call(request).map_ok(|response| response.map(NotEmpty))
         });
-        let connection = self.http().serve_connection(TokioIo::new(stream), service);
+        let connection = self.http(peer).serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let over = async {
             match peer {
@@ -191,7 +193,7 @@ impl Server {
         }
     }
 
-    fn http(&self) -> http2::Builder<TokioExecutor> {
+    fn http(&self, peer: Peer) -> http2::Builder<TokioExecutor> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -204,6 +206,13 @@ impl Server {
             .max_header_list_size(HEADER_BYTES)
             .keep_alive_interval(self.limits.keep_alive)
             .keep_alive_timeout(self.limits.keep_alive);
+        if let Peer::Known(_) = peer {
+            // Services cancel calls all the time (hedged reads): what protects from strangers who do so would
+            // break good connections.
+            builder
+                .max_pending_accept_reset_streams(self.limits.streams as usize)
+                .max_local_error_reset_streams(None);
+        }
         builder
     }
 }

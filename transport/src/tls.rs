@@ -2,7 +2,7 @@
 //! and the wall clock. Host names are not looked at: a certificate names an identity, which the caller compares.
 
 use crate::authority::{Fingerprint, TrustError, unusable};
-use crate::credentials::{Chain, TlsKey};
+use crate::credentials::{Chain, TlsKey, WallClock};
 use crate::identity::{Identity, of_certificate};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
@@ -13,10 +13,12 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verif
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
+use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
     SignatureScheme,
 };
+use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -81,6 +83,23 @@ pub(crate) fn server(key: &TlsKey, chain: &Chain) -> Result<ServerConfig, TrustE
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
+}
+
+/// `wall` as TLS reads it.
+pub(crate) fn judged_by(wall: &WallClock) -> Arc<dyn TimeProvider> {
+    struct Wall(WallClock);
+    impl fmt::Debug for Wall {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Wall")
+        }
+    }
+    impl TimeProvider for Wall {
+        fn current_time(&self) -> Option<UnixTime> {
+            let since = (self.0)().duration_since(UNIX_EPOCH).ok()?;
+            Some(UnixTime::since_unix_epoch(since))
+        }
+    }
+    Arc::new(Wall(wall.clone()))
 }
 
 /// Whether `chain` hangs together at `now`.
@@ -238,5 +257,66 @@ fn must_name_somebody(certificate: &CertificateDer<'_>) -> Result<(), rustls::Er
     match of_certificate(certificate) {
         Ok(_) => Ok(()),
         Err(_) => Err(CertificateError::BadEncoding.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::{client, no_name, peer_identity, server};
+    use crate::authority::{Authority, ClusterSecret};
+    use crate::credentials::{Chain, TlsKey};
+    use crate::identity::Identity;
+    use std::sync::Arc;
+    use std::time::SystemTime;
+    use tokio::io::AsyncReadExt;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    fn authority(secret: u8) -> Authority {
+        Authority::derive(&ClusterSecret::new([secret; 32])).unwrap()
+    }
+
+    fn issued(authority: &Authority, identity: Identity) -> (TlsKey, Chain) {
+        let key = TlsKey::generate().unwrap();
+        let chain = authority.issue(identity, &key.spki(), SystemTime::now()).unwrap();
+        (key, chain)
+    }
+
+    /// Whom a server of authority 1 meets in a client that trusts authority 1 and shows `shown`.
+    async fn met(shown: Option<&(TlsKey, Chain)>) -> Result<Option<Identity>, String> {
+        let ours = authority(1);
+        let (key, chain) = issued(&ours, Identity::Metad(1));
+        let acceptor = TlsAcceptor::from(Arc::new(server(&key, &chain).unwrap()));
+        let shown = shown.map(|(key, chain)| (key, chain));
+        let connector = TlsConnector::from(Arc::new(client(shown, ours.fingerprint()).unwrap()));
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let connecting = async {
+            let mut stream = connector.connect(no_name().unwrap(), near).await.unwrap();
+            // The server's refusal comes after the client's own handshake has ended.
+            let _ = stream.read(&mut [0]).await;
+        };
+        let accepting = async {
+            let stream = acceptor.accept(far).await.map_err(|error| error.to_string())?;
+            peer_identity(stream.get_ref().1.peer_certificates()).map_err(|error| error.to_string())
+        };
+        tokio::join!(connecting, accepting).1
+    }
+
+    #[tokio::test]
+    async fn a_server_knows_its_own_and_refuses_strangers() {
+        let own = issued(&authority(1), Identity::Gateway(5));
+        assert_eq!(met(Some(&own)).await, Ok(Some(Identity::Gateway(5))));
+        assert_eq!(met(None).await, Ok(None));
+        let (key, mut chain) = issued(&authority(2), Identity::Gateway(5));
+        assert!(met(Some(&(key.clone(), chain.clone()))).await.is_err());
+        // Claiming to hang from the right authority does not help, nor does the authority's own certificate.
+        chain.authority.clone_from(&own.1.authority);
+        assert!(met(Some(&(key.clone(), chain.clone()))).await.is_err());
+        chain.leaf.clone_from(&own.1.leaf);
+        assert!(
+            client(Some((&key, &chain)), authority(1).fingerprint()).is_err(),
+            "another key's certificate"
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use super::StreamBody;
 use super::pool::Hold;
+use crate::body::poll_not_empty;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -11,7 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
-/// The body of a response. Dropping it resets the stream, both ways, unless both have ended.
+/// The body of a response; its frames of data are never empty. Dropping it resets the stream, both ways, unless both have ended.
 #[derive(Debug)]
 pub struct Answer {
     incoming: Incoming,
@@ -38,7 +39,7 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.incoming).poll_frame(cx)
+        poll_not_empty(Pin::new(&mut self.incoming), cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -74,7 +75,7 @@ impl Body for Cancellable {
             let gone = io::Error::new(io::ErrorKind::Interrupted, "the caller dropped the call");
             return Poll::Ready(Some(Err(gone)));
         }
-        Pin::new(&mut self.body).poll_frame(cx)
+        poll_not_empty(Pin::new(&mut self.body), cx)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,9 +1,10 @@
 //! Connections by target: made when wanted, one attempt at a time, shared, closed when idle, forgotten when
 //! broken.
 
+use super::primed::Primed;
 use super::{ClientLimits, StreamBody, Target};
 use crate::credentials::Credentials;
-use crate::network::Network;
+use crate::network::{BoxStream, Network};
 use crate::server::FRAME_BYTES;
 use crate::tls;
 use futures::FutureExt;
@@ -32,6 +33,9 @@ const CONNECTS: usize = 3;
 const HEADER_BYTES: u32 = 16 * 1024;
 /// Bytes of a request that may wait for the peer to take them, per stream.
 const SEND_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// Streams that were cancelled here and are remembered for a while, per connection.
+const RESET_STREAMS: usize = 1024;
 
 /// The connections of a client.
 pub(super) struct Pool {
@@ -267,6 +271,7 @@ impl Pool {
                 Ok(())
             }
             Err(reason) => {
+                tracing::debug!(address = %target.address, reason, "cannot connect");
                 if line.open.is_empty() {
                     lines.remove(&target);
                 }
@@ -288,6 +293,9 @@ impl Pool {
         if !target.expect.admits(found) {
             return Err(format!("{found} is there, not {}", target.expect));
         }
+        // The server checks this side's certificate after TLS has finished here. Its first words tell that it
+        // takes the connection: no call is handed over to one that does not.
+        let stream = Primed::first_of(stream).await?;
         let made = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .adaptive_window(false)
@@ -298,6 +306,9 @@ impl Pool {
             .max_header_list_size(HEADER_BYTES)
             .keep_alive_interval(self.limits.keep_alive)
             .keep_alive_timeout(self.limits.keep_alive)
+            // Calls are cancelled all the time (hedged reads); what still comes for them is no offence.
+            .max_concurrent_reset_streams(RESET_STREAMS)
+            .max_local_error_reset_streams(None)
             .handshake(TokioIo::new(stream))
             .await;
         made.map_err(|error| with_causes(&error))
@@ -338,7 +349,7 @@ enum Place {
     Full,
 }
 
-type Tls = TokioIo<tokio_rustls::client::TlsStream<crate::network::BoxStream>>;
+type Tls = TokioIo<Primed<tokio_rustls::client::TlsStream<BoxStream>>>;
 type Connected = (SendRequest<StreamBody>, Driver<Tls, StreamBody, TokioExecutor>);
 
 /// Keeps a connection going until it breaks, or is idle for `idle`, or nobody has use for it.
