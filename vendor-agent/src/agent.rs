@@ -1,10 +1,9 @@
 //! The agent: its parts, how it starts and stops, and what it tells about itself. What it does with chunks,
 //! reads and commands is in modules of their own.
 
+use crate::comings::Configured;
 use crate::config::Config;
-use crate::device::data_dir::{self, DataDir, DeviceMarker};
-use crate::device::directory::{DirectoryDevice, DirectoryOptions, whole_file_system};
-use crate::device::{Device, DeviceError};
+use crate::device::data_dir::DataDir;
 use crate::devices::{DeviceParts, Devices, ToStart};
 use crate::error::AgentError;
 use crate::grants::{ClusterClock, GrantContext, Grants};
@@ -13,6 +12,7 @@ use crate::ingest::Intake;
 use crate::leases::Leases;
 use crate::local_fat::{CopyEntry, LocalFat};
 use crate::metrics::Metrics;
+use crate::opening;
 use crate::others::Others;
 use crate::receipts::Signer;
 use crate::seams::{AgentSeams, MetadClient, PeerSender, Seams};
@@ -24,14 +24,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, sleep};
 use ullage_model::ids::{ClusterId, CopyId, DeviceId, Epoch, SessionId, VendorId};
-use ullage_model::limits::{DEVICES_PER_VENDOR, SEGMENT_BYTES};
-use ullage_model::wire::agent::Characteristics;
 use ullage_model::wire::chunk::{ChunkRefusal, PublicKey};
 
 /// Reads that may wait for a medium at the same time.
 const BLOCKING_READS: usize = 32;
+/// How often chunks in flight are looked for at the stop.
+const IDLE_LOOK: Duration = Duration::from_millis(10);
 
 /// A vendor agent.
 pub struct Agent {
@@ -49,6 +51,7 @@ pub struct Agent {
     pub(crate) epoch: Arc<AtomicU16>,
     pub(crate) identity: OnceLock<(ClusterId, VendorId)>,
     pub(crate) ready: AtomicBool,
+    pub(crate) stopping: AtomicBool,
     pub(crate) intake: Intake,
     pub(crate) report: Arc<Notify>,
     pub(crate) outbox: Outbox,
@@ -56,6 +59,8 @@ pub struct Agent {
     /// Copies reported lost that are here again, to be told.
     pub(crate) found: Shared<BTreeSet<CopyId>>,
     pub(crate) others: Others,
+    /// The devices of the settings; held while devices are opened or closed.
+    pub(crate) wanted: tokio::sync::Mutex<Vec<Configured>>,
     pub(crate) blocking_reads: Arc<Semaphore>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) workers: Workers,
@@ -104,7 +109,8 @@ impl Agent {
     /// When the configuration is bad, or the data directory cannot be used. A device that cannot be used is
     /// reported gone and does not keep the agent from starting, unless it belongs to somebody else.
     pub fn open(config: Config, seams: Seams) -> Result<Arc<Self>, AgentError> {
-        check_config(&config, seams.devices.is_some())?;
+        // Before anything is written.
+        opening::check_config(&config, seams.devices.is_some())?;
         let (key_seed, seams) = seams.split();
         let data_dir = DataDir::open(&config.data, key_seed)?;
         Self::open_in(config, data_dir, seams)
@@ -119,6 +125,7 @@ impl Agent {
         mut data_dir: DataDir,
         seams: AgentSeams,
     ) -> Result<Arc<Self>, AgentError> {
+        opening::check_config(&config, seams.devices.is_some())?;
         if let (Some(theirs), Some((ours, _))) = (config.cluster, data_dir.identity()?)
             && ours != theirs
         {
@@ -127,6 +134,7 @@ impl Agent {
         let index = LocalFat::open(&data_dir.index_path(), &seams.index, config.index_memory)?;
         let fat = Arc::new(index);
         let metrics = Arc::new(Metrics::new(&seams.registry)?);
+        let injected = seams.devices.is_some();
         let to_start = match seams.devices {
             Some(devices) => devices
                 .into_iter()
@@ -136,9 +144,16 @@ impl Agent {
                     device: Some(device),
                 })
                 .collect(),
-            None => open_devices(&config, &mut data_dir)?,
+            None => opening::open_devices(&config.device, &mut data_dir)?,
         };
-        let to_start = replay(&fat, to_start, &metrics);
+        let wanted = match injected {
+            true => Vec::new(),
+            false => Configured::all(&config.device, &to_start),
+        };
+        let to_start = to_start
+            .into_iter()
+            .map(|start| opening::replay(&fat, start, &metrics))
+            .collect();
         let leases = Arc::new(Leases::new(fat.closed()?));
         let key = data_dir.key().clone();
         let workers = seams.workers;
@@ -179,12 +194,14 @@ impl Agent {
             epoch,
             identity,
             ready: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             intake,
             report,
             outbox: Outbox::default(),
             damaged: Shared::default(),
             found: Shared::default(),
             others: Others::default(),
+            wanted: tokio::sync::Mutex::new(wanted),
             blocking_reads: Arc::new(Semaphore::new(BLOCKING_READS)),
             metrics,
             workers,
@@ -241,13 +258,27 @@ impl Agent {
         Ok(entries.into_iter().map(LocalCopy::from).collect())
     }
 
+    /// Takes no more chunks and reads from now on; those under way go on.
+    pub fn refuse(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.ready.store(false, Ordering::Release);
+    }
+
+    /// Returns when no chunk is in flight any more, or `most` has passed.
+    pub(crate) async fn wait_idle(&self, most: Duration) {
+        let until = Instant::now() + most;
+        while self.in_flight_bytes() > 0 && Instant::now() < until {
+            sleep(IDLE_LOOK).await;
+        }
+    }
+
     /// Stops the workers after what is queued is written, and writes the index out. Blocks. Later chunks are
     /// refused.
     ///
     /// # Errors
     /// When the index cannot be flushed: the next start replays more.
     pub fn close(&self) -> Result<(), AgentError> {
-        self.ready.store(false, Ordering::Release);
+        self.refuse();
         self.devices.stop().into_iter().for_each(Worker::join);
         self.signer.stop();
         if let Some(worker) = lock(&self.signer_worker).take() {
@@ -258,7 +289,7 @@ impl Agent {
 
     /// As [`Agent::close`], for callers that must not block.
     pub(crate) async fn shut(self: &Arc<Self>) -> Result<(), AgentError> {
-        self.ready.store(false, Ordering::Release);
+        self.refuse();
         self.end(self.devices.stop()).await?;
         self.signer.stop();
         let signer = lock(&self.signer_worker).take();
@@ -278,23 +309,6 @@ impl Agent {
         }
         let joined = move || threads.into_iter().for_each(Worker::join);
         self.workers.blocking(joined).await
-    }
-
-    pub(crate) fn characteristics(&self) -> Characteristics {
-        let config = &self.config;
-        let address = if config.advertise.is_empty() {
-            &config.listen
-        } else {
-            &config.advertise
-        };
-        Characteristics {
-            owner: config.owner.clone(),
-            region: config.region.clone(),
-            zone: config.zone.clone(),
-            rack: config.rack.clone(),
-            price: config.price,
-            address: address.clone(),
-        }
     }
 
     /// Whether chunks may come from `vendor`, which has shown a certificate of this cluster.
@@ -374,102 +388,4 @@ impl From<CopyEntry> for LocalCopy {
                 .collect(),
         }
     }
-}
-
-fn check_config(config: &Config, has_devices: bool) -> Result<(), AgentError> {
-    let bad = |key, reason: String| Err(AgentError::Config { key, reason });
-    if config.name.is_empty() {
-        return bad("name", "must not be empty".to_owned());
-    }
-    if config.device.is_empty() && !has_devices {
-        return bad("device", "at least one device is needed".to_owned());
-    }
-    if config.device.len() > DEVICES_PER_VENDOR {
-        return bad("device", format!("at most {DEVICES_PER_VENDOR} devices"));
-    }
-    for (index, device) in config.device.iter().enumerate() {
-        if config.device[..index]
-            .iter()
-            .any(|other| other.path == device.path)
-        {
-            return bad("device.path", format!("{} is named twice", device.path.display()));
-        }
-        if device.capacity != 0 && device.capacity < 3 * SEGMENT_BYTES {
-            return bad(
-                "device.capacity",
-                format!(
-                    "{} is less than the least, {} bytes",
-                    device.capacity,
-                    3 * SEGMENT_BYTES
-                ),
-            );
-        }
-    }
-    Ok(())
-}
-
-fn open_devices(config: &Config, data_dir: &mut DataDir) -> Result<Vec<ToStart>, AgentError> {
-    let vendor_key = data_dir::hex_of(data_dir.key().verifying_key().as_bytes());
-    let mut devices = Vec::new();
-    for device in &config.device {
-        let (id, is_new) = data_dir.device_id(&device.path)?;
-        if devices.iter().any(|known: &ToStart| known.id == id) {
-            return Err(AgentError::Foreign {
-                path: device.path.clone(),
-                reason: format!("it is {id}, and so is another path of the configuration"),
-            });
-        }
-        let marker = DeviceMarker {
-            format: data_dir::FORMAT,
-            device: id,
-            vendor_key: vendor_key.clone(),
-        };
-        let capacity = match device.capacity {
-            0 => whole_file_system(&device.path)?,
-            capacity => capacity,
-        };
-        let options = DirectoryOptions::new(device.path.clone(), marker, is_new, capacity);
-        let opened = match DirectoryDevice::open(options) {
-            Ok(opened) => Some(Arc::new(opened) as Arc<dyn Device>),
-            Err(error @ (AgentError::Foreign { .. } | AgentError::Device(DeviceError::Unusable { .. }))) => {
-                return Err(error);
-            }
-            Err(error) if is_new => return Err(error),
-            Err(error) => {
-                tracing::error!(device = %id, path = %device.path.display(), %error, "device cannot be opened");
-                None
-            }
-        };
-        devices.push(ToStart {
-            id,
-            class: device.class.clone(),
-            device: opened,
-        });
-    }
-    data_dir.save_devices()?;
-    Ok(devices)
-}
-
-/// Brings the index up to date; a device that cannot be read is left out, as gone.
-fn replay(fat: &LocalFat, devices: Vec<ToStart>, metrics: &Metrics) -> Vec<ToStart> {
-    devices
-        .into_iter()
-        .map(|mut start| {
-            let Some(device) = &start.device else { return start };
-            match fat.replay(device.as_ref()) {
-                Ok(summary) => {
-                    tracing::info!(device = %start.id, records = summary.records, "replayed");
-                    if summary.damaged_bytes > 0 {
-                        metrics.replay_damaged_bytes.inc_by(summary.damaged_bytes);
-                        tracing::error!(device = %start.id, bytes = summary.damaged_bytes, "bytes between records are damaged");
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(device = %start.id, %error, "device cannot be replayed");
-                    start.device = None;
-                }
-            }
-            start
-        })
-        .collect()
 }

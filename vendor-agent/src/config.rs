@@ -1,9 +1,12 @@
 //! The agent's settings, as an operator writes them. Reading files, environment and flags is the command
 //! line's.
 
+use crate::error::AgentError;
+use crate::opening::check_config;
 use serde::Deserialize;
 use std::path::PathBuf;
 use ullage_model::ids::ClusterId;
+use ullage_model::wire::agent::Characteristics;
 
 /// Settings of `ullage vendor-agent`.
 #[derive(Clone, Debug, Deserialize)]
@@ -68,7 +71,7 @@ pub struct Config {
 }
 
 /// Settings of one device.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceConfig {
     /// Its directory: empty at first, on a file system that punches holes.
@@ -105,6 +108,33 @@ impl Config {
             scrub_rate: default_scrub_rate(),
             scrub_pause_s: default_scrub_pause_s(),
             cluster: None,
+        }
+    }
+}
+
+impl Config {
+    /// Checks what can be checked without looking at anything else.
+    ///
+    /// # Errors
+    /// `AgentError::Config`, naming the key.
+    pub fn check(&self) -> Result<(), AgentError> {
+        check_config(self, false)
+    }
+
+    /// Where and whose the vendor is.
+    pub(crate) fn characteristics(&self) -> Characteristics {
+        let address = if self.advertise.is_empty() {
+            &self.listen
+        } else {
+            &self.advertise
+        };
+        Characteristics {
+            owner: self.owner.clone(),
+            region: self.region.clone(),
+            zone: self.zone.clone(),
+            rack: self.rack.clone(),
+            price: self.price,
+            address: address.clone(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::device::DeviceError;
 use std::path::PathBuf;
 use ullage_model::ids::ClusterId;
+use ullage_transport::authority::TrustError;
 
 /// Why the agent cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +62,38 @@ pub enum AgentError {
     /// The metadata service could not be reached or refused.
     #[error("metadata service: {0}")]
     Metad(String),
+    /// The cluster will not have this vendor, or it cannot tell which cluster is meant.
+    #[error("cannot enrol: {0}")]
+    Enrol(String),
+    /// A key or certificate cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// An address cannot be listened at.
+    #[error("cannot listen at {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// No device takes records now.
+    #[error("no device takes {0} now")]
+    NoDevice(&'static str),
+    /// The agent was told to stop before it had started.
+    #[error("stopped before it had started")]
+    Stopped,
     /// A metric is already registered, or its name is bad.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
 }
 
 impl AgentError {
+    /// Whether it is devices that keep what was to be done from being done, and nothing else: what is in memory
+    /// holds, and nobody is told that it is durable.
+    pub(crate) fn is_of_devices(&self) -> bool {
+        matches!(self, Self::Device(_) | Self::NoDevice(_))
+    }
+
     /// Whether all that is missing is room.
     pub(crate) fn is_full(&self) -> bool {
         matches!(self, Self::Device(DeviceError::Full { .. }))

@@ -31,8 +31,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 const REPORT_PAUSE: Duration = Duration::from_millis(2);
 /// After a report that was not answered.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
-/// After a close that a full device did not take.
-const FULL_PAUSE: Duration = Duration::from_secs(1);
+/// After a close that devices did not take.
+const DEVICE_PAUSE: Duration = Duration::from_secs(1);
 /// How often leases that are closed but not settled are tried again without being asked.
 const SETTLE_PERIOD: Duration = Duration::from_secs(60);
 
@@ -80,6 +80,7 @@ impl Agent {
                 () = self.close_forever() => {}
                 () = Arc::clone(&self).scrub_forever() => {}
                 () = self.report_lost_forever() => {}
+                () = self.watch_devices_forever() => {}
                 _ = stopped(&mut shutdown) => {}
             }
         }
@@ -94,7 +95,7 @@ impl Agent {
             let request = RegisterRequest {
                 public_key: self.public_key(),
                 name: self.config.name.clone(),
-                characteristics: self.characteristics(),
+                characteristics: self.config.characteristics(),
                 devices,
             };
             match timeout(ANSWER_TIME, self.metad.register(request)).await {
@@ -326,7 +327,7 @@ impl Agent {
     }
 
     async fn close_forever(self: &Arc<Self>) {
-        let mut was_full = false;
+        let mut was_of_devices = false;
         loop {
             let ordered: Vec<LeaseId> = {
                 let inner = lock(&self.outbox.inner);
@@ -338,15 +339,15 @@ impl Agent {
             };
             let heard = lock(&self.outbox.inner).heard;
             if heard && let Err(error) = self.close_leases(&ordered).await {
-                let is_full = error.is_full();
-                if !(is_full && was_full) {
+                let is_of_devices = error.is_of_devices();
+                if !(is_of_devices && was_of_devices) {
                     tracing::warn!(%error, "cannot settle closed leases yet");
                 }
-                was_full = is_full;
-                sleep(if is_full { FULL_PAUSE } else { RETRY_PAUSE }).await;
+                was_of_devices = is_of_devices;
+                sleep(if is_of_devices { DEVICE_PAUSE } else { RETRY_PAUSE }).await;
                 continue;
             }
-            was_full = false;
+            was_of_devices = false;
             tokio::select! {
                 () = self.outbox.close_work.notified() => {}
                 () = sleep(SETTLE_PERIOD) => {}
@@ -356,13 +357,13 @@ impl Agent {
 
     /// Persists what is closed, then settles the leases ordered closed and every other one known to be
     /// closed. When that has succeeded once, this agent's copies are reconciled and it may serve. It may serve
-    /// as well when nothing but room is missing: what is closed is known in memory, no chunk is taken under it,
-    /// and no close is confirmed before it is persisted.
+    /// as well when only devices keep it from that (they are full, failed or away): what is closed is known in
+    /// memory, no chunk is taken under it, and no close is confirmed before it is persisted.
     async fn close_leases(self: &Arc<Self>, ordered: &[LeaseId]) -> Result<(), AgentError> {
         let settled = self.settle_known(!ordered.is_empty()).await;
-        let serves = settled.as_ref().err().is_none_or(AgentError::is_full);
-        if serves && !self.ready.swap(true, Ordering::AcqRel) {
-            tracing::info!(full = settled.is_err(), "ready");
+        let serves = settled.as_ref().err().is_none_or(AgentError::is_of_devices);
+        if serves && !self.stopping.load(Ordering::Acquire) && !self.ready.swap(true, Ordering::AcqRel) {
+            tracing::info!(settled = settled.is_ok(), "ready");
         }
         settled?;
         let mut full = Ok(());

@@ -134,7 +134,7 @@ impl Agent {
                 }
             }
         }
-        let nobody = || AgentError::Index("no device takes the record of closed leases".to_owned());
+        let nobody = || AgentError::NoDevice("the record of closed leases");
         if taken {
             Ok(())
         } else {
@@ -252,7 +252,7 @@ fn tombstones(entry: &CopyEntry, writable: &[DeviceId]) -> Result<Vec<(DeviceId,
                 piece.device
             } else {
                 let elsewhere = writable.first().copied();
-                elsewhere.ok_or_else(|| AgentError::Index("no device takes tombstones".to_owned()))?
+                elsewhere.ok_or(AgentError::NoDevice("tombstones"))?
             };
             let list = homes.entry(home).or_default();
             if !list.contains(&killed) {

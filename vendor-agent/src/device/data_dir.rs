@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `ullage-vendor-agent` | marker: JSON with `format`, and, once registered, `cluster` and `vendor` |
 //! | `key` | the vendor's Ed25519 secret key, 32 bytes as hex, mode 0600 |
+//! | `credentials` | JSON, mode 0600: what the vendor proves itself with to other services, see [`StoredCredentials`] |
 //! | `devices` | JSON: the path at which each device was last seen, in order of their ids |
 //! | `lock` | locked (flock) while an agent runs |
 //! | `index/` | the local FAT's index; may be deleted while no agent runs |
@@ -22,12 +23,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use ullage_model::ids::{ClusterId, DeviceId, VendorId};
 use ullage_model::limits::DEVICES_PER_VENDOR;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// The format level this build writes; it refuses greater ones.
 pub const FORMAT: u32 = 1;
 /// Name of the marker in a device's directory.
 pub const DEVICE_MARKER: &str = "ullage-device";
 const AGENT_MARKER: &str = "ullage-vendor-agent";
+const CREDENTIALS: &str = "credentials";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct AgentMarker {
@@ -35,6 +38,64 @@ struct AgentMarker {
     /// 32 hex digits.
     cluster: Option<String>,
     vendor: Option<u64>,
+}
+
+/// What a vendor was given when it enrolled: the file `credentials`, in which bytes are hexadecimal digits.
+#[derive(Clone)]
+pub(crate) struct StoredCredentials {
+    /// SHA-256 of the authority's certificate.
+    pub(crate) authority: [u8; 32],
+    /// That certificate, DER.
+    pub(crate) authority_certificate: Vec<u8>,
+    /// The vendor's certificate, DER.
+    pub(crate) certificate: Vec<u8>,
+    /// Its key, DER (PKCS #8).
+    pub(crate) tls_key: Zeroizing<Vec<u8>>,
+    /// Addresses of the metadata nodes as last heard.
+    pub(crate) metad: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CredentialsFile {
+    authority: String,
+    authority_certificate: String,
+    certificate: String,
+    tls_key: String,
+    metad: Vec<String>,
+}
+
+impl Drop for CredentialsFile {
+    fn drop(&mut self) {
+        self.tls_key.zeroize();
+    }
+}
+
+impl From<&StoredCredentials> for CredentialsFile {
+    fn from(stored: &StoredCredentials) -> Self {
+        Self {
+            authority: hex_of(&stored.authority),
+            authority_certificate: hex_of(&stored.authority_certificate),
+            certificate: hex_of(&stored.certificate),
+            tls_key: hex_of(&stored.tls_key),
+            metad: stored.metad.clone(),
+        }
+    }
+}
+
+impl TryFrom<CredentialsFile> for StoredCredentials {
+    type Error = hex::FromHexError;
+
+    fn try_from(file: CredentialsFile) -> Result<Self, hex::FromHexError> {
+        let mut authority = [0; 32];
+        hex::decode_to_slice(&file.authority, &mut authority)?;
+        Ok(Self {
+            authority,
+            authority_certificate: hex::decode(&file.authority_certificate)?,
+            certificate: hex::decode(&file.certificate)?,
+            tls_key: Zeroizing::new(hex::decode(&file.tls_key)?),
+            metad: file.metad.clone(),
+        })
+    }
 }
 
 /// What a device's marker says.
@@ -195,6 +256,29 @@ impl DataDir {
     /// When it cannot be written.
     pub fn save_devices(&self) -> Result<(), AgentError> {
         write_json(&self.path.join("devices"), &self.devices)
+    }
+
+    /// What the vendor was given when it enrolled, if it has.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn credentials(&self) -> Result<Option<StoredCredentials>, AgentError> {
+        let path = self.path.join(CREDENTIALS);
+        let file = read_json::<CredentialsFile>(&path)?;
+        file.map(StoredCredentials::try_from)
+            .transpose()
+            .map_err(|error| AgentError::Foreign {
+                path,
+                reason: error.to_string(),
+            })
+    }
+
+    /// Keeps what the vendor was given, durably.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn save_credentials(&self, credentials: &StoredCredentials) -> Result<(), AgentError> {
+        write_json(&self.path.join(CREDENTIALS), &CredentialsFile::from(credentials))
     }
 
     /// Where the local FAT's index lies.

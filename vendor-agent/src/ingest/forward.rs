@@ -36,39 +36,56 @@ pub(super) fn start(
     .boxed();
     let agent = Arc::clone(agent);
     let me = admitted.me;
+    let hops = rest.len();
     tokio::spawn(async move {
         agent.metrics.chunks_forwarded.inc();
         let answers = agent.peers.put_chunk(next, header, parts).await;
-        relay(answers, next, me, &reports).await;
+        relay(answers, next, me, hops, &reports).await;
     });
     Some(sender)
 }
 
+/// Passes on what comes back, at most one report per hop, and says so if the next hop says nothing. Goes on when
+/// nobody listens any more: the hops behind are served all the same.
 async fn relay(
-    mut answers: crate::seams::HopReports,
+    answers: crate::seams::HopReports,
     next: VendorId,
     me: VendorId,
+    hops: usize,
     reports: &mpsc::Sender<HopReport>,
 ) {
+    let mut answers = answers.take(hops);
     let mut heard = false;
     while let Some(report) = answers.next().await {
-        let vendor = match &report {
-            HopReport::Stored { vendor, .. } | HopReport::Failed { vendor, .. } => *vendor,
-        };
-        heard |= vendor == next;
-        if reports.send(report).await.is_err() {
-            return;
-        }
+        let report = from_here(report, next, me);
+        let (HopReport::Stored { vendor, .. } | HopReport::Failed { vendor, .. }) = &report;
+        heard |= *vendor == next;
+        // A sender that went away needs no report.
+        let _ = reports.send(report).await;
     }
     if !heard {
         let refusal = ChunkRefusal::Link("the next hop ended without a report".to_owned());
-        // A sender that went away needs no report.
-        let _ = reports
-            .send(HopReport::Failed {
-                vendor: next,
-                from: Some(me),
-                refusal,
-            })
-            .await;
+        let failed = HopReport::Failed {
+            vendor: next,
+            from: Some(me),
+            refusal,
+        };
+        let _ = reports.send(failed).await;
+    }
+}
+
+/// That the link to the next hop failed is this vendor's word, not that hop's.
+fn from_here(report: HopReport, next: VendorId, me: VendorId) -> HopReport {
+    match report {
+        HopReport::Failed {
+            vendor,
+            from: None,
+            refusal: refusal @ ChunkRefusal::Link(_),
+        } if vendor == next => HopReport::Failed {
+            vendor,
+            from: Some(me),
+            refusal,
+        },
+        other => other,
     }
 }
