@@ -4,7 +4,7 @@
 //!
 //! | rule | room is locked only | copies are settled only |
 //! |---|---|---|
-//! | state | at healthy vendors | – (a receipt is proof enough) |
+//! | state | at healthy vendors | where the vendor is not revoked (of others a receipt is proof enough) |
 //! | price | where the vendor costs at most that | where it still does |
 //! | device class | on such devices | in room of such devices |
 //! | pieces | where that many working devices of one class are | if cut into as many, or into every frame |
@@ -118,12 +118,6 @@ fn working_devices(vendor: &VendorRow, device_class: &str) -> u32 {
     let working = vendor.devices.iter();
     let working = working.filter(|it| it.class == device_class && it.state == DeviceState::Healthy);
     u32::try_from(working.count()).unwrap_or(u32::MAX)
-}
-
-/// Whether rows of vendors must be looked at to settle copies of `class`.
-#[must_use]
-pub fn asks_for_vendors(class: &ClassRow) -> bool {
-    class.zones > 1 || class.max_price.is_some()
 }
 
 /// Where a vendor stands, as far as distinct zones are asked for: zones of different regions differ. A vendor
@@ -241,7 +235,7 @@ pub fn check_chunk(class: &ClassRow, chunk: &ChunkRow) -> Result<(), Rejection> 
     Ok(())
 }
 
-/// Refuses a chunk whose copies lie at `vendors`, if one is too dear or they stand in too few zones.
+/// Refuses a chunk whose copies lie at `vendors`, if one is revoked or too dear, or they stand in too few zones.
 ///
 /// # Errors
 /// `Rejection::Placement`.
@@ -250,8 +244,12 @@ pub fn check_vendors<'a>(
     vendors: impl Iterator<Item = &'a VendorRow> + Clone,
 ) -> Result<(), Rejection> {
     for vendor in vendors.clone() {
-        check_price(class, vendor)
-            .map_err(|unfit| refused(class, format_args!("a copy at {}: {unfit}", vendor.vendor)))?;
+        let revoked = VendorState::Revoked;
+        let admitted = match vendor.state == revoked {
+            true => Err(Unfit::State(revoked)),
+            false => check_price(class, vendor),
+        };
+        admitted.map_err(|unfit| refused(class, format_args!("a copy at {}: {unfit}", vendor.vendor)))?;
     }
     check_zones(class, vendors)
 }

@@ -37,9 +37,7 @@ pub fn settle<R: Read>(
     let mut settling = Settling::default();
     for (chunk, index) in chunks.iter().zip(first..) {
         placement::check_chunk(&class, chunk)?;
-        if placement::asks_for_vendors(&class) {
-            settling.check_vendors(step, &class, chunk)?;
-        }
+        settling.check_vendors(step, &class, chunk)?;
         for copy in &chunk.copies {
             let place = CopyPlace { blob, index };
             settling.copy(step, (session, &class), chunk, copy, place)?;

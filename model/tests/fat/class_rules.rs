@@ -160,7 +160,8 @@ fn room_is_locked_only_where_every_rule_allows_it() {
 fn every_rule_is_checked_again_under_the_class_as_it_stands() {
     type Change = fn(&mut ClassRow);
     // What is changed, which placement was good before, what is said of it, which placement is good now.
-    let cases: [(Change, &[usize], u32, &str, &[usize], u32); 5] = [
+    type Case<'a> = (Change, &'a [usize], u32, &'a str, &'a [usize], u32);
+    let cases: [Case<'_>; 5] = [
         (
             |class| class.copies = 3,
             &[0, 1],
@@ -287,7 +288,12 @@ fn vendors_are_taken_as_they_are_when_copies_are_settled() {
         vendor,
         state: VendorState::Stale,
     });
-    assert_eq!(scene.settle(class, &placed), Reply::Done);
+    assert_eq!(scene.settle(class.clone(), &placed), Reply::Done);
+    // One that was shut out holds nothing that counts.
+    scene.world.decide(&Command::RevokeVendor { vendor });
+    let placed = scene.chunk(lease, &[0, 1, 2], 1);
+    let revoked = why(scene.settle(class, &placed));
+    assert!(revoked.contains("it is revoked"), "{revoked}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Vendor agents as far as the FAT sees them: they hold copies under leases they know to be open, judge what
 //! they hold when a lease closes, and erase what they are ordered to.
 
+use crate::cluster::classes::Offer;
 use crate::support::World;
 use std::collections::{BTreeMap, BTreeSet};
 use ullage_model::cluster_time::ClusterTime;
@@ -16,15 +17,18 @@ pub struct Agent {
     pub vendor: VendorId,
     /// Room of each copy it holds.
     pub copies: BTreeMap<CopyId, u64>,
+    /// What it offers.
+    pub offer: &'static Offer,
     /// Least capacity it ever had, and most.
     pub offered: (u64, u64),
     closed: BTreeSet<LeaseId>,
 }
 
 impl Agent {
-    pub fn new(vendor: VendorId, capacity: u64) -> Self {
+    pub fn new(vendor: VendorId, offer: &'static Offer, capacity: u64) -> Self {
         Self {
             vendor,
+            offer,
             copies: BTreeMap::new(),
             offered: (capacity, capacity),
             closed: BTreeSet::new(),

@@ -2,14 +2,16 @@
 //! vendors together.
 
 mod arrivals;
+pub mod classes;
 mod leases;
 mod objects;
 mod uploads;
 
-use crate::Action;
 use crate::agents::Agent;
-use crate::support::{HDD, World, allocate, class, device, sealed};
+use crate::support::{World, registration, sealed};
+use crate::{Action, Rule};
 use arrivals::Arrivals;
+use classes::OFFERS;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use ullage_model::cluster_time::WallTime;
@@ -25,7 +27,6 @@ use ullage_model::step::{ReadRows, decode_row};
 use ullage_model::store::{Column, Direction, KeyRange, Read};
 use uploads::Upload;
 
-const VENDORS: [(&str, &str); 4] = [("a", "x"), ("b", "x"), ("c", "y"), ("d", "z")];
 const CAPACITY: u64 = 5 << 20;
 const SESSIONS: usize = 3;
 const KEYS: u8 = 5;
@@ -70,9 +71,17 @@ fn wrapped_key() -> WrappedKey {
 }
 
 impl Cluster {
-    pub fn new(copies: u32, zones: u32) -> Self {
-        let mut world = World::with_class(class(copies, zones));
-        let agents = VENDORS.map(|(name, zone)| Agent::new(world.vendor(name, zone, CAPACITY), CAPACITY));
+    pub fn new(rule: Rule) -> Self {
+        let mut world = World::new(1);
+        let agents = OFFERS.iter().map(|offer| {
+            let mut request = registration(offer.name, offer.zone, offer.reports(CAPACITY));
+            request.characteristics.price = offer.price;
+            match world.decide(&Command::RegisterVendor(request)) {
+                Reply::Vendor(vendor) => Agent::new(vendor, offer, CAPACITY),
+                reply => panic!("{reply:?}"),
+            }
+        });
+        let agents = agents.collect();
         let session = world.session();
         let create = SessionCommand::CreateBucket {
             actor: ROOT,
@@ -87,13 +96,14 @@ impl Cluster {
         let (gateways, decided) = (Vec::new(), Vec::new());
         let mut cluster = Self {
             world,
-            agents: agents.into(),
+            agents,
             gateways,
             bucket,
             decided,
             uploads: Vec::new(),
             arrivals: Arrivals::default(),
         };
+        cluster.set_class(&rule);
         cluster.add_gateway(session);
         let Reply::Bucket(bucket) = cluster.submit(0, create) else {
             panic!("no bucket")
@@ -158,10 +168,7 @@ impl Cluster {
                     Reply::Done
                 );
             }
-            Action::SetClass { copies } => {
-                let command = Command::SetClass(class(copies.into(), 0));
-                assert_eq!(self.world.decide(&command), Reply::Done);
-            }
+            Action::SetClass { rule } => self.set_class(&rule),
             Action::Repeat { back } => self.repeat(back),
             Action::Invite { number, life_ms } => self.arrivals.invite(&mut self.world, number, life_ms),
             Action::Enrol { vendor, invite } => self.arrivals.enrol(&mut self.world, vendor, invite),
@@ -198,8 +205,8 @@ impl Cluster {
                 vendors,
                 bytes,
             } => {
-                let named = self.masked(vendors);
-                self.allocate(gateway(number), allocate(&named, bytes));
+                let blindly = self.blindly(vendors, bytes);
+                self.allocate(gateway(number), blindly);
             }
             Action::RenewLease {
                 gateway: number,
@@ -350,7 +357,7 @@ impl Cluster {
         }
         self.settle_down();
         for agent in &self.agents {
-            let room = self.world.room(agent.vendor);
+            let room = self.room_of(agent);
             assert_eq!((room.leased, room.erasing), (0, 0), "{}", agent.vendor);
             let known = self.copies_of(agent.vendor);
             let held = agent.copies.keys().all(|copy| known.contains_key(copy));
@@ -380,17 +387,21 @@ impl Cluster {
 
     /// All that is offered can be locked: nothing is falsely full.
     fn everything_is_free(&mut self, session: SessionId) {
-        self.act(&Action::SetClass { copies: 1 });
+        self.set_class(&Rule::plain(1));
         for at in 0..self.agents.len() {
             let (vendor, state) = (self.agents[at].vendor, VendorState::Healthy);
             assert_eq!(
                 self.world.decide(&Command::SetVendorState { vendor, state }),
                 Reply::Done
             );
-            let room = self.world.room(vendor);
+            let room = self.room_of(&self.agents[at]);
             assert_eq!((room.leased, room.used, room.erasing), (0, 0, 0));
             if room.capacity > 0 {
-                let lease = self.world.lease(session, &[vendor], room.capacity);
+                let all = self.blindly(1 << at, room.capacity);
+                let reply = self.world.submit(session, all);
+                let Reply::Lease { lease, .. } = reply else {
+                    panic!("{reply:?}")
+                };
                 let give_back = SessionCommand::ReturnLease { lease };
                 assert_eq!(self.world.submit(session, give_back), Reply::Done);
                 self.world.confirm_all(vendor);
@@ -461,17 +472,11 @@ impl Cluster {
             command,
         };
         let reply = self.world.decide(&command);
+        if let Command::InSession { command, .. } = &command {
+            self.judge_placement(command, &reply);
+        }
         self.decided.push((command, reply.clone()));
         reply
-    }
-
-    fn masked(&self, mask: u8) -> Vec<VendorId> {
-        let named = self
-            .agents
-            .iter()
-            .enumerate()
-            .filter(|(at, _)| mask & (1 << at) != 0);
-        named.map(|(_, agent)| agent.vendor).collect()
     }
 
     fn repeat(&mut self, back: u8) {
@@ -586,7 +591,7 @@ impl Cluster {
         let devices = if capacity < 1000 {
             Vec::new()
         } else {
-            vec![device(0, HDD, capacity)]
+            agent.offer.reports(capacity)
         };
         let command = Command::UpdateDevices {
             vendor: agent.vendor,

@@ -124,8 +124,48 @@ pub(crate) enum Action {
     Revoke { vendor: u8 },
     /// A metadata node tells of itself, or leaves.
     Member { node: u8, leaves: bool },
-    /// The class asks for more or fewer copies.
-    SetClass { copies: u8 },
+    /// The class gets another rule.
+    SetClass { rule: Rule },
+}
+
+/// What a class asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rule {
+    copies: u32,
+    zones: u32,
+    /// Only such devices; `None`: any.
+    ssd: Option<bool>,
+    max_price: Option<u64>,
+    pieces: u32,
+}
+
+impl Rule {
+    /// Copies anywhere.
+    fn plain(copies: u32) -> Self {
+        let (zones, ssd, max_price, pieces) = (0, None, None, 1);
+        Self {
+            copies,
+            zones,
+            ssd,
+            max_price,
+            pieces,
+        }
+    }
+}
+
+/// Mostly rules that some vendors can keep: a copy, two, now and then three.
+fn rule() -> impl Strategy<Value = Rule> {
+    let copies = prop_oneof![3 => Just(1_u32), 3 => Just(2), 1 => Just(3)];
+    let ssd = prop_oneof![4 => Just(None), 2 => Just(Some(false)), 1 => Just(Some(true))];
+    let max_price = prop_oneof![2 => Just(None), 1 => (0..4_u64).prop_map(Some)];
+    let pieces = prop_oneof![2 => Just(1_u32), 1 => Just(2)];
+    (copies, 0..4_u32, ssd, max_price, pieces).prop_map(|(copies, zones, ssd, max_price, pieces)| Rule {
+        copies,
+        zones,
+        ssd,
+        max_price,
+        pieces,
+    })
 }
 
 fn bytes() -> impl Strategy<Value = u64> {
@@ -143,7 +183,7 @@ fn gateway_action() -> impl Strategy<Value = Action> {
         4 => (g(), lease_bytes(), lease_bytes()).prop_map(|(gateway, bytes, least)| {
             Action::Choose { gateway, bytes, least }
         }),
-        3 => (g(), 0..16_u8, lease_bytes()).prop_map(|(gateway, vendors, bytes)| {
+        3 => (g(), 0..32_u8, lease_bytes()).prop_map(|(gateway, vendors, bytes)| {
             Action::Allocate { gateway, vendors, bytes }
         }),
         1 => (g(), g(), 0..70_000_u64).prop_map(|(gateway, lease, duration_ms)| {
@@ -203,7 +243,7 @@ fn upkeep_action() -> impl Strategy<Value = Action> {
         1 => (g(), g()).prop_map(|(vendor, copy)| Action::Damage { vendor, copy }),
         1 => (g(), 0..9_000_000_u64).prop_map(|(vendor, capacity)| Action::Devices { vendor, capacity }),
         1 => (g(), g()).prop_map(|(vendor, state)| Action::VendorState { vendor, state }),
-        1 => (1..4_u8).prop_map(|copies| Action::SetClass { copies }),
+        2 => rule().prop_map(|rule| Action::SetClass { rule }),
         4 => arrival_action(),
     ]
 }
@@ -222,8 +262,8 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![3 => gateway_action(), 2 => upkeep_action()]
 }
 
-fn run(copies: u32, zones: u32, actions: &[Action]) {
-    let mut cluster = Cluster::new(copies, zones);
+fn run(rule: Rule, actions: &[Action]) {
+    let mut cluster = Cluster::new(rule);
     for action in actions {
         cluster.act(action);
         cluster.check();
@@ -236,10 +276,9 @@ proptest! {
 
     #[test]
     fn no_room_leaks_and_none_is_sold_twice(
-        copies in 1..4_u32,
-        zones in 0..3_u32,
+        rule in rule(),
         actions in prop::collection::vec(action(), 1..250),
     ) {
-        run(copies, zones.min(copies), &actions);
+        run(rule, &actions);
     }
 }

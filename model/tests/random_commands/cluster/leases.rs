@@ -1,8 +1,8 @@
 //! Gateways and their leases: asked for as the leader would or blindly, moved, shrunk, given back.
 
 use super::{Cluster, pick};
-use crate::support::{HDD, STANDARD};
-use std::collections::BTreeMap;
+use crate::agents::Agent;
+use crate::support::STANDARD;
 use ullage_model::command::{Reply, SessionCommand};
 use ullage_model::fat::choice::{Choice, VendorLoad, choose_rows};
 use ullage_model::ids::LeaseId;
@@ -54,7 +54,10 @@ impl Cluster {
             let agent = self.agents.iter().find(|agent| agent.vendor == vendor);
             let free = agent.map_or(0, |agent| agent.offered.1.saturating_sub(agent.stored()));
             VendorLoad {
-                reported_free: BTreeMap::from([(HDD.to_owned(), free)]),
+                reported_free: agent
+                    .map(|agent| (agent.offer.device_class.to_owned(), free))
+                    .into_iter()
+                    .collect(),
                 in_flight_bytes: 0,
             }
         };
@@ -71,11 +74,29 @@ impl Cluster {
         }
     }
 
+    /// Asks for `bytes` at each vendor of the mask.
+    pub(super) fn blindly(&self, mask: u8, bytes: u64) -> SessionCommand {
+        let named = self
+            .agents
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| mask & (1 << at) != 0);
+        let row = |(_, agent): (usize, &Agent)| (agent.vendor, agent.offer.device_class.to_owned(), bytes);
+        SessionCommand::Allocate {
+            class: STANDARD.to_owned(),
+            rows: named.map(row).collect(),
+            duration_ms: LEASE_MS,
+        }
+    }
+
     pub(super) fn allocate(&mut self, at: usize, command: SessionCommand) {
         let SessionCommand::Allocate { rows, .. } = command.clone() else {
             panic!("not an allocation")
         };
-        let free: Vec<u64> = rows.iter().map(|row| self.world.room(row.0).free()).collect();
+        let free: Vec<u64> = rows
+            .iter()
+            .map(|row| self.room_of(self.agent(row.0)).free())
+            .collect();
         match self.submit(at, command) {
             Reply::Lease { lease, .. } => {
                 let grants = rows

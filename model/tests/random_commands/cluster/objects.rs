@@ -4,19 +4,22 @@ use super::{Cluster, KEYS, ROOT, wrapped_key};
 use crate::support::{STANDARD, blob, chunk, sealed};
 use ullage_model::cluster_time::WallTime;
 use ullage_model::command::{Body, Conditions, CopyObject, FinalizeObject, Reply, SessionCommand};
-use ullage_model::fat::query;
 use ullage_model::fat::rows::ChunkRow;
 use ullage_model::limits::CHUNK_BYTES_MIN;
 use ullage_model::namespace::rows::{Etag, Metadata};
 use ullage_model::namespace::version;
-use ullage_model::units::{room, stored_bytes};
+use ullage_model::units::{frames, room, stored_bytes};
 
 impl Cluster {
     /// Sends a chunk to as many of the masked vendors as the class wants copies. `None` if too few took it;
     /// those that did keep it until the lease closes.
     pub(super) fn send(&mut self, at: usize, (lease, mask): (u8, u8), bytes: u64) -> Option<ChunkRow> {
-        let wanted = query::class(&self.world.rows, STANDARD).unwrap().unwrap().copies as usize;
-        let needed = room(bytes, 1);
+        let class = self.class();
+        let wanted = class.copies as usize;
+        // Some vendors do not cut as they are asked.
+        let asked = if mask % 8 == 7 { 1 } else { class.pieces };
+        let pieces = asked.min(u32::try_from(frames(bytes)).unwrap());
+        let needed = room(bytes, pieces);
         let lease = self.roomy_lease(at, lease, (wanted, needed))?;
         let gateway = &mut self.gateways[at];
         let counter = gateway.chunks;
@@ -32,13 +35,19 @@ impl Cluster {
             if takers.len() == wanted || *sent + needed > *granted {
                 continue;
             }
-            let row = chunk(lease, counter, bytes, &[agent.vendor]);
+            let mut row = chunk(lease, counter, bytes, &[agent.vendor]);
+            let mut copy = row.copies.remove(0);
+            copy.pieces = pieces;
+            copy.device_class = agent.offer.device_class.to_owned();
             *sent += needed;
-            if agent.store(row.copy_id(&row.copies[0]), needed) {
-                takers.push(agent.vendor);
+            if agent.store(row.copy_id(&copy), needed) {
+                takers.push(copy);
             }
         }
-        (takers.len() == wanted).then(|| chunk(lease, counter, bytes, &takers))
+        (takers.len() == wanted).then(|| ChunkRow {
+            copies: takers,
+            ..chunk(lease, counter, bytes, &[])
+        })
     }
 
     pub(super) fn slice(&mut self, at: usize, (lease, mask): (u8, u8), chunks: u8) {
