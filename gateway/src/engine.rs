@@ -1,6 +1,5 @@
 //! Everything the flows of `put/` and `get/` share, made once at start.
 
-use crate::agent_client::AgentClient;
 use crate::directory::Directory;
 use crate::get::window::Windows;
 use crate::keeper::Keeper;
@@ -19,8 +18,6 @@ const POOL_KEPT_TICKS: u32 = 10;
 pub struct Engine {
     /// What sessions share too.
     pub around: Arc<Surroundings>,
-    /// Vendor agents.
-    pub agents: Arc<dyn AgentClient>,
     /// Keeps the session.
     pub keeper: Arc<Keeper>,
     /// Buckets and users.

@@ -153,10 +153,7 @@ impl Keeper {
                 self.give_back(session, row.lease);
             }
         }
-        for info in &reply.vendors {
-            let vendor = info.row.vendor;
-            tracing::trace!(%vendor, state = ?info.row.state, "vendor");
-        }
+        self.around.agents.learn(&reply.vendors);
         session.set_view(View::of(reply, self.around.clock.monotonic()));
         // One that is unknown twice was not just being made: its answer was lost.
         let mut before = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -294,7 +291,8 @@ impl Keeper {
         metrics
             .lease_unused_bytes
             .set(i64::try_from(unused).unwrap_or(i64::MAX));
-        for path in self.around.paths.view(self.around.clock.monotonic()) {
+        let states = session.view().states();
+        for path in self.around.paths.view(&states, self.around.clock.monotonic()) {
             let vendor = path.vendor.0.to_string();
             metrics
                 .path_score
@@ -339,6 +337,7 @@ async fn open_session(
     };
     let reply = around.metad.renew_session(request).await?;
     let index = reply.index;
+    around.agents.learn(&reply.vendors);
     let view = View::of(reply, around.clock.monotonic());
     let session = Session::new(Arc::clone(around), &opened, view, Arc::clone(wake));
     session.readers.observe(index);

@@ -36,6 +36,7 @@ const SECRET: &[u8] = b"user secret";
 const FILE_BYTES_MAX: u64 = 80;
 
 /// A key-encryption key.
+#[derive(Clone)]
 pub struct Kek {
     id: KekId,
     check_value: Bytes,

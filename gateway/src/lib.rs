@@ -17,13 +17,18 @@ pub mod limits;
 pub mod memory;
 pub mod metad_client;
 pub mod metrics;
+pub mod network;
 mod ops;
 pub mod path;
+mod prober;
 pub mod put;
 pub mod readers;
 pub mod rooms;
+mod run;
 pub mod s3;
 pub mod sequences;
 pub mod server;
 pub mod session;
 pub mod store;
+
+pub use run::{Connected, Seams, connect, run};

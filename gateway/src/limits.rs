@@ -59,6 +59,41 @@ pub const SUBMIT_PATIENCE: Duration = Duration::from_secs(10);
 pub const RESOLVE_PATIENCE: Duration = Duration::from_secs(20);
 /// First and longest pause between such tries.
 pub const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+/// How long one call to the metadata service may take over the network, all nodes that are asked for it together. The
+/// two above go on from there.
+pub const METAD_PATIENCE: Duration = Duration::from_secs(6);
+/// As [`METAD_PATIENCE`], for provisional FATs: leases may have to be recalled first.
+pub const METAD_PATIENCE_ALLOCATE: Duration = Duration::from_secs(20);
+/// As [`METAD_PATIENCE`], for changes of the membership: a new member must catch up.
+pub const METAD_PATIENCE_MEMBERS: Duration = Duration::from_secs(300);
+/// Bytes of a hop's report: receipts of one fsync group, each with up to 16 pieces.
+pub const REPORT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of a vendor's refusal.
+pub const REFUSAL_BYTES_MAX: usize = 16 * 1024;
+/// How long connecting to another service may take, handshakes included: little, because there are others.
+pub const CONNECT_WAIT: Duration = Duration::from_secs(2);
+/// Pause between tries to open the first session, and how often the log says so.
+pub const START_PAUSE: Duration = Duration::from_millis(500);
+/// See [`START_PAUSE`].
+pub const START_SAID_EVERY: Duration = Duration::from_secs(30);
+/// How long the end of the session may take when the process is told to stop.
+pub const END_SESSION_WAIT: Duration = Duration::from_secs(5);
+/// How long a page of a vendor's own table may take.
+pub const TABLE_WAIT: Duration = Duration::from_secs(5);
+/// How long a UDP probe waits for its answer.
+pub const PROBE_WAIT: Duration = Duration::from_secs(1);
+/// How long a probe by a call waits, which stands in where datagrams do not come through.
+pub const PROBE_CALL_WAIT: Duration = Duration::from_secs(3);
+/// How often each path is probed, more or less.
+pub const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// UDP probes in a row without an answer, after which a call measures the path.
+pub const PROBES_UNANSWERED: u32 = 3;
+/// Of the probes after that, one in so many is tried by UDP again.
+pub const PROBE_RETRIED: u32 = 30;
+/// Probes in flight.
+pub const PROBES_IN_FLIGHT: usize = 16;
+/// How often the addresses of the metadata nodes are learned again.
+pub const MEMBERS_EVERY: Duration = Duration::from_secs(60);
 /// Times a command is submitted under a new sequence after the old one was abandoned.
 pub const ABANDONED_RETRIES: u32 = 5;
 /// Sequences given out since the metadata service last heard which outcomes are known, that make the session
@@ -99,10 +134,21 @@ pub const SEGMENT_BYTES: (u64, u64) = (8 * FRAME_BYTES, 32 * FRAME_BYTES);
 pub const READ_AHEAD_CHUNKS: u64 = 2;
 /// Segments of one read in flight.
 pub const SEGMENTS_IN_FLIGHT: usize = 8;
-/// A read that has not answered for so long is tried at another copy too.
+/// How long a transfer to or from a vendor may stand still, no byte moved and no word heard, before it goes on
+/// elsewhere: while the path has no experience of its own, at least, and at most.
+pub const PATIENCE: (Duration, Duration, Duration) = (
+    Duration::from_secs(4),
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+);
+/// A read that has not answered for so long is tried at another copy too, until the path has its own experience.
 pub const HEDGE_AFTER: Duration = Duration::from_millis(300);
 /// How long one read request may take.
 pub const READ_WAIT: Duration = Duration::from_secs(10);
+/// Bounds of the time a path's own experience gives.
+pub const HEDGE_BETWEEN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Second reads for the sake of speed: one in so many reads, and so many in a row.
+pub const HEDGES: (u32, u32) = (20, 8);
 /// Times the locations of one segment are asked for again.
 pub const RELOCATIONS: u32 = 2;
 /// A read older than this is cut, before the metadata service stops waiting for it.

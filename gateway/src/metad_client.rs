@@ -6,6 +6,8 @@ use futures::future::BoxFuture;
 use std::fmt;
 use ullage_model::command::{Command, Reply};
 use ullage_model::ids::SessionId;
+use ullage_model::wire::enrol::{InviteReply, InviteRequest};
+use ullage_model::wire::members::{MembersReply, MembersRequest};
 use ullage_model::wire::metad::{
     AllocateRequest, MetadError, OpenSessionReply, OpenSessionRequest, ProvisionalFat, Query, QueryReply,
     RenewSessionReply, RenewSessionRequest, ReportDamagedRequest, ResolveRequest, StatusReply, SubmitReply,
@@ -37,4 +39,8 @@ pub trait MetadClient: Send + Sync + fmt::Debug {
     fn operate(&self, command: Command) -> Answered<'_, Reply>;
     /// State of the service, for people.
     fn status(&self) -> Answered<'_, StatusReply>;
+    /// Tells or changes the service's own members.
+    fn members(&self, request: MembersRequest) -> Answered<'_, MembersReply>;
+    /// Makes a one-time token with which a vendor joins.
+    fn invite(&self, request: InviteRequest) -> Answered<'_, InviteReply>;
 }

@@ -33,6 +33,12 @@ pub struct Metrics {
     pub memory_bytes: IntGaugeVec,
     /// Score of the path to each vendor.
     pub path_score: IntGaugeVec,
+    /// Probes of paths, by outcome.
+    pub probes: IntCounterVec,
+    /// Links between vendors that failed, by the vendors on both ends.
+    pub links_failed: IntCounterVec,
+    /// Stored bytes that left this gateway for vendors: with a chain of hops each byte once.
+    pub uplink_bytes: IntCounter,
     /// Sessions opened.
     pub sessions: IntCounter,
     /// Outcomes that had to be asked for.
@@ -73,6 +79,19 @@ fn gauges(
     let gauges = IntGaugeVec::new(Opts::new(name, help), &[label])?;
     registry.register(Box::new(gauges.clone()))?;
     Ok(gauges)
+}
+
+/// Only pairs of vendors between which something failed appear.
+fn links(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
+    let links = IntCounterVec::new(
+        Opts::new(
+            "ullage_gateway_links_failed_total",
+            "Copies that did not come through from one vendor to the next, by the vendors on both ends.",
+        ),
+        &["from", "to"],
+    )?;
+    registry.register(Box::new(links.clone()))?;
+    Ok(links)
 }
 
 impl Metrics {
@@ -153,6 +172,18 @@ impl Metrics {
                 "ullage_gateway_path_score",
                 "Score of the path to a vendor.",
                 "vendor",
+            )?,
+            probes: counters(
+                registry,
+                "ullage_gateway_probes_total",
+                "Probes of paths to vendors, by outcome.",
+                "outcome",
+            )?,
+            links_failed: links(registry)?,
+            uplink_bytes: counter(
+                registry,
+                "ullage_gateway_uplink_bytes_total",
+                "Stored bytes that left this gateway for vendors.",
             )?,
             sessions: counter(registry, "ullage_gateway_sessions_total", "Sessions opened.")?,
             outcomes_resolved: counter(

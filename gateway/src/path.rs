@@ -1,7 +1,14 @@
 //! Paths: what this gateway has seen of each vendor, as decaying averages, and the order in which vendors are
-//! used. No I/O; time is passed in.
+//! used. Two sources: probes (round trip, hops, loss) and what became of transfers. No I/O; time is passed in.
 
+mod averages;
+mod score;
+
+use crate::limits::{HEDGE_AFTER, HEDGE_BETWEEN, PATIENCE};
+use averages::{Averages, Mean, to_f64};
+use score::Typical;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use ullage_model::fat::rows::VendorState;
@@ -18,8 +25,20 @@ const FAILURE_HALF_LIFE_S: f64 = 30.0;
 /// Slower than so many times the median is an outlier, if also slower by [`OUTLIER_MS`].
 const OUTLIER_TIMES: f64 = 8.0;
 const OUTLIER_MS: f64 = 100.0;
+/// Below this a vendor is too slow, if others are not: what a chunk's time allows for, with some air.
+const SLOW_BYTES_PER_S: f64 = 512.0 * 1024.0;
+/// Below this share of successes a vendor is failing.
+const AVAILABLE_MIN: f64 = 0.5;
+/// What was measured longer ago discards nobody: who is never used is never measured again.
+const JUDGED_FOR: Duration = Duration::from_secs(60);
+/// Slower by way of another vendor than directly, by so many times and [`OUTLIER_MS`]: it is sent to directly.
+const RELAYED_TIMES: f64 = 4.0;
 /// Transfers below this say nothing about throughput.
 const THROUGHPUT_SAMPLE_BYTES: u64 = 256 * 1024;
+/// Samples from which a path's own experience counts.
+const EXPERIENCED: usize = 4;
+/// Samples from which its 95th percentile means something.
+const P95_SAMPLES: usize = 16;
 
 /// Which way bytes went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,17 +71,37 @@ pub enum Fault {
     Lied,
 }
 
-/// Why a vendor is not used for something.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a vendor is not used for something, as long as others are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discarded {
     /// The metadata service does not count on it.
     State(VendorState),
     /// It failed a short while ago.
     Cooling,
+    /// It fails too often, or too many probes to it are lost.
+    Failing,
     /// It is much slower than the others.
     Outlier,
+    /// Its throughput is too low for chunks to come in time.
+    TooSlow,
     /// It was tried for this already.
     Tried,
+}
+
+impl fmt::Display for Discarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::State(VendorState::Healthy) => "healthy",
+            Self::State(VendorState::Stale) => "stale: the metadata service has not heard of it for a while",
+            Self::State(VendorState::Dead) => "dead: the metadata service has given it up",
+            Self::State(VendorState::Revoked) => "revoked: an operator has shut it out",
+            Self::Cooling => "rests after a failure",
+            Self::Failing => "fails too often",
+            Self::Outlier => "much slower than the others",
+            Self::TooSlow => "throughput too low",
+            Self::Tried => "tried already",
+        })
+    }
 }
 
 /// Vendors in the order in which they should be used.
@@ -81,6 +120,12 @@ pub struct PathView {
     pub vendor: VendorId,
     /// 0 to [`SCORE_MAX`].
     pub score: u16,
+    /// Mean ms from a probe to its answer.
+    pub round_trip_ms: Option<f64>,
+    /// Hops on the way, as the last probe told.
+    pub hops: Option<u8>,
+    /// Decaying share of lost probes, 0 to 1.
+    pub loss: f64,
     /// Mean ms from the first byte sent to the receipt.
     pub write_ms: f64,
     /// Mean ms of a read.
@@ -95,27 +140,22 @@ pub struct PathView {
     pub in_flight: u32,
     /// Whether it is rested after a failure.
     pub cooling: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Mean(Option<f64>);
-
-impl Mean {
-    fn add(&mut self, sample: f64) {
-        self.0 = Some(self.0.map_or(sample, |mean| mean + NEWEST * (sample - mean)));
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Averages {
-    ms: Mean,
-    bytes_per_s: Mean,
+    /// Whether it is sent to directly, because the way over other vendors failed or was slow.
+    pub direct: bool,
+    /// Why it is not used for writes while others are there.
+    pub discarded: Option<Discarded>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Path {
     write: Averages,
     read: Averages,
+    /// ms from the first byte sent until the receipt of a hop that others passed the chunk on to.
+    relayed_ms: Mean,
+    round_trip_ms: Mean,
+    hops: Option<u8>,
+    /// Share of answered probes.
+    reach: Mean,
     failures: f64,
     failures_at: Duration,
     in_a_row: u32,
@@ -130,10 +170,44 @@ impl Path {
         self.failures * 0.5_f64.powf(age / FAILURE_HALF_LIFE_S)
     }
 
+    /// Share of what can be expected to succeed.
+    fn available(&self, now: Duration) -> f64 {
+        (1.0 - self.failures(now)).clamp(0.0, 1.0) * self.reach.0.unwrap_or(1.0)
+    }
+
     fn way(&self, way: Way) -> &Averages {
         match way {
             Way::Write => &self.write,
             Way::Read => &self.read,
+        }
+    }
+
+    fn way_mut(&mut self, way: Way) -> &mut Averages {
+        match way {
+            Way::Write => &mut self.write,
+            Way::Read => &mut self.read,
+        }
+    }
+
+    fn forgive(&mut self, now: Duration) {
+        self.failures = self.failures(now) * (1.0 - NEWEST);
+        self.failures_at = now;
+        self.in_a_row = 0;
+        self.cooling_until = Duration::ZERO;
+    }
+
+    /// Why the vendor should not be used while others are there.
+    fn discarded(&self, state: VendorState, way: Way, typical: &Typical, now: Duration) -> Option<Discarded> {
+        let averages = self.way(way);
+        let is_judged = now.saturating_sub(averages.at) < JUDGED_FOR;
+        match state {
+            VendorState::Dead | VendorState::Stale | VendorState::Revoked => Some(Discarded::State(state)),
+            VendorState::Healthy if self.cooling_until > now => Some(Discarded::Cooling),
+            VendorState::Healthy if self.available(now) < AVAILABLE_MIN => Some(Discarded::Failing),
+            VendorState::Healthy if !is_judged => None,
+            VendorState::Healthy if typical.is_outlier(averages) => Some(Discarded::Outlier),
+            VendorState::Healthy if typical.is_too_slow(averages) => Some(Discarded::TooSlow),
+            VendorState::Healthy => None,
         }
     }
 }
@@ -158,20 +232,35 @@ impl PathTable {
     /// A transfer succeeded.
     pub fn succeeded(&self, vendor: VendorId, now: Duration, transfer: Transfer) {
         self.with(vendor, |path| {
-            path.failures = path.failures(now) * (1.0 - NEWEST);
-            path.failures_at = now;
-            path.in_a_row = 0;
-            path.cooling_until = Duration::ZERO;
-            let averages = match transfer.way {
-                Way::Write => &mut path.write,
-                Way::Read => &mut path.read,
-            };
-            averages.ms.add(transfer.took.as_secs_f64() * 1000.0);
+            path.forgive(now);
+            let averages = path.way_mut(transfer.way);
+            averages.add(transfer.took, now);
             if transfer.bytes >= THROUGHPUT_SAMPLE_BYTES {
                 let seconds = transfer.took.as_secs_f64().max(1e-6);
                 averages.bytes_per_s.add(to_f64(transfer.bytes) / seconds);
             }
         });
+    }
+
+    /// A transfer to a vendor by way of others succeeded. That says little about this gateway's own path to it, but
+    /// when it takes much longer than that, the vendor is sent to directly for a while.
+    pub fn succeeded_by_relay(&self, vendor: VendorId, now: Duration, took: Duration) {
+        self.with(vendor, |path| {
+            path.forgive(now);
+            path.relayed_ms.add(took.as_secs_f64() * 1000.0);
+            let (Some(relayed), Some(direct)) = (path.relayed_ms.0, path.write.ms.0) else {
+                return;
+            };
+            if relayed > direct * RELAYED_TIMES && relayed > direct + OUTLIER_MS {
+                path.relay_trouble_until = now + COOLING.1;
+                path.relayed_ms = Mean::default();
+            }
+        });
+    }
+
+    /// A transfer has taken this long and is not waited for any more: the next ones are waited for longer.
+    pub fn outwaited(&self, vendor: VendorId, way: Way, now: Duration, waited: Duration) {
+        self.with(vendor, |path| path.way_mut(way).add(waited, now));
     }
 
     /// A transfer failed.
@@ -198,6 +287,21 @@ impl PathTable {
         });
     }
 
+    /// A probe was answered, after `lost` that were not.
+    pub fn probed(&self, vendor: VendorId, round_trip: Duration, hops: Option<u8>, lost: u32) {
+        self.with(vendor, |path| {
+            path.round_trip_ms.add(round_trip.as_secs_f64() * 1000.0);
+            path.hops = hops.or(path.hops);
+            (0..lost).for_each(|_| path.reach.add(0.0));
+            path.reach.add(1.0);
+        });
+    }
+
+    /// A vendor was not reached by a probe of any kind.
+    pub fn unreached(&self, vendor: VendorId) {
+        self.with(vendor, |path| path.reach.add(0.0));
+    }
+
     /// A vendor could not be reached from another one, which may be the other one's fault: for a while it is
     /// sent to directly.
     pub fn relay_failed(&self, vendor: VendorId, now: Duration) {
@@ -215,23 +319,34 @@ impl PathTable {
         })
     }
 
+    /// How long a transfer may stand still, no byte moved and no word heard: some times what the path's transfers
+    /// take, within bounds.
+    #[must_use]
+    pub fn patience(&self, vendor: VendorId, way: Way) -> Duration {
+        let (first, least, most) = PATIENCE;
+        let slow = self.slow(vendor, way, EXPERIENCED);
+        slow.map_or(first, |slow| slow.saturating_mul(4).clamp(least, most))
+    }
+
+    /// How long a read may take before another copy is tried too.
+    #[must_use]
+    pub fn hedge_after(&self, vendor: VendorId) -> Duration {
+        let slow = self.slow(vendor, Way::Read, P95_SAMPLES);
+        slow.map_or(HEDGE_AFTER, |slow| slow.clamp(HEDGE_BETWEEN.0, HEDGE_BETWEEN.1))
+    }
+
     /// Orders `vendors` (with the state the metadata service gives them) by score for one way.
     #[must_use]
     pub fn rank(&self, vendors: &[(VendorId, VendorState)], way: Way, now: Duration) -> Ranking {
         let paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
         let unknown = Path::default();
         let path_of = |vendor: &VendorId| paths.get(vendor).unwrap_or(&unknown);
-        let typical = Typical::of(vendors.iter().map(|(vendor, _)| path_of(vendor).way(way)));
+        let typical = Typical::of(vendors.iter().map(|(vendor, _)| path_of(vendor)), way);
         let mut ranking = Ranking::default();
         for &(vendor, state) in vendors {
             let path = path_of(&vendor);
-            let score = score(path, way, &typical, now);
-            let why = match state {
-                VendorState::Dead | VendorState::Stale => Some(Discarded::State(state)),
-                VendorState::Healthy if path.cooling_until > now => Some(Discarded::Cooling),
-                VendorState::Healthy => typical.is_outlier(path.way(way)).then_some(Discarded::Outlier),
-            };
-            match why {
+            let score = score::score(path, way, &typical, now);
+            match path.discarded(state, way, &typical, now) {
                 Some(why) => ranking.discarded.push((vendor, score, why)),
                 None => ranking.chosen.push((vendor, score)),
             }
@@ -240,31 +355,51 @@ impl PathTable {
             .chosen
             .sort_by_key(|&(vendor, score)| (std::cmp::Reverse(score), vendor));
         ranking.discarded.sort_by_key(|(vendor, score, why)| {
-            let dead = matches!(why, Discarded::State(VendorState::Dead));
+            let dead = matches!(why, Discarded::State(VendorState::Dead | VendorState::Revoked));
             (dead, std::cmp::Reverse(*score), *vendor)
         });
         ranking
     }
 
-    /// All paths, for people.
+    /// The paths to `vendors`, for people.
     #[must_use]
-    pub fn view(&self, now: Duration) -> Vec<PathView> {
+    pub fn view(&self, vendors: &[(VendorId, VendorState)], now: Duration) -> Vec<PathView> {
         let paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
-        let typical = Typical::of(paths.values().map(|path| &path.write));
-        let view = |(&vendor, path): (&VendorId, &Path)| PathView {
-            vendor,
-            score: score(path, Way::Write, &typical, now),
-            write_ms: path.write.ms.0.unwrap_or_default(),
-            read_ms: path.read.ms.0.unwrap_or_default(),
-            write_bytes_per_s: path.write.bytes_per_s.0.unwrap_or_default(),
-            read_bytes_per_s: path.read.bytes_per_s.0.unwrap_or_default(),
-            failures: path.failures(now),
-            in_flight: path.in_flight,
-            cooling: path.cooling_until > now,
+        let unknown = Path::default();
+        let path_of = |vendor: &VendorId| paths.get(vendor).unwrap_or(&unknown);
+        let typical = Typical::of(vendors.iter().map(|(vendor, _)| path_of(vendor)), Way::Write);
+        let view = |&(vendor, state): &(VendorId, VendorState)| {
+            let path = path_of(&vendor);
+            PathView {
+                vendor,
+                score: score::score(path, Way::Write, &typical, now),
+                round_trip_ms: path.round_trip_ms.0,
+                hops: path.hops,
+                loss: 1.0 - path.reach.0.unwrap_or(1.0),
+                write_ms: path.write.ms.0.unwrap_or_default(),
+                read_ms: path.read.ms.0.unwrap_or_default(),
+                write_bytes_per_s: path.write.bytes_per_s.0.unwrap_or_default(),
+                read_bytes_per_s: path.read.bytes_per_s.0.unwrap_or_default(),
+                failures: path.failures(now),
+                in_flight: path.in_flight,
+                cooling: path.cooling_until > now,
+                direct: path.relay_trouble_until > now,
+                discarded: path.discarded(state, Way::Write, &typical, now),
+            }
         };
-        let mut views: Vec<PathView> = paths.iter().map(view).collect();
-        views.sort_by_key(|view| view.vendor);
-        views
+        vendors.iter().map(view).collect()
+    }
+
+    /// Forgets vendors that are not meant and have nothing in flight.
+    pub fn keep(&self, is_meant: impl Fn(VendorId) -> bool) {
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        paths.retain(|vendor, path| path.in_flight > 0 || is_meant(*vendor));
+    }
+
+    /// The 95th percentile of recent transfers, if there were at least `samples`.
+    fn slow(&self, vendor: VendorId, way: Way, samples: usize) -> Option<Duration> {
+        let paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        paths.get(&vendor)?.way(way).recent.p95(samples)
     }
 
     fn with(&self, vendor: VendorId, change: impl FnOnce(&mut Path)) {
@@ -273,80 +408,10 @@ impl PathTable {
     }
 }
 
-/// What the vendors compared with each other have in common.
-struct Typical {
-    best_ms: f64,
-    median_ms: f64,
-    best_bytes_per_s: f64,
-}
-
-impl Typical {
-    fn of<'a>(averages: impl Iterator<Item = &'a Averages>) -> Self {
-        let mut ms = Vec::new();
-        let mut best_bytes_per_s: f64 = 0.0;
-        for average in averages {
-            ms.extend(average.ms.0);
-            best_bytes_per_s = best_bytes_per_s.max(average.bytes_per_s.0.unwrap_or_default());
-        }
-        ms.sort_by(f64::total_cmp);
-        Self {
-            best_ms: ms.first().copied().unwrap_or_default(),
-            // The lower of two middle ones, so that of two vendors the slower one can be an outlier.
-            median_ms: ms
-                .get(ms.len().saturating_sub(1) / 2)
-                .copied()
-                .unwrap_or_default(),
-            best_bytes_per_s,
-        }
-    }
-
-    fn is_outlier(&self, average: &Averages) -> bool {
-        average
-            .ms
-            .0
-            .is_some_and(|ms| ms > self.median_ms * OUTLIER_TIMES && ms > self.median_ms + OUTLIER_MS)
-    }
-}
-
-/// 1000 for a vendor without failures that is as fast as the best of those compared; what is not known counts
-/// as good.
-fn score(path: &Path, way: Way, typical: &Typical, now: Duration) -> u16 {
-    let averages = path.way(way);
-    let availability = (1.0 - path.failures(now)).clamp(0.0, 1.0);
-    // One more millisecond on both sides: below it, differences are noise.
-    let nearness = averages
-        .ms
-        .0
-        .map_or(1.0, |ms| (typical.best_ms + 1.0) / (ms + 1.0));
-    let speed = averages
-        .bytes_per_s
-        .0
-        .map_or(1.0, |speed| speed / typical.best_bytes_per_s.max(1.0));
-    let load = 1.0 / (1.0 + f64::from(path.in_flight) / 16.0);
-    let score = f64::from(SCORE_MAX)
-        * availability
-        * availability
-        * (0.4 * nearness.clamp(0.0, 1.0).sqrt() + 0.4 * speed.clamp(0.0, 1.0).sqrt() + 0.2 * load);
-    to_score(score)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to the range before"
-)]
-fn to_score(score: f64) -> u16 {
-    score.clamp(0.0, f64::from(SCORE_MAX)).round() as u16
-}
-
-#[expect(clippy::cast_precision_loss, reason = "an average needs no more than 53 bits")]
-fn to_f64(bytes: u64) -> f64 {
-    bytes as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Discarded, Fault, PathTable, SCORE_MAX, Transfer, Way};
+    use crate::limits::PATIENCE;
     use std::time::Duration;
     use ullage_model::fat::rows::VendorState;
     use ullage_model::ids::VendorId;
@@ -416,5 +481,84 @@ mod tests {
         let ranking = paths.rank(&vendors, Way::Read, NOW);
         assert!(ranking.chosen.is_empty());
         assert_eq!(ranking.discarded[0].0, VendorId(2));
+    }
+
+    #[test]
+    fn the_nearer_vendor_comes_first_and_lost_probes_count_against_it() {
+        let paths = PathTable::default();
+        let ms = Duration::from_millis;
+        for _ in 0..10 {
+            paths.probed(VendorId(1), ms(40), Some(7), 0);
+            paths.probed(VendorId(2), ms(1), Some(1), 0);
+            paths.probed(VendorId(3), ms(1), None, 3);
+        }
+        let vendors = healthy(&[1, 2, 3]);
+        let ranking = paths.rank(&vendors, Way::Write, NOW);
+        assert_eq!(ranking.chosen[0].0, VendorId(2));
+        let view = paths.view(&vendors, NOW);
+        assert_eq!(
+            (view[0].hops, view[1].hops, view[2].hops),
+            (Some(7), Some(1), None)
+        );
+        assert!(view[2].loss > 0.5 && view[1].loss == 0.0, "{view:?}");
+        assert_eq!(view[2].discarded, Some(Discarded::Failing));
+        for _ in 0..20 {
+            paths.unreached(VendorId(2));
+        }
+        assert_eq!(paths.view(&vendors, NOW)[1].discarded, Some(Discarded::Failing));
+        paths.keep(|vendor| vendor == VendorId(1));
+        assert_eq!(paths.view(&vendors, NOW)[1].hops, None, "forgotten");
+    }
+
+    #[test]
+    fn a_slow_vendor_is_discarded_only_while_that_is_fresh() {
+        let paths = PathTable::default();
+        transfers(&paths, 1, 10);
+        transfers(&paths, 2, 2400);
+        let why = |at| paths.view(&healthy(&[1, 2, 3]), at)[1].discarded;
+        assert_eq!(why(NOW), Some(Discarded::Outlier));
+        assert_eq!(why(NOW + super::JUDGED_FOR), None, "it may be tried again");
+        let all_slow = PathTable::default();
+        transfers(&all_slow, 1, 2400);
+        transfers(&all_slow, 2, 2500);
+        let view = all_slow.view(&healthy(&[1, 2]), NOW);
+        assert!(view.iter().all(|path| path.discarded.is_none()), "{view:?}");
+        transfers(&all_slow, 3, 1000);
+        let view = all_slow.view(&healthy(&[1, 2, 3]), NOW);
+        assert_eq!(view[1].discarded, Some(Discarded::TooSlow));
+    }
+
+    #[test]
+    fn patience_follows_the_paths_experience_within_bounds() {
+        let paths = PathTable::default();
+        let (first, least, most) = PATIENCE;
+        assert_eq!(paths.patience(VendorId(1), Way::Write), first);
+        transfers(&paths, 1, 5);
+        assert_eq!(paths.patience(VendorId(1), Way::Write), least);
+        assert_eq!(paths.patience(VendorId(1), Way::Read), first);
+        for _ in 0..2 {
+            let waited = paths.patience(VendorId(1), Way::Write);
+            paths.outwaited(VendorId(1), Way::Write, NOW, waited);
+        }
+        assert!(paths.patience(VendorId(1), Way::Write) > least);
+        transfers(&paths, 2, 60_000);
+        assert_eq!(paths.patience(VendorId(2), Way::Write), most);
+    }
+
+    #[test]
+    fn a_way_over_others_that_is_much_slower_is_left() {
+        let paths = PathTable::default();
+        transfers(&paths, 1, 50);
+        paths.succeeded_by_relay(VendorId(1), NOW, Duration::from_millis(120));
+        assert!(!paths.has_relay_trouble(&[VendorId(1)], NOW));
+        for _ in 0..20 {
+            paths.succeeded_by_relay(VendorId(1), NOW, Duration::from_millis(900));
+        }
+        assert!(paths.has_relay_trouble(&[VendorId(1), VendorId(2)], NOW));
+        let later = NOW + super::COOLING.1;
+        assert!(
+            !paths.has_relay_trouble(&[VendorId(1)], later),
+            "it is tried again"
+        );
     }
 }

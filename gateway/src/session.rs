@@ -1,6 +1,7 @@
 //! A session: the gateway's replicated identity. Commands go out under its sequences, room is taken from its
 //! leases, reads are registered with it. Opening, renewing and upkeep are `keeper.rs`.
 
+use crate::agent_client::AgentClient;
 use crate::crypt::BlobKey;
 use crate::environment::{Clock, Randomness};
 use crate::error::Error;
@@ -75,6 +76,15 @@ impl View {
             .get(&vendor)
             .map_or(VendorState::Dead, |info| info.row.state)
     }
+
+    /// All vendors with their states.
+    #[must_use]
+    pub fn states(&self) -> Vec<(VendorId, VendorState)> {
+        self.vendors
+            .iter()
+            .map(|(&vendor, info)| (vendor, info.row.state))
+            .collect()
+    }
 }
 
 /// What every session of one gateway shares.
@@ -82,6 +92,8 @@ impl View {
 pub struct Surroundings {
     /// The metadata service.
     pub metad: Arc<dyn MetadClient>,
+    /// Vendor agents.
+    pub agents: Arc<dyn AgentClient>,
     /// Clocks.
     pub clock: Arc<dyn Clock>,
     /// Randomness.

@@ -17,6 +17,7 @@ use crate::memory::{Budget, BufferPool};
 use crate::metad_client::MetadClient;
 use crate::metrics::Metrics;
 use crate::path::{PathTable, PathView};
+use crate::prober;
 use crate::put::finalize::Finish;
 use crate::put::plan::PutRequest;
 use crate::put::validate::VerifiedBatches;
@@ -44,7 +45,7 @@ pub use multipart::{CompleteRequest, Completed, NewUpload, PartFacts};
 pub use operators::UserObjects;
 
 /// What a store is made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StoreParts {
     /// Name of the gateway, for people.
     pub name: String,
@@ -95,13 +96,13 @@ impl Store {
             metad: parts.metad,
             clock: parts.clock,
             random: parts.random,
+            agents: parts.agents,
             kek: parts.kek,
             paths: PathTable::default(),
             metrics: parts.metrics,
         });
         let keeper = Keeper::open(Arc::clone(&around), parts.name).await?;
         let engine = Arc::new(Engine {
-            agents: parts.agents,
             directory: Directory::new(Arc::clone(&around), Arc::clone(&keeper)),
             upload_memory: Budget::new(parts.upload_memory, "memory for uploads is used up"),
             read_memory: Budget::new(READ_MEMORY, "memory for reads is used up"),
@@ -117,6 +118,7 @@ impl Store {
             tokio::spawn(Engine::watch_memory(Arc::clone(&engine))),
         ];
         Ok(Self {
+            tokio::spawn(prober::run(Arc::clone(&engine))),
             engine,
             background: Arc::new(Background(Mutex::new(tasks))),
         })
@@ -155,10 +157,9 @@ impl Store {
     /// Paths to vendors as seen from this gateway.
     #[must_use]
     pub fn paths(&self) -> Vec<PathView> {
-        self.engine
-            .around
-            .paths
-            .view(self.engine.around.clock.monotonic())
+        let around = &self.engine.around;
+        let states = self.view().states();
+        around.paths.view(&states, around.clock.monotonic())
     }
 
     /// Stores a body as an object or as a part of an upload, whichever `upload` finishes as.

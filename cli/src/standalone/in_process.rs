@@ -11,10 +11,13 @@ use ullage_gateway::metad_client::{Answered, MetadClient};
 use ullage_metad::service::Metad;
 use ullage_model::command::{Command, Reply};
 use ullage_model::ids::{CopyId, DeviceId, SessionId, VendorId};
+use ullage_model::rejection::Rejection;
 use ullage_model::wire::agent::{
     Heartbeat, HeartbeatReply, JudgeReply, JudgeRequest, RegisterReply, RegisterRequest,
 };
 use ullage_model::wire::chunk::{ChunkHeader, ChunkRefusal, HopReport, ReadRequest};
+use ullage_model::wire::enrol::{InviteReply, InviteRequest};
+use ullage_model::wire::members::{MembersReply, MembersRequest};
 use ullage_model::wire::metad::{
     AllocateRequest, MetadError, OpenSessionReply, OpenSessionRequest, ProvisionalFat, Query, QueryReply,
     RenewSessionReply, RenewSessionRequest, ReportDamagedRequest, ResolveRequest, StatusReply, SubmitReply,
@@ -66,6 +69,22 @@ impl MetadClient for DirectMetad {
     fn status(&self) -> Answered<'_, StatusReply> {
         std::future::ready(self.0.status()).boxed()
     }
+
+    fn members(&self, _request: MembersRequest) -> Answered<'_, MembersReply> {
+        std::future::ready(Err(alone())).boxed()
+    }
+
+    fn invite(&self, _request: InviteRequest) -> Answered<'_, InviteReply> {
+        std::future::ready(Err(alone())).boxed()
+    }
+}
+
+/// What there is in a cluster only.
+fn alone() -> MetadError {
+    MetadError::Refused(Rejection::Invalid(
+        "this is a standalone store: its one metadata node and its vendors are what it was started with"
+            .to_owned(),
+    ))
 }
 
 fn for_agent(error: MetadError) -> agent::MetadError {
@@ -161,15 +180,15 @@ impl LocalFats for DirectAgents {
         .boxed()
     }
 
-    fn device_paths(&self, vendor: VendorId) -> Vec<(DeviceId, String)> {
+    fn device_paths(&self, vendor: VendorId) -> BoxFuture<'_, Vec<(DeviceId, String)>> {
         let paths = self
             .agent(vendor)
             .map(|agent| agent.device_paths())
             .unwrap_or_default();
-        paths
+        let paths = paths
             .into_iter()
-            .map(|(device, path)| (device, path.display().to_string()))
-            .collect()
+            .map(|(device, path)| (device, path.display().to_string()));
+        std::future::ready(paths.collect()).boxed()
     }
 }
 

@@ -92,7 +92,7 @@ impl Services {
             },
         };
         let parts = ServerParts {
-            store: Arc::clone(&store),
+            store: Arc::clone(&store).into(),
             local_fats: Arc::new(agents.clone()),
             registry,
             ready: readiness.clone(),

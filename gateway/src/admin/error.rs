@@ -36,6 +36,14 @@ impl AdminError {
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
 
+    pub(super) fn starting() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Unavailable",
+            "the gateway has not reached the metadata service yet; see its log",
+        )
+    }
+
     pub(super) fn forbidden() -> Self {
         Self::new(
             StatusCode::FORBIDDEN,

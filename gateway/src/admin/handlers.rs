@@ -9,6 +9,7 @@ use super::{AUDIT, AdminApi, Call};
 use crate::get::ObjectName;
 use crate::ops::ROOT_NAME;
 use crate::server::limits::{ADMIN_PAGE_COPIES, ADMIN_PAGE_OBJECTS, FAT_CHUNKS_SHOWN_MAX};
+use futures::StreamExt as _;
 use http::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +17,8 @@ use tracing::info;
 use ullage_model::ids::{CopyId, UserId, VendorId};
 use ullage_model::limits::NAME_BYTES_MAX;
 
+/// Vendors asked at once for the places of their devices.
+const VENDORS_ASKED: usize = 32;
 /// Shortest secret key.
 const SECRET_BYTES_MIN: usize = 8;
 /// Shortest access key.
@@ -94,52 +97,55 @@ impl AdminApi {
             call.require_root()?;
         }
         match route {
-            Route::Status => json(&self.status().await?),
-            Route::Vendors => json(&self.vendors().await?),
+            Route::Status => json(&self.status(call).await?),
+            Route::Vendors => json(&self.vendors(call).await?),
             Route::LocalFat(vendor) => json(&self.local_fat(vendor, call).await?),
             Route::FatOfVendor(vendor) => json(&self.fat_of_vendor(vendor, call).await?),
             Route::FatOfObject => json(&self.fat_of_object(call).await?),
             Route::FatOfUser => json(&self.fat_of_user(call).await?),
             Route::Classes => {
-                let rows = self.shared.store.classes().await?;
+                let rows = call.store.classes().await?;
                 json(&rows.into_iter().map(Class::from).collect::<Vec<_>>())
             }
             Route::SetClass(name) => json(&self.set_class(name, call).await?),
-            Route::Leases => json(&self.leases().await?),
+            Route::Leases => json(&self.leases(call).await?),
             Route::Paths => {
-                let paths = self.shared.store.paths();
+                let paths = call.store.paths();
                 json(&paths.into_iter().map(Path::from).collect::<Vec<_>>())
             }
             Route::Users => {
-                let rows = self.shared.store.users().await?;
+                let rows = call.store.users().await?;
                 json(&rows.into_iter().map(User::from).collect::<Vec<_>>())
             }
             Route::CreateUser => json(&self.create_user(call).await?),
             Route::Keys => {
-                let keys = self.shared.store.access_keys().await?;
+                let keys = call.store.access_keys().await?;
                 json(&keys.into_iter().map(Key::from).collect::<Vec<_>>())
             }
             Route::DeleteKey(access_key) => {
-                self.shared.store.delete_access_key(&access_key).await?;
+                call.store.delete_access_key(&access_key).await?;
                 json(&KeyDeleted { deleted: access_key })
             }
         }
     }
 
-    async fn status(&self) -> Result<Status> {
-        let vendors = self.shared.store.vendors().await?;
+    async fn status(&self, call: &Call) -> Result<Status> {
+        let vendors = call.store.vendors().await?;
         let rooms = vendors.iter().flat_map(|(_, rooms)| rooms);
         let room = rooms.fold(Room::default(), |sum, (_, row)| sum.plus(row));
-        Ok(Status::new(&self.shared.store.status().await?, room))
+        Ok(Status::new(&call.store.status().await?, room))
     }
 
-    async fn vendors(&self) -> Result<Vec<Vendor>> {
-        let rows = self.shared.store.vendors().await?.into_iter();
-        let shown = rows.map(|(row, rooms)| {
-            let paths = self.local_fats.device_paths(row.vendor);
+    async fn vendors(&self, call: &Call) -> Result<Vec<Vendor>> {
+        let rows = call.store.vendors().await?.into_iter();
+        let shown = rows.map(|(row, rooms)| async move {
+            let paths = self.local_fats.device_paths(row.vendor).await;
             Vendor::new(row, rooms, &paths)
         });
-        Ok(shown.collect())
+        Ok(futures::stream::iter(shown)
+            .buffered(VENDORS_ASKED)
+            .collect()
+            .await)
     }
 
     async fn local_fat(&self, vendor: VendorId, call: &Call) -> Result<Copies<LocalFatCopy>> {
@@ -153,7 +159,7 @@ impl AdminApi {
 
     async fn fat_of_vendor(&self, vendor: VendorId, call: &Call) -> Result<Copies<FatCopyName>> {
         let after = after_copy(call)?;
-        let (copies, more) = self.shared.store.copies(vendor, after, ADMIN_PAGE_COPIES).await?;
+        let (copies, more) = call.store.copies(vendor, after, ADMIN_PAGE_COPIES).await?;
         let last = copies.last().map(|(copy, _)| *copy);
         Ok(Copies {
             copies: copies.into_iter().map(|(copy, _)| copy.into()).collect(),
@@ -164,7 +170,7 @@ impl AdminApi {
     /// All chunks of an object, page by page of the table.
     async fn fat_of_object(&self, call: &Call) -> Result<FatObject> {
         let (bucket, key) = (call.required("bucket")?, call.required("key")?);
-        let store = &self.shared.store;
+        let store = &call.store;
         let row = store.directory().bucket(bucket).await?;
         let name = ObjectName {
             bucket: row.bucket,
@@ -203,11 +209,7 @@ impl AdminApi {
             Some(Some((bucket, key))) => Some((bucket.to_owned(), key.to_owned())),
             Some(None) => return Err(AdminError::invalid("after is not a position of this listing")),
         };
-        let (objects, next) = self
-            .shared
-            .store
-            .user_objects(user, after, ADMIN_PAGE_OBJECTS)
-            .await?;
+        let (objects, next) = call.store.user_objects(user, after, ADMIN_PAGE_OBJECTS).await?;
         let shown = objects
             .into_iter()
             .map(|(bucket, key, version)| UserObject::new(bucket, key, version));
@@ -225,7 +227,7 @@ impl AdminApi {
             Some(asked) if asked == name => Ok(user),
             Some(asked) => {
                 call.require_root()?;
-                let users = self.shared.store.users().await?;
+                let users = call.store.users().await?;
                 let found = users.iter().find(|row| row.name == asked);
                 found
                     .map(|row| row.user)
@@ -244,15 +246,15 @@ impl AdminApi {
             )));
         }
         let row = rule.named(name);
-        self.shared.store.set_class(row.clone()).await?;
-        let rows = self.shared.store.classes().await?;
+        call.store.set_class(row.clone()).await?;
+        let rows = call.store.classes().await?;
         let set = rows.into_iter().find(|known| known.name == row.name);
         Ok(set.unwrap_or(row).into())
     }
 
-    async fn leases(&self) -> Result<Vec<Lease>> {
-        let now = self.shared.store.status().await?.cluster_time;
-        let rows = self.shared.store.leases().await?.into_iter();
+    async fn leases(&self, call: &Call) -> Result<Vec<Lease>> {
+        let now = call.store.status().await?.cluster_time;
+        let rows = call.store.leases().await?.into_iter();
         Ok(rows.map(|(row, of)| Lease::new(row, of, now)).collect())
     }
 
@@ -281,7 +283,7 @@ impl AdminApi {
             access_key = new.access_key,
             "a user and its access key"
         );
-        let store = &self.shared.store;
+        let store = &call.store;
         let user = store
             .create_user(&new.name, new.policy.into(), &new.access_key, &secret)
             .await?;

@@ -48,5 +48,5 @@ pub trait LocalFats: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'_, Result<LocalCopies, LocalFatError>>;
 
     /// Where a vendor's devices are (directories), as far as that is known here.
-    fn device_paths(&self, vendor: VendorId) -> Vec<(DeviceId, String)>;
+    fn device_paths(&self, vendor: VendorId) -> BoxFuture<'_, Vec<(DeviceId, String)>>;
 }

@@ -15,6 +15,7 @@ use crate::s3::{BodyPlan, BodyUse, Credential, Endpoint, Head, Realm, UnixMs};
 use crate::server::limits::ADMIN_BODY_BYTES_MAX;
 use crate::server::listener::Answers;
 use crate::server::{AnswerBody, RequestBody, Shared, document_memory};
+use crate::store::Store;
 use bytes::Bytes;
 use error::{AdminError, Result};
 use futures::FutureExt as _;
@@ -52,6 +53,7 @@ struct Call {
     name: String,
     query: Vec<(String, String)>,
     document: Bytes,
+    store: Arc<Store>,
 }
 
 impl Call {
@@ -98,7 +100,7 @@ impl AdminApi {
         Some(match parts.uri.path() {
             _ if !reads => return None,
             "/health/live" => text(StatusCode::OK, TEXT, "live\n".to_owned()),
-            "/health/ready" if self.shared.ready.get() => text(StatusCode::OK, TEXT, "ready\n".to_owned()),
+            "/health/ready" if self.shared.is_ready() => text(StatusCode::OK, TEXT, "ready\n".to_owned()),
             "/health/ready" => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n".to_owned()),
             "/metrics" => self.metrics(),
             _ => return None,
@@ -128,7 +130,8 @@ impl AdminApi {
         };
         let now = UnixMs(self.shared.clock.wall().0);
         let credential = Credential::parse(&head, realm, now)?;
-        let identity = ops::identify(&self.shared, credential.access_key()).await?;
+        let store = self.shared.store().ok_or_else(AdminError::starting)?;
+        let identity = ops::identify(&self.shared, store, credential.access_key()).await?;
         let authenticated = credential.verify(identity.secret(), &self.shared.signing_keys)?;
         let route = handlers::route(&parts.method, head.bucket(), head.key())?;
         let body_use = BodyUse::Document {
@@ -145,6 +148,7 @@ impl AdminApi {
                 .map(|(name, value)| (name.to_string(), value.to_string()))
                 .collect(),
             document: body.document(plan, &self.documents).await?,
+            store: Arc::clone(store),
         };
         if parts.method != Method::GET {
             // The audit log: who changed what. Before it is done, so that no change goes without its line.

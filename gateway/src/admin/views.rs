@@ -123,6 +123,7 @@ impl Vendor {
                 VendorState::Healthy => "alive",
                 VendorState::Stale => "stale",
                 VendorState::Dead => "dead",
+                VendorState::Revoked => "revoked",
             },
             owner: row.characteristics.owner,
             region: row.characteristics.region,
@@ -426,13 +427,19 @@ impl Lease {
 pub(super) struct Path {
     vendor: u64,
     score: u16,
+    round_trip_us: Option<f64>,
+    hops: Option<u8>,
+    loss: f64,
     latency_us: f64,
     read_latency_us: f64,
     bytes_per_second: f64,
     read_bytes_per_second: f64,
     failure_rate: f64,
     in_flight: u32,
-    discarded: Option<&'static str>,
+    /// Chunks go to it directly, not by way of other vendors.
+    direct: bool,
+    /// Why it is not used for writes while others are there.
+    discarded: Option<String>,
 }
 
 impl From<PathView> for Path {
@@ -440,13 +447,17 @@ impl From<PathView> for Path {
         Self {
             vendor: view.vendor.0,
             score: view.score,
+            round_trip_us: view.round_trip_ms.map(|ms| (ms * 1000.0).round()),
+            hops: view.hops,
+            loss: view.loss,
             latency_us: (view.write_ms * 1000.0).round(),
             read_latency_us: (view.read_ms * 1000.0).round(),
             bytes_per_second: view.write_bytes_per_s.round(),
             read_bytes_per_second: view.read_bytes_per_s.round(),
             failure_rate: view.failures,
             in_flight: view.in_flight,
-            discarded: view.cooling.then_some("rests after a failure"),
+            direct: view.direct,
+            discarded: view.discarded.map(|why| why.to_string()),
         }
     }
 }

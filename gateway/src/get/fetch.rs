@@ -260,7 +260,7 @@ async fn read_frames(
         frames: u32::try_from(segment.span.count).unwrap_or(u32::MAX),
         request_id: segment.request_id,
     };
-    let mut stored = engine.agents.read(copy.vendor, request).await?;
+    let mut stored = engine.around.agents.read(copy.vendor, request).await?;
     let capacity = usize::try_from(segment.span.plaintext_bytes()).unwrap_or(usize::MAX);
     let mut buffer = engine.pool.take(capacity, Some(Arc::clone(reservation)));
     let mut opening = Opening::new(&segment.key, segment.span);

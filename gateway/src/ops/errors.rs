@@ -111,6 +111,8 @@ fn of_rejection(rejection: &Rejection) -> S3Error {
         | Rejection::LeaseClosed(_)
         | Rejection::LeaseExceeded { .. }
         | Rejection::Placement(_)
+        | Rejection::NotInvited
+        | Rejection::VendorRevoked(_)
         | Rejection::NotInlined(_)
         | Rejection::Blob(..)
         | Rejection::UserExists(_) => {

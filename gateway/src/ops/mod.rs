@@ -204,11 +204,15 @@ impl Identity<'_> {
 ///
 /// # Errors
 /// InvalidAccessKeyId when nobody does.
-pub(crate) async fn identify<'a>(shared: &'a Shared, access_key: &str) -> Result<Identity<'a>> {
+pub(crate) async fn identify<'a>(
+    shared: &'a Shared,
+    store: &Store,
+    access_key: &str,
+) -> Result<Identity<'a>> {
     if access_key == shared.root.access_key {
         return Ok(Identity::Root(&shared.root));
     }
-    match shared.store.user(access_key).await {
+    match store.user(access_key).await {
         Ok(user) => Ok(Identity::User(user)),
         Err(Error::Rejected(Rejection::NoSuchAccessKey)) => {
             Err(S3Error::from(ErrorCode::InvalidAccessKeyId).with("AWSAccessKeyId", access_key))
@@ -246,7 +250,7 @@ impl Call<'_> {
     }
 
     async fn authorized_anew(&self) -> Result<Actor> {
-        let caller = identify(self.shared, self.access_key).await?.caller();
+        let caller = identify(self.shared, self.store, self.access_key).await?.caller();
         authorize(&caller, self.need)?;
         Ok(caller.actor)
     }

@@ -7,6 +7,7 @@
 
 pub mod abandon;
 pub mod finalize;
+mod leg;
 pub mod plan;
 pub mod probe;
 pub mod send;

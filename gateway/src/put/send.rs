@@ -1,28 +1,23 @@
 //! Third step: a chunk goes out to its vendors, along a chain or directly, and every copy that does not get its
-//! receipt goes to the next best vendor, within bounds.
+//! receipt goes to the next best vendor, within bounds. A copy that was lost between two vendors is first sent again,
+//! directly, under its own name: a vendor that has it already answers the same.
 
-use crate::agent_client::ReportStream;
 use crate::chunker::SealedChunk;
-use crate::crypt::STORED_FRAME;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::limits::{
-    CHUNK_RESTARTS, CHUNK_WAIT, PART_FRAMES, RESENDS_PER_CHUNK, RESTART_PAUSE, VENDOR_BYTES_PER_S_MIN,
-};
+use crate::limits::{CHUNK_RESTARTS, RESENDS_PER_CHUNK, RESTART_PAUSE};
 use crate::path::{Fault, Transfer, Way};
+use crate::put::leg::{Event, Leg};
 use crate::put::plan::Plan;
 use crate::put::probe::{Probed, Wanted, place, probe};
-use crate::put::validate::{SentCopy, Validated, ValidatedCopy, validate};
+use crate::put::validate::{ReceiptFault, SentCopy, Validated, ValidatedCopy, validate};
 use crate::rooms::Placement;
-use bytes::Bytes;
-use futures::stream::{self, BoxStream, SelectAll};
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt as _;
+use futures::stream::{BoxStream, SelectAll};
 use std::time::Duration;
 use ullage_model::fat::rows::VendorState;
 use ullage_model::ids::{ChunkId, CopyId, Digest, VendorId};
-use ullage_model::wire::chunk::{
-    ChunkHeader, ChunkPart, ChunkRefusal, Hop, HopReport, PublicKey, SignedReceipts,
-};
+use ullage_model::wire::chunk::{ChunkHeader, ChunkRefusal, Hop, HopReport, PublicKey, SignedReceipts};
 
 /// Stores all copies of `chunk`.
 ///
@@ -68,7 +63,9 @@ struct Sending<'a> {
     waiting: Vec<Waiting>,
     done: Vec<ValidatedCopy>,
     tried: Vec<VendorId>,
-    legs: SelectAll<BoxStream<'static, Event>>,
+    legs: Vec<Leg>,
+    legs_started: usize,
+    events: SelectAll<BoxStream<'static, Event>>,
     resends: usize,
     last_fault: String,
 }
@@ -77,19 +74,10 @@ struct Sending<'a> {
 struct Waiting {
     placement: Placement,
     since: Duration,
-    until: tokio::time::Instant,
     leg: usize,
-    first: bool,
+    /// The hop that passes it on; `None` when the gateway itself sends it.
+    from: Option<VendorId>,
     _in_flight: InFlight,
-}
-
-enum Event {
-    /// A hop reported.
-    Report(HopReport),
-    /// The first hop of a leg refused the chunk before it took it.
-    Refused(usize, ChunkRefusal),
-    /// No further report will come from a leg.
-    Ended(usize),
 }
 
 impl<'a> Sending<'a> {
@@ -103,7 +91,9 @@ impl<'a> Sending<'a> {
             waiting: Vec::new(),
             done: Vec::new(),
             tried: Vec::new(),
-            legs: SelectAll::new(),
+            legs: Vec::new(),
+            legs_started: 0,
+            events: SelectAll::new(),
             resends: 0,
             last_fault: String::new(),
         }
@@ -118,9 +108,12 @@ impl<'a> Sending<'a> {
             self.start_leg(probed.placements);
         }
         while self.done.len() < self.plan.class.copies as usize {
-            let until = self.waiting.iter().map(|it| it.until).min();
-            let event = match until {
-                Some(until) => tokio::time::timeout_at(until, self.legs.next()).await,
+            let due = self.legs.iter().map(Leg::due).min();
+            let event = match due {
+                Some(due) => {
+                    let left = due.saturating_sub(self.now());
+                    tokio::time::timeout(left, self.events.next()).await
+                }
                 None => Ok(None),
             };
             match event {
@@ -128,6 +121,8 @@ impl<'a> Sending<'a> {
                 Ok(None) => self.fail_all_waiting("its reports ended"),
                 Err(_) => self.fail_overdue(),
             }
+            self.legs
+                .retain(|leg| self.waiting.iter().any(|it| it.leg == leg.number));
             self.replace_missing().await?;
         }
         let done = std::mem::take(&mut self.done);
@@ -142,65 +137,111 @@ impl<'a> Sending<'a> {
     }
 
     fn start_leg(&mut self, placements: Vec<Placement>) {
-        // Grows with every leg.
-        let leg = self.tried.len();
-        let now = self.engine.around.clock.monotonic();
-        let seconds = self.chunk.stored.len() as u64 / VENDOR_BYTES_PER_S_MIN;
-        let until = tokio::time::Instant::now() + CHUNK_WAIT + Duration::from_secs(seconds);
-        let route: Vec<Hop> = placements
-            .iter()
-            .map(|placement| Hop {
-                vendor: placement.vendor,
-                lease: placement.lease,
-                grant: placement.grant.clone(),
-            })
-            .collect();
-        let Some(first) = route.first().map(|hop| hop.vendor) else {
-            return;
+        let number = self.legs_started;
+        self.legs_started += 1;
+        let hop = |placement: &Placement| Hop {
+            vendor: placement.vendor,
+            lease: placement.lease,
+            grant: placement.grant.clone(),
         };
         let header = ChunkHeader {
             owner: self.plan.session.id,
             chunk: self.id,
-            route,
+            route: placements.iter().map(hop).collect(),
             pieces: self.plan.class.pieces,
             plaintext_bytes: self.chunk.plaintext_bytes,
             request_id: self.plan.request_id,
         };
+        let around = &self.engine.around;
+        let Some((leg, events)) = Leg::start(around, number, header, self.chunk, self.digest) else {
+            return;
+        };
+        let now = self.now();
         for mut placement in placements {
             placement.sent(now);
-            self.tried.push(placement.vendor);
+            if !self.tried.contains(&placement.vendor) {
+                self.tried.push(placement.vendor);
+            }
             self.waiting.push(Waiting {
-                first: placement.vendor == first,
+                from: leg.before(placement.vendor),
                 _in_flight: InFlight::new(self.engine, placement.vendor),
                 placement,
                 since: now,
-                until,
-                leg,
+                leg: number,
             });
         }
-        let parts = parts(self.chunk.stored.clone(), self.digest);
-        let answer = self.engine.agents.put_chunk(first, header, parts);
-        let events = answer.map(move |answer| events(leg, answer)).flatten_stream();
-        self.legs.push(events.boxed());
+        self.legs.push(leg);
+        self.events.push(events);
     }
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Report(HopReport::Stored { vendor, receipts }) => self.receipt(vendor, &receipts),
-            Event::Report(HopReport::Failed {
-                vendor,
-                from,
-                refusal,
-            }) => {
-                let Some(at) = self.position(vendor) else { return };
-                if from.is_some() {
-                    self.engine.around.paths.relay_failed(vendor, self.now());
+            Event::Report(leg, report) => {
+                if let Some(leg) = self.legs.iter().find(|it| it.number == leg) {
+                    leg.heard(self.now());
                 }
-                let waiting = self.waiting.swap_remove(at);
-                self.fail(waiting, from.is_none(), &refusal);
+                match report {
+                    HopReport::Stored { vendor, receipts } => self.receipt(vendor, &receipts),
+                    HopReport::Failed {
+                        vendor,
+                        from,
+                        refusal,
+                    } => self.failed(leg, vendor, from, &refusal),
+                }
             }
             Event::Refused(leg, refusal) => self.fail_leg(leg, &refusal),
             Event::Ended(leg) => self.fail_leg(leg, &ChunkRefusal::Cut),
+        }
+    }
+
+    /// A hop says that it, or the one behind it, has not stored its copy.
+    fn failed(&mut self, leg: usize, vendor: VendorId, from: Option<VendorId>, refusal: &ChunkRefusal) {
+        // A leg that was given up may still speak of copies that are on another one now.
+        let of_leg = |it: &Waiting| it.leg == leg && it.placement.vendor == vendor;
+        let Some(at) = self.waiting.iter().position(of_leg) else {
+            return;
+        };
+        let waiting = self.waiting.remove(at);
+        let came_wrong = matches!(
+            refusal,
+            ChunkRefusal::Damaged
+                | ChunkRefusal::Cut
+                | ChunkRefusal::Header(_)
+                | ChunkRefusal::Grant(_)
+                | ChunkRefusal::Link(_)
+        );
+        match waiting.from {
+            Some(before) if from.is_some() || came_wrong => self.link_failed(before, waiting, refusal),
+            _ => self.fail(waiting, from.is_none(), refusal),
+        }
+    }
+
+    /// A copy did not come from one vendor to the next as it should: whoever of them is to blame, it is sent again,
+    /// directly, and chains do without this link for a while.
+    fn link_failed(&mut self, from: VendorId, waiting: Waiting, why: &dyn std::fmt::Display) {
+        let to = waiting.placement.vendor;
+        self.name_link(from, to, why);
+        let again = self
+            .engine
+            .around
+            .metrics
+            .copies_resent
+            .with_label_values(&["relay"]);
+        again.inc();
+        self.start_leg(vec![waiting.placement]);
+    }
+
+    fn name_link(&self, from: VendorId, to: VendorId, why: &dyn std::fmt::Display) {
+        tracing::warn!(%from, %to, chunk = %self.id, reason = %why, "a chunk did not come through between vendors");
+        let around = &self.engine.around;
+        let link = [from.0.to_string(), to.0.to_string()];
+        around
+            .metrics
+            .links_failed
+            .with_label_values(&[&link[0], &link[1]])
+            .inc();
+        for vendor in [from, to] {
+            around.paths.relay_failed(vendor, self.now());
         }
     }
 
@@ -212,12 +253,7 @@ impl<'a> Sending<'a> {
             .vendors
             .get(&vendor)
             .map_or(PublicKey::default(), |info| info.row.public_key);
-        let Waiting {
-            placement,
-            since,
-            _in_flight,
-            ..
-        } = self.waiting.swap_remove(at);
+        let waiting = self.waiting.remove(at);
         let sent = SentCopy {
             cluster: self.plan.session.cluster,
             session: self.plan.session.id,
@@ -225,47 +261,68 @@ impl<'a> Sending<'a> {
             public_key: &public_key,
             copy: CopyId {
                 chunk: self.id,
-                lease: placement.lease,
+                lease: waiting.placement.lease,
             },
             digest: self.digest,
             plaintext_bytes: self.chunk.plaintext_bytes,
             pieces: self.plan.class.pieces,
         };
-        let now = self.now();
-        let around = &self.engine.around;
-        match validate(&self.engine.verified, receipts, &sent, placement) {
-            Ok(copy) => {
-                let bytes = self.chunk.stored.len() as u64;
-                around.metrics.sent_bytes.inc_by(bytes);
-                let took = now.saturating_sub(since);
-                around.paths.succeeded(
-                    vendor,
-                    now,
-                    Transfer {
-                        way: Way::Write,
-                        bytes,
-                        took,
-                    },
-                );
-                self.done.push(copy);
+        match validate(&self.engine.verified, receipts, &sent) {
+            Ok(receipt) => {
+                self.stored(vendor, &waiting);
+                self.done.push(receipt.of(waiting.placement));
             }
-            Err(fault) => {
-                tracing::warn!(%vendor, copy = %sent.copy, %fault, "a vendor's receipt does not count");
-                around.metrics.receipts_refused.inc();
-                around.metrics.copies_resent.with_label_values(&["receipt"]).inc();
-                around.paths.failed(vendor, now, Fault::Lied);
-                self.last_fault = format!("{vendor}: {fault}");
+            Err(fault) => self.receipt_refused(waiting, fault),
+        }
+    }
+
+    fn stored(&self, vendor: VendorId, waiting: &Waiting) {
+        let (around, now) = (&self.engine.around, self.now());
+        let bytes = self.chunk.stored.len() as u64;
+        around.metrics.sent_bytes.inc_by(bytes);
+        let took = now.saturating_sub(waiting.since);
+        if waiting.from.is_some() {
+            around.paths.succeeded_by_relay(vendor, now, took);
+            return;
+        }
+        let way = Way::Write;
+        around.paths.succeeded(vendor, now, Transfer { way, bytes, took });
+    }
+
+    fn receipt_refused(&mut self, waiting: Waiting, fault: ReceiptFault) {
+        let vendor = waiting.placement.vendor;
+        let metrics = &self.engine.around.metrics;
+        tracing::warn!(%vendor, chunk = %self.id, %fault, "a vendor's receipt does not count");
+        metrics.receipts_refused.inc();
+        self.last_fault = format!("{vendor}: {fault}");
+        match (waiting.from, fault) {
+            // The hop before it may have changed its receipt.
+            (Some(before), fault @ (ReceiptFault::Signature | ReceiptFault::Layout(_))) => {
+                self.link_failed(before, waiting, &fault);
+            }
+            // It has signed for what it got, and the hop before it may have changed that. It holds something else
+            // under the copy's name now, so the copy goes elsewhere or gets another name.
+            (Some(before), fault) => {
+                metrics.copies_resent.with_label_values(&["receipt"]).inc();
+                self.name_link(before, vendor, &fault);
+            }
+            (None, _) => {
+                metrics.copies_resent.with_label_values(&["receipt"]).inc();
+                self.engine.around.paths.failed(vendor, self.now(), Fault::Lied);
             }
         }
     }
 
-    /// The first hop of a leg is to blame for what became of the leg; those behind it may not have been served.
+    /// A leg is over. The first hop is to blame, unless it has stored; what it should have passed on is sent again.
     fn fail_leg(&mut self, leg: usize, refusal: &ChunkRefusal) {
         while let Some(at) = self.waiting.iter().position(|it| it.leg == leg) {
-            let waiting = self.waiting.swap_remove(at);
-            let blamed = waiting.first;
-            self.fail(waiting, blamed, refusal);
+            let waiting = self.waiting.remove(at);
+            match waiting.from {
+                Some(before) => self.link_failed(before, waiting, refusal),
+                None => self.fail(waiting, true, refusal),
+            }
         }
+        self.legs.retain(|it| it.number != leg);
     }
 
     fn fail_all_waiting(&mut self, why: &str) {
@@ -274,15 +331,29 @@ impl<'a> Sending<'a> {
         }
     }
 
+    /// Legs that stand still, or have taken all the time there is: the first hop that was not heard of is given up,
+    /// what should have passed it goes on directly.
     fn fail_overdue(&mut self) {
-        let now = tokio::time::Instant::now();
-        while let Some(at) = self.waiting.iter().position(|it| it.until <= now) {
-            let waiting = self.waiting.swap_remove(at);
-            self.fail(
-                waiting,
-                true,
-                &ChunkRefusal::Link("no receipt in time".to_owned()),
-            );
+        let now = self.now();
+        let overdue: Vec<usize> = self
+            .legs
+            .iter()
+            .filter(|leg| leg.due() <= now)
+            .map(|leg| leg.number)
+            .collect();
+        for leg in overdue {
+            let silent = ChunkRefusal::Link("nothing was heard of it in time".to_owned());
+            if let Some(at) = self.waiting.iter().position(|it| it.leg == leg) {
+                let waiting = self.waiting.remove(at);
+                let (vendor, waited) = (waiting.placement.vendor, now.saturating_sub(waiting.since));
+                let paths = &self.engine.around.paths;
+                paths.outwaited(vendor, Way::Write, now, waited);
+                if let Some(before) = waiting.from {
+                    self.name_link(before, vendor, &silent);
+                }
+                self.fail(waiting, true, &silent);
+            }
+            self.fail_leg(leg, &silent);
         }
     }
 
@@ -323,8 +394,10 @@ impl<'a> Sending<'a> {
         }
         self.resends += missing;
         let others = self.plan.session.view();
-        let untried =
-            |vendor: &VendorId| !self.tried.contains(vendor) && others.state(*vendor) != VendorState::Dead;
+        let untried = |vendor: &VendorId| {
+            !self.tried.contains(vendor)
+                && !matches!(others.state(*vendor), VendorState::Dead | VendorState::Revoked)
+        };
         if self.resends > RESENDS_PER_CHUNK || !others.vendors.keys().any(untried) {
             return Err(Error::NotStored(std::mem::take(&mut self.last_fault)));
         }
@@ -361,27 +434,6 @@ impl<'a> Sending<'a> {
     fn now(&self) -> Duration {
         self.engine.around.clock.monotonic()
     }
-}
-
-fn events(leg: usize, answer: Result<ReportStream, ChunkRefusal>) -> BoxStream<'static, Event> {
-    match answer {
-        Ok(reports) => {
-            let end = stream::once(async move { Event::Ended(leg) });
-            reports.map(Event::Report).chain(end).boxed()
-        }
-        Err(refusal) => stream::once(async move { Event::Refused(leg, refusal) }).boxed(),
-    }
-}
-
-/// The stored bytes in messages of whole frames, then their digest.
-fn parts(stored: Bytes, digest: Digest) -> BoxStream<'static, Result<ChunkPart, ChunkRefusal>> {
-    let step = PART_FRAMES * STORED_FRAME;
-    let count = stored.len().div_ceil(step);
-    let data = (0..count).map(move |at| {
-        let end = stored.len().min((at + 1) * step);
-        Ok(ChunkPart::Data(stored.slice(at * step..end)))
-    });
-    stream::iter(data.chain([Ok(ChunkPart::End(digest))])).boxed()
 }
 
 fn reason(refusal: &ChunkRefusal) -> &'static str {

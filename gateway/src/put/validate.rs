@@ -130,8 +130,24 @@ impl Validated {
     }
 }
 
-/// Checks the receipt in `signed` against what was sent, and makes the copy a validated one. The placement is
-/// given up when it does not count.
+/// A receipt that counts.
+#[derive(Debug)]
+pub struct GoodReceipt {
+    pieces: u32,
+}
+
+impl GoodReceipt {
+    /// The copy it is for, validated.
+    #[must_use]
+    pub fn of(self, placement: Placement) -> ValidatedCopy {
+        ValidatedCopy {
+            placement,
+            pieces: self.pieces,
+        }
+    }
+}
+
+/// Checks the receipt in `signed` against what was sent.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -139,12 +155,10 @@ pub fn validate(
     verified: &VerifiedBatches,
     signed: &SignedReceipts,
     sent: &SentCopy<'_>,
-    placement: Placement,
-) -> Result<ValidatedCopy, ReceiptFault> {
-    let pieces = verified
-        .get(sent.vendor, sent.public_key, signed)?
-        .compare(sent)?;
-    Ok(ValidatedCopy { placement, pieces })
+) -> Result<GoodReceipt, ReceiptFault> {
+    let batch = verified.get(sent.vendor, sent.public_key, signed)?;
+    let pieces = batch.compare(sent)?;
+    Ok(GoodReceipt { pieces })
 }
 
 /// A batch whose signature verified.

@@ -19,8 +19,8 @@ use metrics::ServerMetrics;
 use pipeline::S3Api;
 use prometheus::Registry;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -82,11 +82,37 @@ impl Readiness {
     }
 }
 
+/// The data path, as soon as there is one: a gateway listens before the metadata service has answered it.
+#[derive(Clone, Debug, Default)]
+pub struct StoreSlot(Arc<OnceLock<Arc<Store>>>);
+
+impl StoreSlot {
+    /// Puts it there; only the first one counts.
+    pub fn fill(&self, store: Arc<Store>) {
+        // A second one would be a mistake of whoever composes the process, and changes nothing.
+        let _ = self.0.set(store);
+    }
+
+    /// The data path, if it is there.
+    #[must_use]
+    pub fn get(&self) -> Option<&Arc<Store>> {
+        self.0.get()
+    }
+}
+
+impl From<Arc<Store>> for StoreSlot {
+    fn from(store: Arc<Store>) -> Self {
+        let slot = Self::default();
+        slot.fill(store);
+        slot
+    }
+}
+
 /// What the listeners need of the rest of the process.
 #[derive(Debug)]
 pub struct ServerParts {
     /// The data path.
-    pub store: Arc<Store>,
+    pub store: StoreSlot,
     /// The vendors' own tables, where this process can ask for them.
     pub local_fats: Arc<dyn LocalFats>,
     /// What `/metrics` shows; the listeners' own figures are registered in it.
@@ -145,8 +171,25 @@ pub(crate) struct Shared {
     pub(crate) signing_keys: SigningKeys,
     /// Memory for listings.
     pub(crate) listings: Budget,
-    pub(crate) store: Arc<Store>,
-    pub(crate) ready: Readiness,
+    store: StoreSlot,
+    ready: Readiness,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Randomness>,
+}
+
+impl Shared {
+    /// The data path, if S3 is served now.
+    pub(crate) fn serving(&self) -> Option<&Arc<Store>> {
+        self.store.get().filter(|_| self.ready.get())
+    }
+
+    /// The data path, if there is one, whether S3 is served or not.
+    pub(crate) fn store(&self) -> Option<&Arc<Store>> {
+        self.store.get()
+    }
+
+    /// Whether requests can be expected to succeed.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.serving().is_some_and(|store| store.is_ready())
+    }
 }

@@ -59,12 +59,12 @@ impl S3Api {
         request_id: u64,
         asked: &mut Option<OperationName>,
     ) -> Result<Answer> {
-        if !self.shared.ready.get() {
+        let Some(store) = self.shared.serving() else {
             return Err(S3Error::new(
                 ErrorCode::ServiceUnavailable,
-                "The server is starting. Try again in a moment.",
+                "The server is starting or stopping. Try again in a moment.",
             ));
-        }
+        };
         let head = Head::parse(parts, &self.shared.endpoint)?;
         // Whoever is not known learns nothing, not even which operations there are.
         let route = s3::route(&head);
@@ -78,7 +78,7 @@ impl S3Api {
         };
         let now = UnixMs(self.shared.clock.wall().0);
         let credential = Credential::parse(&head, realm, now)?;
-        let identity = ops::identify(&self.shared, credential.access_key()).await?;
+        let identity = ops::identify(&self.shared, store, credential.access_key()).await?;
         let authenticated = credential.verify(identity.secret(), &self.shared.signing_keys)?;
         let request = s3::Request::parse(&head, route?, &authenticated)?;
         let need = Need::of(&request.operation);
@@ -86,7 +86,7 @@ impl S3Api {
         authorize(&caller, need)?;
         let call = Call {
             shared: &self.shared,
-            store: &self.shared.store,
+            store,
             caller,
             access_key: authenticated.access_key(),
             need,

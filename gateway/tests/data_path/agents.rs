@@ -17,7 +17,7 @@ use ullage_model::ids::{CopyId, DeviceId, Digest, LeaseId, SessionId, VendorId};
 use ullage_model::limits::{FRAME_BYTES, FRAME_TAG_BYTES};
 use ullage_model::units::{frames, room, stored_bytes};
 use ullage_model::wire::chunk::{
-    ChunkHeader, ChunkPart, ChunkRefusal, GrantAction, GrantBody, HopReport, PieceReceipt, PublicKey,
+    ChunkHeader, ChunkPart, ChunkRefusal, GrantAction, GrantBody, Hop, HopReport, PieceReceipt, PublicKey,
     RECEIPTS_CONTEXT, ReadRequest, Receipt, ReceiptList, Signature, SignedReceipts,
 };
 
@@ -40,9 +40,17 @@ pub enum Fault {
     Slow,
     /// It stores, and cannot reach the next hop.
     BrokenLink,
+    /// It stores, and passes on other bytes under the right digest.
+    AltersBytes,
+    /// It stores, and passes on other bytes with their own digest.
+    AltersBytesAndDigest,
+    /// It stores, and passes the chunk on under another name.
+    AltersHeader,
+    /// It stores, and changes what the next hop reports.
+    AltersReports,
 }
 
-pub const WRITE_FAULTS: [Fault; 8] = [
+pub const WRITE_FAULTS: [Fault; 12] = [
     Fault::LyingDigest,
     Fault::WrongSignature,
     Fault::Silent,
@@ -51,6 +59,10 @@ pub const WRITE_FAULTS: [Fault; 8] = [
     Fault::Full,
     Fault::Slow,
     Fault::BrokenLink,
+    Fault::AltersBytes,
+    Fault::AltersBytesAndDigest,
+    Fault::AltersHeader,
+    Fault::AltersReports,
 ];
 
 #[derive(Debug)]
@@ -73,6 +85,12 @@ pub struct Agents {
     write_faults: Mutex<(u64, Vec<Fault>)>,
     /// Of 100 reads, so many go wrong.
     read_faults: Mutex<u64>,
+    /// Only this vendor's chunks meet faults, if one is named.
+    faulty: Mutex<Option<VendorId>>,
+    /// Who was sent a chunk, with the hops its header still named.
+    sent: Mutex<Vec<(VendorId, Vec<Hop>)>>,
+    /// Vendors that take nothing and say nothing, as if they were stopped.
+    stopped: Mutex<BTreeSet<VendorId>>,
 }
 
 impl Agents {
@@ -92,6 +110,9 @@ impl Agents {
             random: Random::new(seed ^ 0x6167_656e),
             write_faults: Mutex::default(),
             read_faults: Mutex::default(),
+            faulty: Mutex::default(),
+            sent: Mutex::default(),
+            stopped: Mutex::default(),
         })
     }
 
@@ -165,7 +186,43 @@ impl Agents {
         change(self.agents.lock().unwrap().get_mut(&vendor).unwrap())
     }
 
-    fn write_fault(&self) -> Option<Fault> {
+    /// Every chunk that `vendor` gets meets `fault`; other vendors are sound.
+    pub fn set_faulty(&self, vendor: VendorId, fault: Fault) {
+        *self.faulty.lock().unwrap() = Some(vendor);
+        self.set_write_faults(100, &[fault]);
+    }
+
+    /// Every chunk that a vendor stored or refused, with the hops its header still named.
+    pub fn sent(&self) -> Vec<(VendorId, Vec<VendorId>)> {
+        let sent = self.sent.lock().unwrap();
+        let hops = |route: &[Hop]| route.iter().map(|hop| hop.vendor).collect();
+        sent.iter()
+            .map(|(vendor, route)| (*vendor, hops(route)))
+            .collect()
+    }
+
+    /// From now on `vendor` takes nothing and says nothing.
+    pub fn set_stopped(&self, vendor: VendorId, stopped: bool) {
+        let mut all = self.stopped.lock().unwrap();
+        if stopped {
+            all.insert(vendor);
+        } else {
+            all.remove(&vendor);
+        }
+    }
+
+    /// Stands still as long as `vendor` is stopped.
+    pub async fn stand_still(&self, vendor: VendorId) {
+        while self.stopped.lock().unwrap().contains(&vendor) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn write_fault(&self, vendor: VendorId) -> Option<Fault> {
+        let faulty = *self.faulty.lock().unwrap();
+        if faulty.is_some_and(|faulty| faulty != vendor) {
+            return None;
+        }
         let faults = self.write_faults.lock().unwrap();
         if !self.random.percent(faults.0) {
             return None;
@@ -183,7 +240,8 @@ impl Agents {
         reports: mpsc::UnboundedSender<HopReport>,
     ) -> BoxFuture<'static, ()> {
         async move {
-            let fault = self.write_fault();
+            self.stand_still(vendor).await;
+            let fault = self.write_fault(vendor);
             let own = header.route.remove(0);
             assert_eq!(own.vendor, vendor, "the first hop of a route is its receiver");
             tokio::time::sleep(Duration::from_millis(1 + self.random.below(4))).await;
@@ -210,6 +268,7 @@ impl Agents {
                 drop(reports.send(failed(next, Some(vendor), refusal)));
                 return;
             }
+            let (parts, reports) = alter(fault, &mut header, parts, reports);
             Arc::clone(&self).take(next, header, parts, reports).await;
         }
         .boxed()
@@ -225,6 +284,7 @@ impl Agents {
         fault: Option<Fault>,
     ) -> Result<SignedReceipts, ChunkRefusal> {
         let needed = room(header.plaintext_bytes, header.pieces);
+        self.sent.lock().unwrap().push((vendor, header.route.clone()));
         match fault {
             Some(Fault::Overloaded) => return Err(ChunkRefusal::Overloaded),
             Some(Fault::Full) => return Err(ChunkRefusal::Full { needed }),
@@ -245,7 +305,10 @@ impl Agents {
         for part in parts {
             match part {
                 ChunkPart::Data(bytes) => stored.extend_from_slice(bytes),
-                ChunkPart::End(digest) => assert_eq!(Digest::of(&stored), *digest),
+                ChunkPart::End(digest) if Digest::of(&stored) != *digest => {
+                    return Err(ChunkRefusal::Damaged);
+                }
+                ChunkPart::End(_) => {}
             }
         }
         assert_eq!(stored.len() as u64, stored_bytes(header.plaintext_bytes));
@@ -262,11 +325,17 @@ impl Agents {
         if agent.closed.contains(&lease) {
             return Err(ChunkRefusal::LeaseClosed(lease));
         }
-        let used = agent.used.entry(lease).or_default();
-        *used += needed;
-        assert!(*used <= cap, "the gateway kept to its grant: {used} of {cap}");
-        let before = agent.copies.insert(copy, stored.clone());
-        assert!(before.is_none(), "a copy's name never comes back");
+        match agent.copies.get(&copy) {
+            // The same again gets the same answer.
+            Some(before) if *before == stored => {}
+            Some(_) => return Err(ChunkRefusal::Header("was here before".to_owned())),
+            None => {
+                let used = agent.used.entry(lease).or_default();
+                *used += needed;
+                assert!(*used <= cap, "the gateway kept to its grant: {used} of {cap}");
+                agent.copies.insert(copy, stored.clone());
+            }
+        }
         let mut receipt = receipt(copy, &stored, header);
         if fault == Some(Fault::LyingDigest) {
             receipt.digest.0[0] ^= 1;
@@ -299,6 +368,51 @@ impl Agents {
             Ok(stored.slice(start..end))
         })
     }
+}
+
+/// What a hop that is not to be trusted makes of a chunk and its reports on their ways.
+fn alter(
+    fault: Option<Fault>,
+    header: &mut ChunkHeader,
+    mut parts: Vec<ChunkPart>,
+    reports: mpsc::UnboundedSender<HopReport>,
+) -> (Vec<ChunkPart>, mpsc::UnboundedSender<HopReport>) {
+    if matches!(fault, Some(Fault::AltersBytes | Fault::AltersBytesAndDigest)) {
+        let mut all = BytesMut::new();
+        let mut end = None;
+        for part in &parts {
+            match part {
+                ChunkPart::Data(bytes) => all.extend_from_slice(bytes),
+                ChunkPart::End(digest) => end = Some(*digest),
+            }
+        }
+        all[0] ^= 1;
+        let digest = match fault {
+            Some(Fault::AltersBytes) => end.unwrap(),
+            _ => Digest::of(&all),
+        };
+        parts = vec![ChunkPart::Data(all.freeze()), ChunkPart::End(digest)];
+    }
+    match fault {
+        Some(Fault::AltersHeader) => header.chunk.counter ^= 1 << 30,
+        Some(Fault::AltersReports) => {
+            let (sender, mut receiver) = mpsc::unbounded_channel();
+            tokio::spawn(async move {
+                while let Some(mut report) = receiver.recv().await {
+                    if let HopReport::Stored { receipts, .. } = &mut report {
+                        let mut body = BytesMut::from(&receipts.body[..]);
+                        let last = body.len() - 1;
+                        body[last] ^= 1;
+                        receipts.body = body.freeze();
+                    }
+                    drop(reports.send(report));
+                }
+            });
+            return (parts, sender);
+        }
+        _ => {}
+    }
+    (parts, reports)
 }
 
 fn receipt(copy: CopyId, stored: &Bytes, header: &ChunkHeader) -> Receipt {
@@ -355,7 +469,9 @@ impl AgentClient for Reached {
                 return Err(ChunkRefusal::Link("down".to_owned()));
             }
             let mut taken = Vec::new();
+            agents.stand_still(to).await;
             while let Some(part) = parts.next().await {
+                agents.stand_still(to).await;
                 taken.push(part?);
             }
             let (sender, receiver) = mpsc::unbounded_channel();
@@ -376,6 +492,7 @@ impl AgentClient for Reached {
     ) -> BoxFuture<'static, Result<StoredStream, ChunkRefusal>> {
         let agents = Arc::clone(&self.0);
         async move {
+            agents.stand_still(to).await;
             tokio::time::sleep(Duration::from_millis(agents.random.below(3))).await;
             let mut bytes = agents.read_now(to, &request)?;
             let faults = *agents.read_faults.lock().unwrap();

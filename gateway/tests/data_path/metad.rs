@@ -27,6 +27,8 @@ use ullage_model::wire::agent::{
     Characteristics, DeviceReport, DeviceState, JudgeRequest, Judgement, RegisterRequest,
 };
 use ullage_model::wire::chunk::{GRANT_CONTEXT, Grant, GrantAction, GrantBody, PublicKey, Signature};
+use ullage_model::wire::enrol::{InviteReply, InviteRequest, JoinToken};
+use ullage_model::wire::members::{Member, MembersReply, MembersRequest};
 use ullage_model::wire::metad::{
     AllocateRequest, MetadError, OpenSessionReply, OpenSessionRequest, ProvisionalFat, ProvisionalRow, Query,
     QueryReply, RenewSessionReply, RenewSessionRequest, ReportDamagedRequest, ResolveRequest, StatusReply,
@@ -129,6 +131,22 @@ impl Metad {
             agents.named(public_key, vendor);
         }
         Arc::new(metad)
+    }
+
+    /// Where `vendor` is reached from now on.
+    pub fn set_address(&self, vendor: VendorId, address: &str) {
+        let rows = self.read(|rows| query::vendor_rows(rows).unwrap());
+        let row = rows.into_iter().find(|row| row.vendor == vendor).unwrap();
+        let reply = self.command(&Command::RegisterVendor(RegisterRequest {
+            public_key: row.public_key,
+            name: row.name,
+            characteristics: Characteristics {
+                address: address.to_owned(),
+                ..row.characteristics
+            },
+            devices: row.devices,
+        }));
+        assert_eq!(reply, Reply::Vendor(vendor));
     }
 
     pub fn set_faults(&self, faults: MetadFaults) {
@@ -384,6 +402,7 @@ impl MetadClient for Metad {
             };
             let open = Command::OpenSession {
                 gateway: request.gateway,
+                instance: 0,
             };
             let Reply::Session(session) = refusal(self.command(&open))? else {
                 panic!("no session")
@@ -474,6 +493,31 @@ impl MetadClient for Metad {
 
     fn operate(&self, command: Command) -> Answered<'_, Reply> {
         Box::pin(async move { refusal(self.command(&command)) })
+    }
+
+    fn members(&self, _request: MembersRequest) -> Answered<'_, MembersReply> {
+        let members = vec![Member {
+            node: 1,
+            address: "here:9310".to_owned(),
+            voter: true,
+            leads: true,
+            matched_index: None,
+            silent_ms: None,
+            issuer: None,
+        }];
+        Box::pin(std::future::ready(Ok(MembersReply {
+            members,
+            joint: false,
+        })))
+    }
+
+    fn invite(&self, request: InviteRequest) -> Answered<'_, InviteReply> {
+        let token = JoinToken {
+            authority: [1; 32],
+            metad: vec!["here:9310".to_owned()],
+            secret: [u8::try_from(request.life_ms % 251).unwrap(); 32],
+        };
+        Box::pin(std::future::ready(Ok(InviteReply { token })))
     }
 
     fn status(&self) -> BoxFuture<'_, Result<StatusReply, MetadError>> {

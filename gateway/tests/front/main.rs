@@ -78,8 +78,8 @@ impl LocalFats for TablesOfAgents {
         std::future::ready(Ok(page)).boxed()
     }
 
-    fn device_paths(&self, _vendor: VendorId) -> Vec<(DeviceId, String)> {
-        vec![(DeviceId(0), "/nowhere/d0".to_owned())]
+    fn device_paths(&self, _vendor: VendorId) -> BoxFuture<'_, Vec<(DeviceId, String)>> {
+        std::future::ready(vec![(DeviceId(0), "/nowhere/d0".to_owned())]).boxed()
     }
 }
 
@@ -132,7 +132,7 @@ impl Gateway {
         let (ready, shutdown) = (Readiness::default(), CancellationToken::new());
         ready.set(true);
         let parts = ServerParts {
-            store,
+            store: store.into(),
             local_fats: Arc::new(TablesOfAgents(Arc::clone(&agents))),
             registry,
             ready: ready.clone(),
