@@ -57,8 +57,6 @@ pub const PARTS_CHANGED_RETRIES: u32 = 4;
 pub const SUBMIT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an unknown outcome is asked for.
 pub const RESOLVE_PATIENCE: Duration = Duration::from_secs(20);
-/// First and longest pause between such tries.
-pub const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 /// How long one call to the metadata service may take over the network, all nodes that are asked for it together. The
 /// two above go on from there.
 pub const METAD_PATIENCE: Duration = Duration::from_secs(6);
@@ -94,6 +92,8 @@ pub const PROBE_RETRIED: u32 = 30;
 pub const PROBES_IN_FLIGHT: usize = 16;
 /// How often the addresses of the metadata nodes are learned again.
 pub const MEMBERS_EVERY: Duration = Duration::from_secs(60);
+/// First and longest pause between such tries.
+pub const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 /// Times a command is submitted under a new sequence after the old one was abandoned.
 pub const ABANDONED_RETRIES: u32 = 5;
 /// Sequences given out since the metadata service last heard which outcomes are known, that make the session
@@ -143,12 +143,12 @@ pub const PATIENCE: (Duration, Duration, Duration) = (
 );
 /// A read that has not answered for so long is tried at another copy too, until the path has its own experience.
 pub const HEDGE_AFTER: Duration = Duration::from_millis(300);
-/// How long one read request may take.
-pub const READ_WAIT: Duration = Duration::from_secs(10);
 /// Bounds of the time a path's own experience gives.
 pub const HEDGE_BETWEEN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// Second reads for the sake of speed: one in so many reads, and so many in a row.
 pub const HEDGES: (u32, u32) = (20, 8);
+/// How long one read request may take.
+pub const READ_WAIT: Duration = Duration::from_secs(10);
 /// Times the locations of one segment are asked for again.
 pub const RELOCATIONS: u32 = 2;
 /// A read older than this is cut, before the metadata service stops waiting for it.

@@ -94,9 +94,9 @@ impl Store {
     pub async fn start(parts: StoreParts) -> Result<Self, Error> {
         let around = Arc::new(Surroundings {
             metad: parts.metad,
+            agents: parts.agents,
             clock: parts.clock,
             random: parts.random,
-            agents: parts.agents,
             kek: parts.kek,
             paths: PathTable::default(),
             metrics: parts.metrics,
@@ -116,9 +116,9 @@ impl Store {
         let tasks = vec![
             tokio::spawn(keeper.run()),
             tokio::spawn(Engine::watch_memory(Arc::clone(&engine))),
+            tokio::spawn(prober::run(Arc::clone(&engine))),
         ];
         Ok(Self {
-            tokio::spawn(prober::run(Arc::clone(&engine))),
             engine,
             background: Arc::new(Background(Mutex::new(tasks))),
         })
