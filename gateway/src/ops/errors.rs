@@ -107,12 +107,12 @@ fn of_rejection(rejection: &Rejection) -> S3Error {
         | Rejection::SequenceForgotten(_)
         | Rejection::SequenceAbandoned(_)
         | Rejection::NoSuchVendor(_)
+        | Rejection::NotInvited
+        | Rejection::VendorRevoked(_)
         | Rejection::VendorNameTaken(_)
         | Rejection::LeaseClosed(_)
         | Rejection::LeaseExceeded { .. }
         | Rejection::Placement(_)
-        | Rejection::NotInvited
-        | Rejection::VendorRevoked(_)
         | Rejection::NotInlined(_)
         | Rejection::Blob(..)
         | Rejection::UserExists(_) => {
