@@ -64,6 +64,10 @@ pub struct Config {
     /// Seconds between the end of one scrub and the next.
     #[serde(default = "default_scrub_pause_s")]
     pub scrub_pause_s: u64,
+    /// Seconds for which a device must be gone before its copies are reported lost. Until then reads go to other
+    /// copies, and nothing is copied for what a mount that comes back brings back.
+    #[serde(default = "default_lost_after_s")]
+    pub lost_after_s: u64,
     /// The cluster it is for, where whoever starts it knows: a data directory of another one is refused before
     /// anything is written. Not a setting of operators.
     #[serde(skip)]
@@ -107,6 +111,7 @@ impl Config {
             compact_rate: default_compact_rate(),
             scrub_rate: default_scrub_rate(),
             scrub_pause_s: default_scrub_pause_s(),
+            lost_after_s: default_lost_after_s(),
             cluster: None,
         }
     }
@@ -169,4 +174,8 @@ fn default_scrub_rate() -> u64 {
 
 fn default_scrub_pause_s() -> u64 {
     24 * 3600
+}
+
+fn default_lost_after_s() -> u64 {
+    120
 }

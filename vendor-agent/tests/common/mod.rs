@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod cluster;
+
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use futures::StreamExt;
@@ -62,6 +64,8 @@ pub struct MetadState {
     pub judged: Vec<CopyId>,
     pub revoked: Vec<VendorId>,
     pub directory: Directory,
+    /// Heartbeats answered.
+    pub answered: u64,
     /// Heartbeats are not answered.
     pub silent: bool,
 }
@@ -86,6 +90,7 @@ impl FakeMetad {
             judged: vec![],
             revoked: vec![],
             directory: Directory::new(vec![], vec![]),
+            answered: 0,
             silent: false,
         };
         Arc::new(Self {
@@ -163,6 +168,7 @@ impl MetadClient for FakeMetad {
                 state.outcomes.push(outcome.clone());
             }
             let heartbeat_directory = heartbeat.directory;
+            state.answered += 1;
             state.heartbeats.push(heartbeat);
             if state.heartbeats.len() > 100 {
                 state.heartbeats.remove(0);
@@ -270,6 +276,7 @@ pub fn config(data: &Path, devices: usize) -> Config {
         .collect();
     let mut config = Config::new(data.join("agent"), "test".to_owned(), devices);
     config.scrub_rate = 0;
+    config.lost_after_s = 0;
     config
 }
 
