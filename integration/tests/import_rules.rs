@@ -196,6 +196,11 @@ fn crates_depend_only_on_those_they_may() {
         }
         assert!(have.contains("ullage-model"), "{service} is built on the model");
     }
+    let ours: Vec<_> = of("ullage-transport")
+        .into_iter()
+        .filter(|name| name.starts_with("ullage"))
+        .collect();
+    assert_eq!(ours, ["ullage-model"], "the transport knows no service's words");
     for (name, have) in &dependencies {
         assert!(
             !have.contains("ullage-integration"),
@@ -240,6 +245,23 @@ fn the_model_is_pure() {
     only_in("model", &[], &impure);
 }
 
+/// Who is trusted, and how connections are made, is decided in one place.
+#[test]
+fn only_the_transport_does_tls() {
+    let tls = ["rustls", "tokio-rustls", "rcgen", "x509-parser"];
+    for (name, have) in dependencies() {
+        let found: Vec<_> = tls.iter().filter(|krate| have.contains(**krate)).collect();
+        assert!(
+            name == "ullage-transport" || found.is_empty(),
+            "{name} depends on {found:?}"
+        );
+    }
+    only_in("transport", &["authority"], &["rcgen"]);
+    only_in("transport", &["network", "client/tests"], &["tokio::net", "nix"]);
+    // A simulator runs it: time is tokio's, and there are no threads.
+    only_in("transport", &[], &["std::thread", "std::time::Instant"]);
+}
+
 #[test]
 fn metad_keeps_raft_store_and_http_apart() {
     only_in("metad", &["raft"], &["openraft"]);
@@ -276,7 +298,8 @@ fn only_devices_and_the_local_fat_touch_disks() {
         "rocksdb",
         "std::os::unix::fs",
     ];
-    only_in("vendor-agent", &["device", "local_fat"], &words);
+    // `enrol` reads the join token, which belongs to the configuration.
+    only_in("vendor-agent", &["device", "local_fat", "enrol"], &words);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod tests;
 use crate::credentials::Credentials;
 use crate::identity::Expect;
 use crate::network::Network;
+use crate::server::{STREAM_WINDOW_BYTES, STREAMS};
 use body::Cancellable;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
@@ -115,11 +116,9 @@ pub struct ClientLimits {
     /// Most connections per target. The second is made when the first is busy.
     pub connections_per_target: usize,
     /// Most streams of a connection at a time; more calls wait. At most `ServerLimits::streams`.
-    pub streams_per_connection: usize,
-    /// Bytes a stream may have on the way unread.
+    pub streams_per_connection: u32,
+    /// Bytes a stream may have on the way unread; a connection may have as many for each of its streams.
     pub stream_window_bytes: u32,
-    /// Bytes all streams of a connection may have on the way unread.
-    pub connection_window_bytes: u32,
 }
 
 impl Default for ClientLimits {
@@ -130,9 +129,8 @@ impl Default for ClientLimits {
             keep_alive: Duration::from_secs(2),
             answer_bytes: 64 * 1024 * 1024,
             connections_per_target: 2,
-            streams_per_connection: 512,
-            stream_window_bytes: 2 * 1024 * 1024,
-            connection_window_bytes: 32 * 1024 * 1024,
+            streams_per_connection: STREAMS,
+            stream_window_bytes: STREAM_WINDOW_BYTES,
         }
     }
 }

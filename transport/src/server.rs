@@ -32,6 +32,18 @@ const ANONYMOUS_LIFE: Duration = Duration::from_secs(60);
 /// How long to wait after the operating system refused to accept a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Streams of one connection at a time: what servers take, and clients open.
+pub(crate) const STREAMS: u32 = 256;
+/// Bytes that a stream may have on the way unread.
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// Longest window of HTTP/2 (RFC 9113, 6.9.1).
+const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
+
+/// Bytes that all streams of a connection may have on the way unread: enough for each of them.
+pub(crate) fn connection_window(streams: u32, stream_window_bytes: u32) -> u32 {
+    streams.saturating_mul(stream_window_bytes).min(WINDOW_BYTES_MAX)
+}
+
 /// Bounds of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
@@ -39,10 +51,9 @@ pub struct ServerLimits {
     pub connections: usize,
     /// Streams of one connection at a time.
     pub streams: u32,
-    /// Bytes a stream may have on the way unread.
+    /// Bytes a stream may have on the way unread. A connection may have as many for each of its streams: were
+    /// it less, streams that nobody reads just now would hold up the others, and chains of them each other.
     pub stream_window_bytes: u32,
-    /// Bytes all streams of a connection may have on the way unread.
-    pub connection_window_bytes: u32,
     /// How long a handshake may take.
     pub handshake: Duration,
     /// Silence on a connection, after which a ping is sent; no answer to it within as much again means that
@@ -56,9 +67,8 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 4096,
-            streams: 1024,
-            stream_window_bytes: 2 * 1024 * 1024,
-            connection_window_bytes: 32 * 1024 * 1024,
+            streams: STREAMS,
+            stream_window_bytes: STREAM_WINDOW_BYTES,
             handshake: Duration::from_secs(10),
             keep_alive: Duration::from_secs(10),
             drain: Duration::from_secs(10),
@@ -185,7 +195,10 @@ impl Server {
             Some(served) => served,
             None => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                match timeout(self.limits.drain, connection).await {
+                    Ok(served) => served,
+                    Err(_) => return tracing::debug!(%from, %peer, "cut what was still under way"),
+                }
             }
         };
         if let Err(error) = served {
@@ -199,7 +212,10 @@ impl Server {
             .timer(TokioTimer::new())
             .adaptive_window(false)
             .initial_stream_window_size(self.limits.stream_window_bytes)
-            .initial_connection_window_size(self.limits.connection_window_bytes)
+            .initial_connection_window_size(connection_window(
+                self.limits.streams,
+                self.limits.stream_window_bytes,
+            ))
             .max_concurrent_streams(self.limits.streams)
             .max_frame_size(FRAME_BYTES)
             .max_send_buf_size(SEND_BUFFER_BYTES)

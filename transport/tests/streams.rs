@@ -299,3 +299,65 @@ async fn messages_end_with_their_body_and_an_error_ends_them() {
         "{found:?}"
     );
 }
+
+#[tokio::test]
+async fn streams_that_nobody_reads_do_not_hold_up_the_others() {
+    let cluster = Cluster::new(1);
+    // Says that it is there, and reads nothing.
+    let api = back().stream(
+        route("/deaf", Callers::GATEWAY),
+        |(), _, request: StreamRequest| {
+            Box::pin(async move {
+                let never = stream::once(async move {
+                    let _unread = request;
+                    std::future::pending::<Result<Bytes, std::io::Error>>().await
+                });
+                Response::new(Body::from_stream(never))
+            })
+        },
+    );
+    let server = cluster.serve(vendor(1), api).await;
+    let limits = client::ClientLimits {
+        connections_per_target: 1,
+        ..client::ClientLimits::default()
+    };
+    let credentials = cluster.credentials(gateway(1));
+    let client = client::Client::new(Arc::new(common::CountingNetwork::default()), credentials, limits);
+    let target = server.target(Expect::Exactly(vendor(1)));
+    let sent = Arc::new(AtomicUsize::new(0));
+    let mut stuck = Vec::new();
+    for _ in 0..20 {
+        let counted = sent.clone();
+        let part = Bytes::from(vec![0; PART]);
+        let parts = stream::repeat(part).map(move |part| {
+            counted.fetch_add(part.len(), SeqCst);
+            Ok(Frame::data(part))
+        });
+        let body = StreamBody::new(parts).boxed_unsync();
+        stuck.push(
+            client
+                .open(&target, "/deaf", HeaderMap::new(), body)
+                .await
+                .unwrap(),
+        );
+    }
+    // Until their windows are full: nothing has moved for a while.
+    let mut before = 0;
+    while before < sent.load(SeqCst) {
+        before = sent.load(SeqCst);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(before > 20 * 2 * 1024 * 1024, "{before}");
+    let body = http_body_util::Full::from("through")
+        .map_err(|never| match never {})
+        .boxed_unsync();
+    let opened = client.open(&target, "/back", HeaderMap::new(), body);
+    let answer = tokio::time::timeout(LONG, opened).await.unwrap().unwrap();
+    let back = tokio::time::timeout(LONG, answer.into_body().collect())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(back.to_bytes(), "through");
+    drop(stuck);
+    server.stop().await;
+}

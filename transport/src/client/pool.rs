@@ -5,7 +5,7 @@ use super::primed::Primed;
 use super::{ClientLimits, StreamBody, Target};
 use crate::credentials::Credentials;
 use crate::network::{BoxStream, Network};
-use crate::server::FRAME_BYTES;
+use crate::server::{FRAME_BYTES, connection_window};
 use crate::tls;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
 /// Streams on every connection to a target from which another connection is worth its handshake.
-const BUSY_STREAMS: usize = 4;
+const BUSY_STREAMS: u32 = 4;
 /// Age from which a connection takes no more calls, so that no certificate is relied on for much longer than
 /// it is valid.
 const AGE: Duration = Duration::from_secs(12 * 3600);
@@ -64,18 +64,18 @@ struct Connection {
 }
 
 /// What a connection is used for now.
-struct Usage(Mutex<(usize, Instant)>);
+struct Usage(Mutex<(u32, Instant)>);
 
 impl Usage {
     fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new((0, Instant::now()))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, (usize, Instant)> {
+    fn lock(&self) -> MutexGuard<'_, (u32, Instant)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn streams(&self) -> usize {
+    fn streams(&self) -> u32 {
         self.lock().0
     }
 
@@ -300,7 +300,10 @@ impl Pool {
             .timer(TokioTimer::new())
             .adaptive_window(false)
             .initial_stream_window_size(self.limits.stream_window_bytes)
-            .initial_connection_window_size(self.limits.connection_window_bytes)
+            .initial_connection_window_size(connection_window(
+                self.limits.streams_per_connection,
+                self.limits.stream_window_bytes,
+            ))
             .max_frame_size(FRAME_BYTES)
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .max_header_list_size(HEADER_BYTES)
