@@ -51,6 +51,8 @@ pub const CHUNK_RESTARTS: u32 = 2;
 pub const RESTART_PAUSE: Duration = Duration::from_millis(200);
 /// Times a decision is made again because settings changed under it.
 pub const STALE_SETTINGS_RETRIES: u32 = 3;
+/// Times a copy starts again because its source changed under it.
+pub const SOURCE_CHANGED_RETRIES: u32 = 4;
 /// Times a complete starts again because parts changed under it.
 pub const PARTS_CHANGED_RETRIES: u32 = 4;
 /// How long a command that surely was not done is tried again.

@@ -38,9 +38,11 @@ macro_rules! expect_answer {
         }
     };
 }
+mod copy;
 mod multipart;
 mod operators;
 
+pub use copy::{Copied, CopyRequest};
 pub use multipart::{CompleteRequest, Completed, NewUpload, PartFacts};
 pub use operators::UserObjects;
 

@@ -91,6 +91,8 @@ impl Need {
             Operation::CreateBucket(_)
             | Operation::DeleteBucket(_)
             | Operation::PutObject(_)
+            // Who may write may read, so this covers the source too.
+            | Operation::CopyObject(_)
             | Operation::DeleteObject(_)
             | Operation::DeleteObjects(_)
             | Operation::CreateMultipartUpload(_)

@@ -100,6 +100,10 @@ fn of_rejection(rejection: &Rejection) -> S3Error {
             ErrorCode::OperationAborted,
             "Parts of the upload kept changing while it was completed. Try again.",
         ),
+        Rejection::SourceChanged => S3Error::new(
+            ErrorCode::OperationAborted,
+            "The source of the copy kept changing while it was copied. Try again.",
+        ),
         Rejection::StaleSettings => s3_error(Error::StaleSettings),
         Rejection::Cluster(_)
         | Rejection::Invalid(_)

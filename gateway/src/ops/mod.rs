@@ -4,6 +4,7 @@
 mod authorize;
 mod buckets;
 mod convert;
+mod copy;
 mod delete;
 mod errors;
 mod list;
@@ -119,6 +120,10 @@ pub(crate) async fn perform(call: &Call<'_>, body: Body<'_>, operation: Operatio
         Operation::HeadObject(request) => {
             body.none().await?;
             objects_read::head(call, &request).await?
+        }
+        Operation::CopyObject(request) => {
+            body.none().await?;
+            copy::object(call, &request).await?
         }
         Operation::PutObject(request) => objects_write::put(call, body, request).await?,
         Operation::UploadPart(request) => objects_write::upload_part(call, body, &request).await?,

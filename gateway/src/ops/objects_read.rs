@@ -61,7 +61,8 @@ pub(super) async fn head(call: &Call<'_>, request: &ReadObject) -> Result<Reply>
     }
 }
 
-const WHOLE: ByteRange = ByteRange::From {
+/// All bytes of an object.
+pub(super) const WHOLE: ByteRange = ByteRange::From {
     first: 0,
     bytes: u64::MAX,
 };
@@ -80,7 +81,7 @@ fn wanted(range: RangeRequest) -> ByteRange {
     }
 }
 
-fn no_such_key(key: &str) -> S3Error {
+pub(super) fn no_such_key(key: &str) -> S3Error {
     S3Error::from(ErrorCode::NoSuchKey).with("Key", key)
 }
 

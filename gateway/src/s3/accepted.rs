@@ -117,8 +117,9 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
     }
     let creates = matches!(
         operation,
-        OperationName::PutObject | OperationName::CreateMultipartUpload
+        OperationName::PutObject | OperationName::CopyObject | OperationName::CreateMultipartUpload
     );
+    let copies = operation == OperationName::CopyObject;
     let has_checksummed_body = writes_bytes(operation)
         || matches!(
             operation,
@@ -136,8 +137,17 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
         "x-amz-bucket-object-lock-enabled" => makes_bucket && value.eq_ignore_ascii_case("false"),
         "x-amz-object-ownership" => makes_bucket && value == "BucketOwnerEnforced",
         "x-amz-checksum-mode" => is_read(operation),
-        "x-amz-checksum-algorithm" => operation == OperationName::CreateMultipartUpload,
+        "x-amz-checksum-algorithm" => copies || operation == OperationName::CreateMultipartUpload,
         "x-amz-checksum-type" => completes || operation == OperationName::CreateMultipartUpload,
+        "x-amz-copy-source"
+        | "x-amz-copy-source-if-match"
+        | "x-amz-copy-source-if-none-match"
+        | "x-amz-copy-source-if-modified-since"
+        | "x-amz-copy-source-if-unmodified-since"
+        | "x-amz-source-expected-bucket-owner"
+        | "x-amz-metadata-directive" => copies,
+        // Objects have no tags, so that is what copying them comes to.
+        "x-amz-tagging-directive" => copies && value == "COPY",
         "x-amz-mp-object-size" => completes,
         "x-amz-sdk-checksum-algorithm" => has_checksummed_body,
         "x-amz-decoded-content-length" => has_checksummed_body || completes,

@@ -23,6 +23,7 @@ pub mod answer;
 pub mod body;
 pub mod checksum;
 pub mod conditions;
+pub mod copy;
 pub mod error;
 pub mod etag;
 pub mod head;

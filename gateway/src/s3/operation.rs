@@ -7,6 +7,7 @@ use super::accepted;
 use super::body::{BodyPlan, BodyUse};
 use super::checksum::{ChecksumAlgorithm, ChecksumType, ObjectChecksum};
 use super::conditions::{self, ReadConditions, WriteCondition};
+use super::copy::CopyObject;
 use super::error::{ErrorCode, Result, S3Error};
 use super::head::{Head, Level};
 use super::limits;
@@ -50,6 +51,8 @@ pub enum Operation {
     ListObjectsV2(ListObjectsV2),
     /// Stores an object.
     PutObject(PutObject),
+    /// Stores a copy of an object.
+    CopyObject(CopyObject),
     /// Reads an object or a range of it.
     GetObject(ReadObject),
     /// As GetObject, without the bytes.
@@ -210,6 +213,7 @@ impl Operation {
             Self::ListObjects(_) => OperationName::ListObjects,
             Self::ListObjectsV2(_) => OperationName::ListObjectsV2,
             Self::PutObject(_) => OperationName::PutObject,
+            Self::CopyObject(_) => OperationName::CopyObject,
             Self::GetObject(_) => OperationName::GetObject,
             Self::HeadObject(_) => OperationName::HeadObject,
             Self::DeleteObject(_) => OperationName::DeleteObject,
@@ -259,6 +263,7 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
             storage_class: storage_class(head)?,
             condition: WriteCondition::parse(head)?,
         }),
+        OperationName::CopyObject => Operation::CopyObject(CopyObject::parse(head)?),
         OperationName::GetObject => Operation::GetObject(read_object(head)?),
         OperationName::HeadObject => Operation::HeadObject(read_object(head)?),
         OperationName::DeleteObject => Operation::DeleteObject(DeleteObject {
@@ -299,7 +304,8 @@ pub(super) fn bucket(head: &Head<'_>) -> Result<String> {
         .ok_or_else(|| ErrorCode::InvalidBucketName.into())
 }
 
-fn key(head: &Head<'_>) -> Result<String> {
+/// The key of a request that has one.
+pub(super) fn key(head: &Head<'_>) -> Result<String> {
     head.key()
         .map(str::to_owned)
         .ok_or_else(|| ErrorCode::InvalidURI.into())
@@ -408,7 +414,8 @@ fn upload_checksum(head: &Head<'_>) -> Result<Option<(ChecksumAlgorithm, Checksu
     }
 }
 
-fn storage_class(head: &Head<'_>) -> Result<Option<String>> {
+/// `x-amz-storage-class`, which may be that of a class.
+pub(super) fn storage_class(head: &Head<'_>) -> Result<Option<String>> {
     match head.amz("x-amz-storage-class")? {
         Some(class) if class.is_empty() || class.len() > limits::STORAGE_CLASS_BYTES_MAX => {
             Err(S3Error::from(ErrorCode::InvalidStorageClass).with("StorageClassRequested", class))

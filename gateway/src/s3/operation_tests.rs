@@ -142,8 +142,8 @@ fn what_acts_and_is_not_offered_is_refused() {
     check_refused("GET", "/buck/k?acl", &[], ErrorCode::NotImplemented);
     check_refused(
         "PUT",
-        "/buck/k",
-        &[("x-amz-copy-source", "/a/b")],
+        "/buck/k?partNumber=1&uploadId=u",
+        &[("x-amz-copy-source", "/abc/b")],
         ErrorCode::NotImplemented,
     );
     check_refused("GET", "/BUCK/k", &[], ErrorCode::InvalidBucketName);

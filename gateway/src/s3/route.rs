@@ -193,7 +193,7 @@ routes! {
     RenameObject Put Object ["renameObject"] no;
     PutObjectRetention Put Object ["retention"] no;
     PutObjectTagging Put Object ["tagging"] no;
-    CopyObject Put Object [] "x-amz-copy-source" no;
+    CopyObject Put Object [] "x-amz-copy-source" yes;
     PutObject Put Object [] yes;
 
     SelectObjectContent Post Object ["select"] no;

@@ -40,7 +40,7 @@ const API: &str = "AbortMultipartUpload CompleteMultipartUpload CopyObject Creat
 /// CORS preflight.
 const BESIDE_THE_LIST: &str = "PostObject PreflightBucket PreflightObject";
 
-const OFFERED: &str = "ListBuckets CreateBucket HeadBucket DeleteBucket GetBucketLocation PutObject GetObject \
+const OFFERED: &str = "ListBuckets CreateBucket HeadBucket DeleteBucket GetBucketLocation PutObject CopyObject GetObject \
     HeadObject DeleteObject DeleteObjects ListObjects ListObjectsV2 CreateMultipartUpload UploadPart \
     CompleteMultipartUpload AbortMultipartUpload";
 
@@ -121,8 +121,8 @@ fn requests_of_clients_find_their_operation() {
     check("GET", "/b?policy", &[], "501 GetBucketPolicy");
     check("GET", "/b?policy=&list-type=2", &[], "501 GetBucketPolicy");
     check("GET", "/b?uploads", &[], "501 ListMultipartUploads");
-    check("PUT", "/b/k", &[("x-amz-copy-source", "/a/b")], "501 CopyObject");
-    check("PUT", "/b/k?X-Amz-Copy-Source=/a/b", &[], "501 CopyObject");
+    check("PUT", "/b/k", &[("x-amz-copy-source", "/a/b")], "CopyObject");
+    check("PUT", "/b/k?X-Amz-Copy-Source=/a/b", &[], "CopyObject");
     check(
         "PUT",
         "/b/k?partNumber=1&uploadId=u",

@@ -9,6 +9,7 @@ mod admin;
 mod agents;
 mod audit;
 mod client;
+mod copies;
 mod hostile;
 #[allow(dead_code)]
 #[path = "../data_path/metad.rs"]

@@ -14,7 +14,9 @@ use http::{Method, Response, StatusCode};
 pub use bucket::{BucketEntry, ListBucketsAnswer, bucket_created, bucket_location, deleted, head_bucket};
 pub use list::{ListEntry, ListObjectsAnswer, ListObjectsV2Answer, Owner};
 pub use multipart::{CompleteAnswer, InitiateAnswer};
-pub use object::{DeleteObjectsAnswer, DeleteOutcome, ObjectInfo, ReadAnswer, StoredAnswer, WrittenPart};
+pub use object::{
+    CopyAnswer, DeleteObjectsAnswer, DeleteOutcome, ObjectInfo, ReadAnswer, StoredAnswer, WrittenPart,
+};
 
 use super::error::{ErrorCode, S3Error};
 

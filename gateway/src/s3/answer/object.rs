@@ -152,6 +152,35 @@ impl StoredAnswer {
     }
 }
 
+/// The answer of CopyObject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyAnswer {
+    /// The copy's ETag.
+    pub etag: ETag,
+    /// When it was made.
+    pub last_modified: UnixMs,
+    /// Its checksum, if it has one.
+    pub checksum: Option<ObjectChecksum>,
+}
+
+impl CopyAnswer {
+    /// As a reply.
+    pub fn into_reply(self) -> Reply {
+        let mut xml = XmlWriter::new();
+        xml.root("CopyObjectResult");
+        xml.text("ETag", &self.etag.quoted());
+        xml.text("LastModified", &self.last_modified.iso8601());
+        if let Some(checksum) = &self.checksum {
+            xml.text("ChecksumType", checksum.kind().as_str());
+            xml.text(checksum.checksum.algorithm().element(), &checksum.value());
+        }
+        xml.close("CopyObjectResult");
+        let mut reply = Reply::xml(xml.finish());
+        reply.headers.insert(ENCRYPTION.0, ENCRYPTION.1);
+        reply
+    }
+}
+
 /// The answer of UploadPart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrittenPart {

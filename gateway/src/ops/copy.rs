@@ -1,0 +1,202 @@
+//! CopyObject: by reference as long as the class stays the same, else through the gateway into room of the new
+//! class.
+
+use super::convert::{DEFAULT_CLASS, algorithm, conditions, etag, object_checksum, row_metadata, time};
+use super::errors::{s3_error, undone};
+use super::objects_read::{WHOLE, no_such_key};
+use super::{Call, check_owner, no_such_bucket};
+use crate::directory::bucket_ref;
+use crate::error::Error;
+use crate::get::{ObjectName, ObjectStream};
+use crate::limits::SOURCE_CHANGED_RETRIES;
+use crate::put::finalize::ObjectFinish;
+use crate::put::plan::PutRequest;
+use crate::put::{PutError, Upload};
+use crate::s3::Reply;
+use crate::s3::answer::CopyAnswer;
+use crate::s3::copy::CopyObject;
+use crate::s3::error::{ErrorCode, Result, S3Error};
+use crate::store::{Copied, CopyRequest};
+use bytes::Bytes;
+use std::sync::Arc;
+use ullage_model::command::Actor;
+use ullage_model::namespace::rows::{BucketRow, Metadata, VersionRow};
+use ullage_model::rejection::Rejection;
+
+/// CopyObject.
+pub(super) async fn object(call: &Call<'_>, request: &CopyObject) -> Result<Reply> {
+    let class = request
+        .storage_class
+        .clone()
+        .unwrap_or_else(|| DEFAULT_CLASS.to_owned());
+    if !call.store.view().classes.contains_key(&class) {
+        return Err(S3Error::from(ErrorCode::InvalidStorageClass).with("StorageClassRequested", class));
+    }
+    let mut tries = 0;
+    let copied = loop {
+        tries += 1;
+        let copied = call.decided(&request.bucket, |actor, target| {
+            let copying = Copying {
+                call,
+                request,
+                class: &class,
+                actor,
+                target,
+            };
+            copying.copy()
+        });
+        match copied.await {
+            Err(PutError::Failed(Error::Rejected(Rejection::SourceChanged)))
+                if tries <= SOURCE_CHANGED_RETRIES => {}
+            copied => break copied,
+        }
+    };
+    let copied = copied.map_err(|error| undone(error, &request.condition))?;
+    let answer = CopyAnswer {
+        etag: etag(&copied.etag),
+        last_modified: time(copied.modified),
+        checksum: copied.checksum.as_ref().and_then(object_checksum),
+    };
+    Ok(answer.into_reply())
+}
+
+/// One attempt.
+struct Copying<'a> {
+    call: &'a Call<'a>,
+    request: &'a CopyObject,
+    class: &'a str,
+    actor: Actor,
+    target: Arc<BucketRow>,
+}
+
+impl Copying<'_> {
+    async fn copy(self) -> std::result::Result<Copied, PutError<S3Error>> {
+        let source = &self.request.source;
+        let directory = self.call.store.directory();
+        let bucket = directory.bucket(&source.bucket).await;
+        let bucket = bucket.map_err(|error| match error {
+            Error::Rejected(Rejection::NoSuchBucket) => PutError::Refused(no_such_bucket(&source.bucket)),
+            other => other.into(),
+        })?;
+        check_owner(source.expected_owner.as_deref(), &bucket).map_err(PutError::Refused)?;
+        let name = ObjectName {
+            bucket: bucket.bucket,
+            key: source.key.clone(),
+            request_id: self.call.request_id,
+        };
+        let version = self.call.store.head(&bucket, &name).await?;
+        let version = version.ok_or_else(|| PutError::Refused(no_such_key(&source.key)))?;
+        self.judge(&version).map_err(PutError::Refused)?;
+        if version.class == self.class {
+            self.by_reference(&bucket, version).await
+        } else {
+            self.by_bytes(&bucket, name).await
+        }
+    }
+
+    /// Whether the version may be copied, with the checksum asked for.
+    fn judge(&self, version: &VersionRow) -> Result<()> {
+        self.request
+            .source
+            .judge(&etag(&version.etag), time(version.modified))?;
+        let known = version
+            .checksum
+            .as_ref()
+            .map(|checksum| algorithm(checksum.algorithm));
+        if self.request.checksum.is_some_and(|wanted| known != Some(wanted)) {
+            // It would have to be made from the bytes, which a copy does not read.
+            return Err(S3Error::header_not_offered("x-amz-checksum-algorithm"));
+        }
+        Ok(())
+    }
+
+    fn metadata(&self, of_source: Metadata) -> Metadata {
+        match &self.request.headers {
+            Some(headers) => row_metadata(headers.clone()),
+            None => of_source,
+        }
+    }
+
+    async fn by_reference(
+        &self,
+        source: &BucketRow,
+        version: VersionRow,
+    ) -> std::result::Result<Copied, PutError<S3Error>> {
+        let copy = CopyRequest {
+            actor: self.actor,
+            source: bucket_ref(source),
+            source_key: self.request.source.key.clone(),
+            version: version.version,
+            target: bucket_ref(&self.target),
+            key: self.request.key.clone(),
+            conditions: conditions(&self.request.condition),
+            class: self.class.to_owned(),
+            metadata: self.metadata(version.metadata),
+        };
+        Ok(self.call.store.copy(copy).await?)
+    }
+
+    async fn by_bytes(
+        self,
+        source: &BucketRow,
+        name: ObjectName,
+    ) -> std::result::Result<Copied, PutError<S3Error>> {
+        let object = self.call.store.open(source, name, WHOLE).await?;
+        let object = object.ok_or_else(|| PutError::Refused(no_such_key(&self.request.source.key)))?;
+        let version = object.version.clone();
+        self.judge(&version).map_err(PutError::Refused)?;
+        let put = PutRequest {
+            class: self.class.to_owned(),
+            bytes: Some(version.bytes),
+            request_id: self.call.request_id,
+        };
+        let store = self.call.store;
+        let mut upload = CopiedBytes {
+            bytes: object.read(0, version.bytes),
+            actor: self.actor,
+            target: Arc::clone(&self.target),
+            copying: self,
+            version,
+        };
+        let stored = store.put(&put, &mut upload).await?;
+        Ok(Copied {
+            etag: stored.etag,
+            checksum: stored.checksum,
+            modified: stored.modified,
+        })
+    }
+}
+
+/// A version's bytes on their way into room of another class. Every one of them has been verified.
+struct CopiedBytes<'a> {
+    copying: Copying<'a>,
+    actor: Actor,
+    target: Arc<BucketRow>,
+    bytes: ObjectStream,
+    version: VersionRow,
+}
+
+impl Upload for CopiedBytes<'_> {
+    type Finish = ObjectFinish;
+    type Refusal = S3Error;
+
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        self.bytes.next().await.map_err(s3_error)
+    }
+
+    async fn finish(&mut self, stale: bool) -> Result<ObjectFinish> {
+        let request = self.copying.request;
+        if stale {
+            (self.actor, self.target) = self.copying.call.decide_anew(&self.target.name).await?;
+        }
+        Ok(ObjectFinish {
+            actor: self.actor,
+            bucket: bucket_ref(&self.target),
+            key: request.key.clone(),
+            conditions: conditions(&request.condition),
+            etag: self.version.etag,
+            checksum: self.version.checksum.clone(),
+            metadata: self.copying.metadata(self.version.metadata.clone()),
+        })
+    }
+}

@@ -1,0 +1,277 @@
+//! CopyObject as a client writes it: where from, under which conditions, with whose headers.
+
+use super::checksum::ChecksumAlgorithm;
+use super::conditions::{ReadConditions, ReadVerdict, WriteCondition};
+use super::error::{ErrorCode, Result, S3Error};
+use super::etag::{ETag, ETagCondition};
+use super::head::Head;
+use super::metadata::ObjectHeaders;
+use super::names::check_bucket_name;
+use super::operation::{bucket, key, storage_class};
+use super::percent;
+use super::time::UnixMs;
+
+/// CopyObject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyObject {
+    /// What is copied.
+    pub source: CopySource,
+    /// The bucket of the copy.
+    pub bucket: String,
+    /// The key of the copy.
+    pub key: String,
+    /// The copy's headers and metadata, if they are not the source's (`x-amz-metadata-directive: REPLACE`).
+    pub headers: Option<ObjectHeaders>,
+    /// `x-amz-storage-class` as sent.
+    pub storage_class: Option<String>,
+    /// To be decided together with the write.
+    pub condition: WriteCondition,
+    /// The checksum that the copy shall have, if one was asked for.
+    pub checksum: Option<ChecksumAlgorithm>,
+}
+
+/// The source of a copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CopySource {
+    /// Its bucket.
+    pub bucket: String,
+    /// Its key.
+    pub key: String,
+    /// `x-amz-copy-source-if-…`
+    pub conditions: ReadConditions,
+    /// `x-amz-source-expected-bucket-owner`
+    pub expected_owner: Option<String>,
+}
+
+impl CopyObject {
+    /// Reads the request.
+    ///
+    /// # Errors
+    /// InvalidArgument for a source that is none, or a directive that S3 does not have; InvalidRequest for a copy
+    /// to itself that changes nothing; NotImplemented for a version of the source.
+    pub(super) fn parse(head: &Head<'_>) -> Result<Self> {
+        let copy = Self {
+            source: CopySource::parse(head)?,
+            bucket: bucket(head)?,
+            key: key(head)?,
+            headers: match head.amz("x-amz-metadata-directive")? {
+                None | Some("COPY") => None,
+                Some("REPLACE") => Some(ObjectHeaders::parse(head)?),
+                Some(other) => {
+                    return Err(S3Error::argument(
+                        "x-amz-metadata-directive",
+                        other,
+                        "Unknown metadata directive.",
+                    ));
+                }
+            },
+            storage_class: storage_class(head)?,
+            condition: WriteCondition::parse(head)?,
+            checksum: head
+                .amz("x-amz-checksum-algorithm")?
+                .map(ChecksumAlgorithm::parse)
+                .transpose()?,
+        };
+        let to_itself = (&copy.source.bucket, &copy.source.key) == (&copy.bucket, &copy.key);
+        let changes = copy.headers.is_some()
+            || copy.storage_class.is_some()
+            || head.amz("x-amz-server-side-encryption")?.is_some();
+        if to_itself && !changes {
+            return Err(S3Error::new(
+                ErrorCode::InvalidRequest,
+                "This copy request is illegal because it is trying to copy an object to itself without changing the \
+                 object's metadata, storage class, website redirect location or encryption attributes.",
+            ));
+        }
+        Ok(copy)
+    }
+}
+
+impl CopySource {
+    /// Reads `x-amz-copy-source` and what belongs to it. The header is percent-encoded; a slash in front is no
+    /// matter.
+    ///
+    /// # Errors
+    /// InvalidArgument, InvalidBucketName, NotImplemented for a version id.
+    pub(super) fn parse(head: &Head<'_>) -> Result<Self> {
+        const NAME: &str = "x-amz-copy-source";
+        let text = head.amz(NAME)?.unwrap_or("");
+        let wrong = || {
+            S3Error::argument(
+                NAME,
+                text,
+                "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
+            )
+        };
+        // A question mark of the key's own is sent as %3F.
+        let (path, version) = match text.split_once("?versionId=") {
+            Some((path, version)) => (path, Some(version)),
+            None => (text, None),
+        };
+        if version.is_some_and(|version| version != "null") {
+            return Err(S3Error::parameter_not_offered("versionId"));
+        }
+        let path = percent::decode_path(path).ok_or_else(wrong)?;
+        let path = path.strip_prefix('/').unwrap_or(&path);
+        let (bucket, key) = path.split_once('/').ok_or_else(wrong)?;
+        check_bucket_name(bucket)?;
+        if key.is_empty() || key.len() > super::limits::KEY_BYTES_MAX {
+            return Err(wrong());
+        }
+        Ok(Self {
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            conditions: conditions(head)?,
+            expected_owner: head.amz("x-amz-source-expected-bucket-owner")?.map(str::to_owned),
+        })
+    }
+
+    /// Judges the conditions on the source.
+    ///
+    /// # Errors
+    /// PreconditionFailed: a copy has no "not modified".
+    pub fn judge(&self, etag: &ETag, last_modified: UnixMs) -> Result<()> {
+        let conditions = &self.conditions;
+        match conditions.evaluate(etag, last_modified) {
+            ReadVerdict::Proceed => Ok(()),
+            ReadVerdict::PreconditionFailed("If-Match") => {
+                Err(S3Error::precondition("x-amz-copy-source-If-Match"))
+            }
+            ReadVerdict::PreconditionFailed(_) => {
+                Err(S3Error::precondition("x-amz-copy-source-If-Unmodified-Since"))
+            }
+            ReadVerdict::NotModified if conditions.if_none_match.is_some() => {
+                Err(S3Error::precondition("x-amz-copy-source-If-None-Match"))
+            }
+            ReadVerdict::NotModified => Err(S3Error::precondition("x-amz-copy-source-If-Modified-Since")),
+        }
+    }
+}
+
+fn conditions(head: &Head<'_>) -> Result<ReadConditions> {
+    let etags = |name: &'static str, keep_weak| -> Result<Option<ETagCondition>> {
+        head.amz(name)?
+            .map(|text| ETagCondition::parse(name, text, keep_weak))
+            .transpose()
+    };
+    let date = |name| -> Result<Option<UnixMs>> { Ok(head.amz(name)?.and_then(UnixMs::parse_http_date)) };
+    Ok(ReadConditions {
+        if_match: etags("x-amz-copy-source-if-match", false)?,
+        if_none_match: etags("x-amz-copy-source-if-none-match", true)?,
+        if_modified_since: date("x-amz-copy-source-if-modified-since")?,
+        if_unmodified_since: date("x-amz-copy-source-if-unmodified-since")?,
+        if_range: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::operation::Operation;
+    use super::super::testing::request;
+    use super::*;
+
+    fn copy(target: &str, headers: &[(&str, &str)]) -> Result<CopyObject> {
+        request("PUT", target, headers).map(|request| match request.operation {
+            Operation::CopyObject(copy) => copy,
+            other => panic!("{other:?} is no copy"),
+        })
+    }
+
+    fn source(text: &str) -> std::result::Result<(String, String), ErrorCode> {
+        copy("/buck/to", &[("x-amz-copy-source", text)])
+            .map(|copy| (copy.source.bucket, copy.source.key))
+            .map_err(|error| error.code())
+    }
+
+    #[test]
+    fn sources_are_read_with_and_without_a_slash_and_decoded_once() {
+        let named = |key: &str| Ok(("from".to_owned(), key.to_owned()));
+        assert_eq!(source("from/a/b"), named("a/b"));
+        assert_eq!(source("/from/a%20b"), named("a b"));
+        assert_eq!(source("from/a%252Fb"), named("a%2Fb"));
+        assert_eq!(source("from%2Fkey"), named("key"));
+        assert_eq!(source("from/a+b"), named("a+b"));
+        assert_eq!(source("from/x%3FversionId=y"), named("x?versionId=y"));
+        assert_eq!(source("from/key?versionId=null"), named("key"));
+    }
+
+    #[test]
+    fn what_is_no_source_is_refused() {
+        for (text, code) in [
+            ("", ErrorCode::InvalidArgument),
+            ("from", ErrorCode::InvalidArgument),
+            ("from/", ErrorCode::InvalidArgument),
+            ("from/%zz", ErrorCode::InvalidArgument),
+            ("F/key", ErrorCode::InvalidBucketName),
+            ("from/key?versionId=abc", ErrorCode::NotImplemented),
+        ] {
+            assert_eq!(source(text), Err(code), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn headers_are_the_sources_unless_replaced() {
+        let from = ("x-amz-copy-source", "from/key");
+        let given = ("x-amz-meta-colour", "red");
+        assert_eq!(copy("/buck/to", &[from, given]).unwrap().headers, None);
+        let replace = ("x-amz-metadata-directive", "REPLACE");
+        let headers = copy("/buck/to", &[from, given, replace])
+            .unwrap()
+            .headers
+            .unwrap();
+        assert_eq!(headers.metadata.get("colour").map(String::as_str), Some("red"));
+        let strange = copy("/buck/to", &[from, ("x-amz-metadata-directive", "MERGE")]);
+        assert_eq!(
+            strange.map_err(|error| error.code()),
+            Err(ErrorCode::InvalidArgument)
+        );
+    }
+
+    #[test]
+    fn a_copy_to_itself_must_change_something() {
+        let from = ("x-amz-copy-source", "buck/a%2Fb");
+        let refused = copy("/buck/a/b", &[from]).map_err(|error| error.code());
+        assert_eq!(refused, Err(ErrorCode::InvalidRequest));
+        for change in [
+            ("x-amz-metadata-directive", "REPLACE"),
+            ("x-amz-storage-class", "COLD"),
+            ("x-amz-server-side-encryption", "AES256"),
+        ] {
+            assert!(copy("/buck/a/b", &[from, change]).is_ok(), "{change:?}");
+        }
+    }
+
+    #[test]
+    fn conditions_on_the_source_are_judged_and_named() {
+        let judged = |name: &'static str, value: &str| {
+            let headers = [("x-amz-copy-source", "from/key"), (name, value)];
+            let copy = copy("/buck/to", &headers).unwrap();
+            let verdict = copy.source.judge(&ETag::parse("a"), UnixMs(1_445_412_480_500));
+            verdict.map_err(|error| error.detail("Condition").map(str::to_owned))
+        };
+        let failed = |name: &str| Err(Some(name.to_owned()));
+        assert_eq!(judged("x-amz-copy-source-if-match", "\"a\""), Ok(()));
+        assert_eq!(
+            judged("x-amz-copy-source-if-match", "\"b\""),
+            failed("x-amz-copy-source-If-Match")
+        );
+        assert_eq!(
+            judged("x-amz-copy-source-if-none-match", "\"a\""),
+            failed("x-amz-copy-source-If-None-Match")
+        );
+        assert_eq!(
+            judged(
+                "x-amz-copy-source-if-modified-since",
+                "Wed, 21 Oct 2015 07:28:00 GMT"
+            ),
+            failed("x-amz-copy-source-If-Modified-Since")
+        );
+        assert_eq!(
+            judged(
+                "x-amz-copy-source-if-unmodified-since",
+                "Wed, 21 Oct 2015 07:27:59 GMT"
+            ),
+            failed("x-amz-copy-source-If-Unmodified-Since")
+        );
+    }
+}
