@@ -81,6 +81,45 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A database read what it never wrote: its disk, or the memory above it, is not to be trusted. The data
+    /// directory is quarantined.
+    #[error("the {database} database is corrupt: {reason}")]
+    Corrupt {
+        /// `log` or `state`.
+        database: &'static str,
+        /// What was found.
+        reason: String,
+    },
+    /// The data directory was set aside, because its content is not what the group agreed on.
+    #[error(
+        "{} is quarantined: {reason}. Move the directory away, start this node with an empty one, and let it \
+         take the old one's place: ullage admin metad add ADDRESS --replaces {node:016x}",
+        path.display()
+    )]
+    Quarantined {
+        /// The data directory.
+        path: PathBuf,
+        /// The node it belongs to.
+        node: u64,
+        /// Why.
+        reason: String,
+    },
+    /// A member could not be asked, or refused to answer.
+    #[error("cannot {action} the member at {address}: {reason}")]
+    Peer {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// A change of the members is refused as things are. Nothing was changed.
+    #[error("the members stay as they are: {reason}")]
+    Members {
+        /// Why.
+        reason: String,
+    },
     /// A row or the state machine failed.
     #[error(transparent)]
     Store(#[from] StoreError),

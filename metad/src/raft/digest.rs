@@ -36,15 +36,31 @@ pub(super) fn extend(before: &Digest, index: u64, changes: &[Change]) -> Digest 
     *hasher.finalize().as_bytes()
 }
 
-/// The last digests at indexes that are multiples of [`DIGEST_EVERY_ENTRIES`].
-#[derive(Debug, Default)]
+/// The last digests at indexes that are multiples of a number, [`DIGEST_EVERY_ENTRIES`] by default.
+#[derive(Debug)]
 pub struct DigestPoints {
+    every: u64,
     points: Mutex<VecDeque<(u64, Digest)>>,
 }
 
+impl Default for DigestPoints {
+    fn default() -> Self {
+        Self::every(DIGEST_EVERY_ENTRIES)
+    }
+}
+
 impl DigestPoints {
+    /// Notes a digest every so many entries.
+    #[must_use]
+    pub fn every(entries: u64) -> Self {
+        Self {
+            every: entries.max(1),
+            points: Mutex::default(),
+        }
+    }
+
     pub(super) fn note(&self, index: u64, digest: &Digest) {
-        if !index.is_multiple_of(DIGEST_EVERY_ENTRIES) {
+        if !index.is_multiple_of(self.every) {
             return;
         }
         let mut points = self.points.lock().unwrap_or_else(PoisonError::into_inner);

@@ -134,6 +134,7 @@ impl Group {
             me: Arc::clone(&me),
             book: Arc::new(AddressBook::default()),
             idle,
+            in_flight_most: metrics.appends_in_flight_most.clone(),
         });
         let network = Network(link.clone());
         let raft = Raft::new(identity.node, raft_config, network, log.clone(), applies).await;
@@ -279,6 +280,13 @@ impl Group {
         self.core.leads()
     }
 
+    /// The term in which this node leads, if it does, as far as it knows.
+    #[must_use]
+    pub fn term_led(&self) -> Option<u64> {
+        let server = self.core.server.borrow_watched();
+        (server.state == ServerState::Leader).then(|| server.vote.leader_id().term)
+    }
+
     /// Whether this node leads and is the only voter: then what it has applied is all that was acknowledged.
     #[must_use]
     pub fn leads_alone(&self) -> bool {
@@ -328,23 +336,6 @@ impl Group {
     /// there and has caught up, or the new leader does not appear within `patience`.
     pub async fn hand_over(&self, to: Option<u64>, patience: Duration) -> Result<u64, Error> {
         self.core.hand_over(to, patience).await
-    }
-
-    /// The term in which this node leads, if it does. That it does may be news of the past: only
-    /// [`Group::read_index`] confirms it.
-    #[must_use]
-    pub fn term_led(&self) -> Option<u64> {
-        let server = self.server.borrow_watched();
-        (server.state == ServerState::Leader).then_some(server.vote.leader_id.term)
-    }
-
-    /// The leader that this node knows, and where the members reach it; itself, if it leads.
-    #[must_use]
-    pub fn leader(&self) -> Option<(u64, String)> {
-        let server = self.server.borrow_watched();
-        let leader = server.current_leader?;
-        let node = server.membership_config.membership().get_node(&leader)?;
-        Some((leader, node.addr.clone()))
     }
 
     /// The state as applied up to now.
@@ -511,8 +502,14 @@ fn start_tasks(
     ];
     if let Some(peers) = peers {
         tasks.extend([
-            until(stop.subscribe(), Box::pin(formation::run(Arc::clone(core), peers.first))),
-            until(stop.subscribe(), Box::pin(duties::look_after_members(Arc::clone(core)))),
+            until(
+                stop.subscribe(),
+                Box::pin(formation::run(Arc::clone(core), peers.first)),
+            ),
+            until(
+                stop.subscribe(),
+                Box::pin(duties::look_after_members(Arc::clone(core))),
+            ),
             until(stop.subscribe(), Box::pin(comparison::run(Arc::clone(core)))),
         ]);
     }

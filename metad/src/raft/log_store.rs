@@ -6,6 +6,7 @@
 
 use super::flusher::Flusher;
 use super::group::OpenGuard;
+use super::health::Health;
 use super::metrics::Metrics;
 use super::types::{
     EncodedEntry, Entry, LogId, TypeConfig, Vote, decode, decode_entry, decode_header, encode, encode_entry,
@@ -132,6 +133,7 @@ struct Shared {
 #[derive(Clone)]
 pub struct LogStore {
     shared: Arc<Shared>,
+    health: Health,
     // Behind `shared`: gone when the log is closed.
     _guard: Option<OpenGuard>,
 }
@@ -150,9 +152,8 @@ impl LogStore {
     /// # Errors
     /// When the log cannot be read or holds what no log of this program holds.
     pub fn new(log: LogDatabase, metrics: Metrics) -> Result<Self, Error> {
-        let unreadable = |error: io::Error| Error::Database {
+        let unreadable = |error: io::Error| Error::Corrupt {
             database: "log",
-            action: "read",
             reason: error.to_string(),
         };
         let purged = log
@@ -197,10 +198,30 @@ impl LogStore {
         };
         let store = Self {
             shared: Arc::new(shared),
+            health: Health::default(),
             _guard: None,
         };
         store.count_bytes();
         Ok(store)
+    }
+
+    /// The same log, which tells `health` what it finds corrupt.
+    pub(super) fn watched(self, health: Health) -> Self {
+        Self { health, ..self }
+    }
+
+    /// `error` for openraft, which stops; corruption is remembered.
+    fn fatal(&self, error: Error) -> io::Error {
+        self.health.note(&error);
+        fatal(error)
+    }
+
+    /// An entry that is not what was written.
+    fn damaged(&self, reason: String) -> io::Error {
+        self.fatal(Error::Corrupt {
+            database: "log",
+            reason,
+        })
     }
 
     /// The same log, which holds `guard` while it is open.
@@ -268,9 +289,8 @@ impl LogStore {
         let Some(stored) = self.shared.log.get(index)? else {
             return Ok(None);
         };
-        let header = decode_header(index, &stored).map_err(|error| Error::Database {
+        let header = decode_header(index, &stored).map_err(|error| Error::Corrupt {
             database: "log",
-            action: "read",
             reason: error.to_string(),
         })?;
         Ok(Some(header.length))
@@ -303,7 +323,7 @@ impl LogStore {
             .shared
             .log
             .entries(contained.clone(), bytes_max)
-            .map_err(fatal)?;
+            .map_err(|error| self.fatal(error))?;
         let purged_meanwhile = || self.ends().first_index() > contained.start;
         let mut found = Vec::with_capacity(stored.len());
         for ((index, stored), expected) in stored.iter().zip(contained.clone()) {
@@ -311,18 +331,17 @@ impl LogStore {
                 if purged_meanwhile() {
                     return self.read(contained, bytes_max);
                 }
-                return Err(io::Error::other(format!("the log has no entry {expected}")));
+                return Err(self.damaged(format!("the log has no entry {expected}")));
             }
-            found.push(decode_entry(*index, stored)?);
+            let entry = decode_entry(*index, stored).map_err(|error| self.damaged(error.to_string()))?;
+            found.push(entry);
         }
         let complete = found.len() as u64 == contained.end - contained.start;
         if found.is_empty() || (!complete && bytes_max == usize::MAX) {
             if purged_meanwhile() {
                 return self.read(contained, bytes_max);
             }
-            return Err(io::Error::other(format!(
-                "the log has lost entries of {contained:?}"
-            )));
+            return Err(self.damaged(format!("the log has lost entries of {contained:?}")));
         }
         Ok(found)
     }
@@ -425,17 +444,23 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        self.shared.log.put_vote(&encode(vote)?).map_err(fatal)?;
+        self.shared
+            .log
+            .put_vote(&encode(vote)?)
+            .map_err(|error| self.fatal(error))?;
         self.ends().vote = Some(*vote);
         Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
-        self.shared.log.put_committed(&encode(&committed)?).map_err(fatal)
+        self.shared
+            .log
+            .put_committed(&encode(&committed)?)
+            .map_err(|error| self.fatal(error))
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
-        let stored = self.shared.log.committed().map_err(fatal)?;
+        let stored = self.shared.log.committed().map_err(|error| self.fatal(error))?;
         let committed: Option<LogId> = stored.map_or(Ok(None), |stored| decode(&stored))?;
         // A power cut may have kept this mark and not the entries it speaks of.
         Ok(committed.min(self.ends().last))
@@ -460,7 +485,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             header: &entry.header,
             payload: &entry.payload,
         });
-        self.shared.log.append(written).map_err(fatal)?;
+        self.shared
+            .log
+            .append(written)
+            .map_err(|error| self.fatal(error))?;
         self.shared.metrics.entries.inc_by(entries.len() as u64);
         self.shared.metrics.append_entries.observe(entries.len() as f64);
         {
@@ -491,13 +519,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             (None, Some(mark)) => (Some(mark.log_id), mark.length),
             (None, None) => (None, 0),
             (Some(last), _) => {
-                let length = self.length_at(last.index).map_err(fatal)?;
+                let length = self.length_at(last.index).map_err(|error| self.fatal(error))?;
                 let length =
                     length.ok_or_else(|| io::Error::other(format!("the log has no entry {last}")))?;
                 (Some(last), length)
             }
         };
-        self.shared.log.truncate(first).map_err(fatal)?;
+        self.shared
+            .log
+            .truncate(first)
+            .map_err(|error| self.fatal(error))?;
         {
             let mut ends = self.ends();
             ends.forget_from(first);
@@ -512,10 +543,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         // Behind an installed snapshot the log may end before `log_id`.
         let length = self
             .length_at(log_id.index)
-            .map_err(fatal)?
+            .map_err(|error| self.fatal(error))?
             .unwrap_or_else(|| self.ends().length);
         let mark = PurgeMark { log_id, length };
-        self.shared.log.purge(&encode(&mark)?).map_err(fatal)?;
+        self.shared
+            .log
+            .purge(&encode(&mark)?)
+            .map_err(|error| self.fatal(error))?;
         {
             let mut ends = self.ends();
             ends.forget_up_to(log_id.index);

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub proposals_unknown: IntCounter,
     /// Rounds that confirmed leadership for waiting reads.
     pub read_rounds: IntCounter,
+    /// Most requests to append that were under way to one member at a time.
+    pub appends_in_flight_most: IntGauge,
 }
 
 impl Metrics {
@@ -95,6 +97,11 @@ impl Metrics {
                 registry,
                 "proposals_unknown_total",
                 "Proposals of unknown outcome.",
+            )?,
+            appends_in_flight_most: gauge(
+                registry,
+                "raft_appends_in_flight_most",
+                "Most requests to append under way to one member at a time.",
             )?,
             read_rounds: counter(
                 registry,

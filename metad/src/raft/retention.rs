@@ -6,7 +6,7 @@ use super::log_store::LogStore;
 use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 use crate::error::Error;
-use crate::store::States;
+use crate::store::{States, offload};
 use openraft::Raft;
 use openraft::async_runtime::WatchReceiver;
 use std::sync::Arc;
@@ -84,18 +84,14 @@ impl Keeper {
         }
         // The checkpoint flushes while apply stands still: flush most of it before.
         let state = self.states.current();
-        tokio::task::spawn_blocking(move || state.flush())
-            .await
-            .map_err(stopped)??;
+        offload(self.states.blocks(), move || state.flush()).await??;
         self.raft.trigger().snapshot().await.map_err(stopped)?;
         Ok(true)
     }
 
     async fn tidy(&self) -> Result<bool, Error> {
         let state = self.states.current();
-        tokio::task::spawn_blocking(move || state.tidy())
-            .await
-            .map_err(stopped)?
+        offload(self.states.blocks(), move || state.tidy()).await?
     }
 
     /// Purges what exceeds the retention, in steps worth a sync, and gives back files of earlier purges.
@@ -111,8 +107,7 @@ impl Keeper {
             }
             log.purge_target(keep_bytes, snapshot)
         };
-        let target = tokio::task::spawn_blocking(look).await.map_err(stopped)?;
-        if let Some(target) = target? {
+        if let Some(target) = offload(self.states.blocks(), look).await?? {
             self.raft.trigger().purge_log(target).await.map_err(stopped)?;
         }
         Ok(())

@@ -1,14 +1,19 @@
-//! Linearizable reads by read index: reads that wait at the same time share one round to a quorum.
+//! Linearizable reads by read index: reads that wait at the same time share one round. A leader's round goes to a
+//! quorum; a follower's goes to the leader, which shares its own round among all who ask.
 
+use super::link::{Lane, Link};
 use super::metrics::Metrics;
 use super::state_machine::StateMachine;
 use super::types::TypeConfig;
+use super::wire::{PeerError, READ_INDEX, ReadIndexRequest};
 use crate::error::Error;
 use openraft::errors::{ForwardReason, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::{Raft, ReadPolicy};
+use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use ullage_transport::client::CallError;
 
 /// Reads that may wait for a round.
 const WAITING_MAX: usize = 65_536;
@@ -16,10 +21,13 @@ const WAITING_MAX: usize = 65_536;
 type Confirmed = Result<u64, Refused>;
 
 /// Why a round confirmed nothing: cloned to all who waited.
-#[derive(Clone, Debug)]
-enum Refused {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("this node does not lead")]
     NotLeader(Option<String>),
+    #[error("the leader is not ready yet")]
     NotReady,
+    #[error("{0}")]
     Unconfirmed(String),
 }
 
@@ -33,6 +41,17 @@ impl From<Refused> for Error {
     }
 }
 
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NotLeader { leader } => Self::NotLeader(leader),
+            Error::LeaderNotReady => Self::NotReady,
+            Error::ReadUnconfirmed { reason } => Self::Unconfirmed(reason),
+            other => Self::Unconfirmed(other.to_string()),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Waiting {
     reads: Vec<oneshot::Sender<Confirmed>>,
@@ -42,14 +61,20 @@ struct Waiting {
 /// The rounds of one group.
 pub(super) struct Rounds {
     raft: Raft<TypeConfig, StateMachine>,
+    link: Option<Link>,
     metrics: Metrics,
     waiting: Mutex<Waiting>,
 }
 
 impl Rounds {
-    pub(super) fn new(raft: Raft<TypeConfig, StateMachine>, metrics: Metrics) -> Arc<Self> {
+    pub(super) fn new(
+        raft: Raft<TypeConfig, StateMachine>,
+        link: Option<Link>,
+        metrics: Metrics,
+    ) -> Arc<Self> {
         Arc::new(Self {
             raft,
+            link,
             metrics,
             waiting: Mutex::default(),
         })
@@ -92,16 +117,24 @@ impl Rounds {
                 std::mem::take(&mut waiting.reads)
             };
             self.metrics.read_rounds.inc();
-            let round = tokio::time::timeout(patience, self.raft.get_read_linearizer(ReadPolicy::ReadIndex));
-            let confirmed = match round.await {
-                Ok(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
-                Ok(Err(error)) => Err(refused(error)),
-                Err(_) => Err(Refused::Unconfirmed("no quorum answered in time".to_owned())),
-            };
+            let confirmed = self.round(patience).await;
             for read in reads {
                 // A reader that has stopped waiting does not want to know.
                 drop(read.send(confirmed.clone()));
             }
+        }
+    }
+
+    async fn round(&self, patience: Duration) -> Confirmed {
+        let own = self.raft.get_read_linearizer(ReadPolicy::ReadIndex);
+        let error = match tokio::time::timeout(patience, own).await {
+            Ok(Ok(linearizer)) => return Ok(linearizer.read_log_id().index()),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(Refused::Unconfirmed("no quorum answered in time".to_owned())),
+        };
+        match (leader(&error), &self.link) {
+            (Some((leader, address)), Some(link)) => ask(link, leader, &address, patience).await,
+            _ => Err(refused(error)),
         }
     }
 
@@ -110,7 +143,33 @@ impl Rounds {
     }
 }
 
-fn refused(error: RaftError<TypeConfig, LinearizableReadError<TypeConfig>>) -> Refused {
+async fn ask(link: &Link, leader: u64, address: &str, patience: Duration) -> Confirmed {
+    let target = link.target(leader, address, Lane::Other);
+    let request = ReadIndexRequest {
+        patience_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+    };
+    let asked = link.call::<_, u64>(leader, &target, READ_INDEX, request, patience);
+    asked.await.map_err(|error| match error {
+        CallError::Application(PeerError::Refused(refused)) => refused,
+        error => Refused::Unconfirmed(error.to_string()),
+    })
+}
+
+type ReadError = RaftError<TypeConfig, LinearizableReadError<TypeConfig>>;
+
+/// Who leads instead of this node, if `error` says so.
+fn leader(error: &ReadError) -> Option<(u64, String)> {
+    match error {
+        RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))
+            if forward.reason == ForwardReason::NotLeader =>
+        {
+            Some((forward.leader_id?, forward.leader_node.as_ref()?.addr.clone()))
+        }
+        _ => None,
+    }
+}
+
+fn refused(error: ReadError) -> Refused {
     match error {
         RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => {
             let ForwardToLeader {

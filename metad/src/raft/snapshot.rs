@@ -5,7 +5,7 @@ use super::metrics::Metrics;
 use super::state_machine::Position;
 use super::types::{StoredMembership, TypeConfig, decode, fatal};
 use crate::error::Error;
-use crate::store::{SnapshotDirectory, States};
+use crate::store::{SnapshotDirectory, States, offload};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::storage::RaftSnapshotBuilder;
 use std::io;
@@ -35,12 +35,8 @@ pub struct Builder {
 impl Builder {
     pub(super) async fn checkpoint(states: Arc<States>, metrics: Metrics) -> Self {
         let made = Arc::clone(&states);
-        let made = tokio::task::spawn_blocking(move || made.checkpoint()).await;
-        let made = made.unwrap_or_else(|error| {
-            Err(Error::Stopped {
-                reason: error.to_string(),
-            })
-        });
+        let made = offload(states.blocks(), move || made.checkpoint()).await;
+        let made = made.and_then(|made| made);
         Self {
             states,
             checkpoint: Some(made),
@@ -62,10 +58,7 @@ impl Builder {
                 meta_of(current).is_ok_and(|current| current.last_log_id > mine)
             })
         };
-        let published = tokio::task::spawn_blocking(publish).await;
-        if published.map_err(|error| Error::Stopped {
-            reason: error.to_string(),
-        })?? {
+        if offload(self.states.blocks(), publish).await?? {
             self.metrics.snapshots.inc();
         } else {
             tracing::info!("a snapshot was overtaken by a newer one while it was built");

@@ -5,13 +5,14 @@
 
 use super::digest::{self, Digest, DigestPoints};
 use super::group::OpenGuard;
+use super::health::Health;
 use super::hot::{HotRead, HotRows};
 use super::machine::Machine;
 use super::metrics::Metrics;
 use super::snapshot::{Builder, SnapshotMeta, meta_of};
 use super::types::{Entry, LogId, ReplyBytes, StoredMembership, TypeConfig, decode, encode, fatal};
 use crate::error::Error;
-use crate::store::{OpenState, SnapshotDirectory, StateWrite, States};
+use crate::store::{OpenState, SnapshotDirectory, StateWrite, States, offload};
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use openraft::entry::RaftEntry;
@@ -55,6 +56,7 @@ pub struct StateMachine {
     machine: Arc<dyn Machine>,
     digests: Arc<DigestPoints>,
     metrics: Metrics,
+    health: Health,
     // Last: gone when the state is.
     guard: Option<OpenGuard>,
 }
@@ -100,8 +102,20 @@ impl StateMachine {
             machine,
             digests,
             metrics,
+            health: Health::default(),
             guard: None,
         })
+    }
+
+    /// The same state machine, which tells `health` what it finds corrupt.
+    pub(super) fn watched(self, health: Health) -> Self {
+        Self { health, ..self }
+    }
+
+    /// `error` for openraft, which stops; corruption is remembered.
+    fn fatal(&self, error: Error) -> io::Error {
+        self.health.note(&error);
+        fatal(error)
     }
 
     /// The same state machine, which holds `guard` while the state is open.
@@ -187,14 +201,12 @@ impl StateMachine {
             return Err(Error::damaged(snapshot.path(), reason));
         }
         let states = Arc::clone(&self.states);
-        let installed = tokio::task::spawn_blocking(move || states.install(&snapshot)).await;
-        installed.map_err(|error| Error::Stopped {
-            reason: error.to_string(),
-        })??;
+        offload(states.blocks(), move || states.install(&snapshot)).await??;
         let (machine, digests) = (Arc::clone(&self.machine), Arc::clone(&self.digests));
         let installed = Self::new(Arc::clone(&self.states), machine, digests, self.metrics.clone())?;
         *self = Self {
             guard: self.guard.take(),
+            health: self.health.clone(),
             ..installed
         };
         self.count_applied();
@@ -257,12 +269,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             }
             batch.push((entry, responder));
             if batch.len() >= BATCH_ENTRIES_MAX || bytes >= BATCH_BYTES_MAX {
-                self.apply_batch(std::mem::take(&mut batch)).map_err(fatal)?;
+                self.apply_batch(std::mem::take(&mut batch))
+                    .map_err(|error| self.fatal(error))?;
                 bytes = 0;
             }
         }
         if !batch.is_empty() {
-            self.apply_batch(batch).map_err(fatal)?;
+            self.apply_batch(batch).map_err(|error| self.fatal(error))?;
         }
         Ok(())
     }
@@ -280,7 +293,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: Arc<SnapshotDirectory>,
     ) -> io::Result<()> {
-        self.install(meta, snapshot).await.map_err(fatal)
+        let installed = self.install(meta, snapshot).await;
+        installed.map_err(|error| self.fatal(error))
     }
 
     async fn get_current_snapshot(

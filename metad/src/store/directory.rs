@@ -3,25 +3,36 @@
 //! ```text
 //! DATA/ullage-metad     marker: text, format level, cluster, group and node id
 //! DATA/lock             held while a process uses the directory
+//! DATA/quarantine       text: why nobody may use the directory any more; made when its content is found wrong
 //! DATA/raft-log/        log database
 //! DATA/state/           state database and its snapshots (see `states`)
 //! ```
 
 use super::files::{make_directory, sync_directory, write_beside};
+use super::log::LogDatabase;
+use super::memory::MemoryDisk;
+use super::options::Budget;
+use super::states::States;
+use super::steps::Steps;
 use crate::error::Error;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// The format level this release writes. Directories of a higher one are refused.
 pub const FORMAT_LEVEL: u32 = 1;
 
 const MARKER: &str = "ullage-metad";
+const QUARANTINE: &str = "quarantine";
 const FIRST_LINE: &str = "Ullage metadata directory";
 
-/// Who a data directory belongs to. Minted with it, never changed.
+/// The `cluster` of a directory that no cluster has adopted yet.
+pub const NO_CLUSTER: u128 = 0;
+
+/// Who a data directory belongs to. Minted with it, never changed, but that an empty one gets its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The cluster.
+    /// The cluster; [`NO_CLUSTER`] until one adopts the node.
     pub cluster: u128,
     /// The replication group within the cluster.
     pub group: u64,
@@ -42,7 +53,11 @@ impl Identity {
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
-    identity: Identity,
+    identity: Mutex<Identity>,
+    /// A random id that this directory gives to the cluster it makes, if it makes one.
+    fresh_cluster: u128,
+    /// Where the databases lie instead of in `path`, in a simulation.
+    memory: Option<MemoryDisk>,
     _lock: File,
 }
 
@@ -61,18 +76,61 @@ impl DataDirectory {
         group: u64,
         random: &mut dyn FnMut(&mut [u8]),
     ) -> Result<Self, Error> {
+        Self::open_or_mint(path, cluster, true, group, random)
+    }
+
+    /// Opens `path`, or makes it if there is none yet: for a member of a group of several. A new directory
+    /// belongs to no cluster until [`DataDirectory::adopt`].
+    ///
+    /// # Errors
+    /// As [`DataDirectory::open`].
+    pub fn open_member(path: &Path, group: u64, random: &mut dyn FnMut(&mut [u8])) -> Result<Self, Error> {
+        Self::open_or_mint(path, None, false, group, random)
+    }
+
+    /// The directory of a member whose databases lie on a simulated disk. Only the marker is a file, in the disk's
+    /// scratch directory.
+    ///
+    /// # Errors
+    /// As [`DataDirectory::open`].
+    pub fn open_member_in_memory(
+        disk: &MemoryDisk,
+        group: u64,
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Self, Error> {
+        let opened = Self::open_member(&disk.scratch().join("data"), group, random)?;
+        Ok(Self {
+            memory: Some(disk.clone()),
+            ..opened
+        })
+    }
+
+    fn open_or_mint(
+        path: &Path,
+        cluster: Option<u128>,
+        founds: bool,
+        group: u64,
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Self, Error> {
         if let Some(found) = read_marker(path)? {
             check(path, found, cluster, group)?;
         }
         make_directory(path)?;
         let lock = lock(path)?;
+        let fresh_cluster = fresh_cluster(random);
         let identity = match read_marker(path)? {
             Some(found) => check(path, found, cluster, group)?,
-            None => mint(path, cluster, group, random)?,
+            None => {
+                let founded = if founds { fresh_cluster } else { NO_CLUSTER };
+                mint(path, cluster.unwrap_or(founded), group, random)?
+            }
         };
+        check_quarantine(path, identity)?;
         Ok(Self {
             path: path.to_path_buf(),
-            identity,
+            identity: Mutex::new(identity),
+            fresh_cluster,
+            memory: None,
             _lock: lock,
         })
     }
@@ -80,7 +138,75 @@ impl DataDirectory {
     /// Whose it is.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        self.identity
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A random id for the cluster that this node makes, if it makes one.
+    #[must_use]
+    pub fn fresh_cluster(&self) -> u128 {
+        self.fresh_cluster
+    }
+
+    /// Durably makes this directory one of `cluster`. The one it belongs to already is fine.
+    ///
+    /// # Errors
+    /// [`Error::OtherCluster`] when it belongs to another one, or when the disk fails.
+    pub fn adopt(&self, cluster: u128) -> Result<(), Error> {
+        let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        if identity.cluster == NO_CLUSTER {
+            let adopted = Identity { cluster, ..*identity };
+            write_marker(&self.path, adopted)?;
+            *identity = adopted;
+            return Ok(());
+        }
+        check(&self.path, *identity, Some(cluster), identity.group).map(drop)
+    }
+
+    /// Durably sets the directory aside: it cannot be opened any more. The first reason stays.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn quarantine(&self, reason: &str) -> Result<(), Error> {
+        let marker = self.path.join(QUARANTINE);
+        if marker.exists() {
+            return Ok(());
+        }
+        let beside = write_beside(&marker, reason.as_bytes())?;
+        fs::rename(&beside, &marker).map_err(Error::io("rename", &beside))?;
+        sync_directory(&self.path)
+    }
+
+    /// Whether its calls may block; see [`super::offload`].
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        true
+    }
+
+    /// Opens its log.
+    ///
+    /// # Errors
+    /// When the database cannot be opened.
+    pub fn open_log(&self, budget: &Budget, steps: Steps) -> Result<LogDatabase, Error> {
+        match &self.memory {
+            None => LogDatabase::open(&self.log_path(), budget, steps),
+            Some(disk) => Ok(LogDatabase::in_memory(disk, steps)),
+        }
+    }
+
+    /// Opens its state; see [`States::open`].
+    ///
+    /// # Errors
+    /// When the database cannot be opened.
+    pub fn open_states(
+        &self,
+        budget: &Budget,
+        steps: Steps,
+        rows: &'static [&'static str],
+    ) -> Result<States, Error> {
+        match &self.memory {
+            None => States::open(&self.state_path(), budget, steps, rows),
+            Some(disk) => States::in_memory(disk, steps, rows),
+        }
     }
 
     /// Where it is.
@@ -119,9 +245,29 @@ fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
+fn fresh_cluster(random: &mut dyn FnMut(&mut [u8])) -> u128 {
+    let mut bytes = [0; 16];
+    random(&mut bytes);
+    // Never the number that stands for none.
+    u128::from_be_bytes(bytes).max(NO_CLUSTER + 1)
+}
+
+fn check_quarantine(path: &Path, identity: Identity) -> Result<(), Error> {
+    let marker = path.join(QUARANTINE);
+    match fs::read_to_string(&marker) {
+        Ok(reason) => Err(Error::Quarantined {
+            path: path.to_path_buf(),
+            node: identity.node,
+            reason,
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("read", &marker)(error)),
+    }
+}
+
 fn mint(
     path: &Path,
-    cluster: Option<u128>,
+    cluster: u128,
     group: u64,
     random: &mut dyn FnMut(&mut [u8]),
 ) -> Result<Identity, Error> {
@@ -133,20 +279,22 @@ fn mint(
             ));
         }
     }
-    let (mut for_cluster, mut for_node) = ([0; 16], [0; 8]);
-    random(&mut for_cluster);
+    let mut for_node = [0; 8];
     random(&mut for_node);
-    let cluster = cluster.unwrap_or_else(|| u128::from_be_bytes(for_cluster));
     let identity = Identity {
         cluster,
         group,
         node: u64::from_be_bytes(for_node),
     };
+    write_marker(path, identity)?;
+    Ok(identity)
+}
+
+fn write_marker(path: &Path, identity: Identity) -> Result<(), Error> {
     let marker = path.join(MARKER);
     let beside = write_beside(&marker, identity.to_text().as_bytes())?;
     fs::rename(&beside, &marker).map_err(Error::io("rename", &beside))?;
-    sync_directory(path)?;
-    Ok(identity)
+    sync_directory(path)
 }
 
 fn check(path: &Path, found: Identity, cluster: Option<u128>, group: u64) -> Result<Identity, Error> {
@@ -262,6 +410,32 @@ mod tests {
             Err(Error::NewerFormat { found: 2, .. })
         ));
         assert_eq!(listing(home.path()), before);
+    }
+
+    #[test]
+    fn an_empty_node_is_adopted_once() {
+        let home = tempfile::tempdir().unwrap();
+        let member = || DataDirectory::open_member(home.path(), 0, &mut |bytes| bytes.fill(7));
+        let data = member().unwrap();
+        assert_eq!(data.identity().cluster, NO_CLUSTER);
+        data.adopt(9).unwrap();
+        data.adopt(9).unwrap();
+        assert!(matches!(data.adopt(8), Err(Error::OtherCluster { .. })));
+        drop(data);
+        assert_eq!(member().unwrap().identity().cluster, 9);
+    }
+
+    #[test]
+    fn a_quarantined_directory_stays_shut_and_says_what_to_do() {
+        let home = tempfile::tempdir().unwrap();
+        let data = open(home.path(), Some(5)).unwrap();
+        data.quarantine("the first reason").unwrap();
+        data.quarantine("another reason").unwrap();
+        let node = data.identity().node;
+        drop(data);
+        let refused = open(home.path(), Some(5)).unwrap_err().to_string();
+        assert!(refused.contains("the first reason"), "{refused}");
+        assert!(refused.contains(&format!("--replaces {node:016x}")), "{refused}");
     }
 
     #[test]

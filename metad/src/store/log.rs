@@ -1,17 +1,20 @@
 //! The log database: numbered entries and three marks (vote, committed index, purge mark), as bytes. It
 //! knows what is synced when, and nothing of what the bytes mean.
 //!
-//! Entries lie under their index, big-endian. Vote, truncation and purge are synced before they return;
-//! entries are durable after the next [`LogDatabase::sync`]; the committed mark rides on any sync.
+//! Vote, truncation and purge are synced before they return; entries are durable after the next
+//! [`LogDatabase::sync`]; the committed mark rides on any sync. Where it lies is the medium's business: RocksDB
+//! ([`super::log_rocks`]) or its twin in memory ([`super::memory`]).
 
-use super::options::{self, Budget, MARKS_COLUMN};
+use super::log_rocks::RocksLog;
+use super::memory::{MemoryDisk, MemoryLog};
+use super::options::Budget;
 use super::steps::{Step, Steps};
 use crate::error::Error;
 use bytes::Bytes;
-use rocksdb::{ColumnFamily, DB, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 const VOTE: &[u8] = b"vote";
 const COMMITTED: &[u8] = b"committed";
@@ -28,33 +31,33 @@ pub struct LogEntry<'a> {
     pub payload: &'a [u8],
 }
 
+/// One change of a batch that a medium writes.
+#[derive(Clone, Debug)]
+pub(super) enum LogChange<'a> {
+    /// An entry.
+    Entry(LogEntry<'a>),
+    /// A mark, by its name.
+    Mark(&'static [u8], &'a [u8]),
+    /// The entries from this index on go.
+    Truncate(u64),
+}
+
+#[derive(Debug)]
+enum Medium {
+    Rocks(RocksLog),
+    Memory(MemoryLog),
+}
+
 /// The log database. The first failed write or sync poisons it: it refuses every later one.
+#[derive(Debug)]
 pub struct LogDatabase {
-    db: DB,
+    medium: Medium,
     steps: Steps,
     failed: OnceLock<String>,
 }
 
-impl std::fmt::Debug for LogDatabase {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogDatabase")
-            .field("path", &self.db.path())
-            .finish_non_exhaustive()
-    }
-}
-
-fn key(index: u64) -> [u8; 8] {
-    index.to_be_bytes()
-}
-
-fn index(key: &[u8]) -> Result<u64, Error> {
-    let bytes = key
-        .try_into()
-        .map_err(|_| failed("read", format!("a key of {} bytes", key.len())))?;
-    Ok(u64::from_be_bytes(bytes))
-}
-
-fn failed(action: &'static str, reason: impl ToString) -> Error {
+/// A failure of the log.
+pub(super) fn failed(action: &'static str, reason: impl ToString) -> Error {
     Error::Database {
         database: "log",
         action,
@@ -68,15 +71,22 @@ impl LogDatabase {
     /// # Errors
     /// When RocksDB cannot open it.
     pub fn open(path: &Path, budget: &Budget, steps: Steps) -> Result<Self, Error> {
-        let columns = options::log_columns(budget);
-        let db = DB::open_cf_descriptors(&options::log(budget), path, columns)
-            .map_err(|error| failed("open", error))?;
-        super::files::make_directory(path)?;
-        Ok(Self {
-            db,
+        let medium = Medium::Rocks(RocksLog::open(path, budget)?);
+        Ok(Self::on(medium, steps))
+    }
+
+    /// The log on a simulated disk.
+    #[must_use]
+    pub fn in_memory(disk: &MemoryDisk, steps: Steps) -> Self {
+        Self::on(Medium::Memory(MemoryLog::new(disk)), steps)
+    }
+
+    fn on(medium: Medium, steps: Steps) -> Self {
+        Self {
+            medium,
             steps,
             failed: OnceLock::new(),
-        })
+        }
     }
 
     /// Appends entries, unsynced. They can be read when this returns.
@@ -84,15 +94,8 @@ impl LogDatabase {
     /// # Errors
     /// When the write fails; the log is poisoned then.
     pub fn append<'a>(&self, entries: impl Iterator<Item = LogEntry<'a>>) -> Result<(), Error> {
-        let mut batch = WriteBatch::default();
-        let mut value = Vec::new();
-        for entry in entries {
-            value.clear();
-            value.extend_from_slice(entry.header);
-            value.extend_from_slice(entry.payload);
-            batch.put(key(entry.index), &value);
-        }
-        self.write("append to", Step::LogAppend, batch, false)
+        let batch: Vec<LogChange<'_>> = entries.map(LogChange::Entry).collect();
+        self.write("append to", Step::LogAppend, &batch, false)
     }
 
     /// Makes everything written so far durable.
@@ -100,12 +103,51 @@ impl LogDatabase {
     /// # Errors
     /// When the sync fails; the log is poisoned then.
     pub fn sync(&self) -> Result<(), Error> {
+        self.sync_written(self.written())
+    }
+
+    /// Whether its calls may block, see [`super::offload`].
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        matches!(self.medium, Medium::Rocks(_))
+    }
+
+    /// How long a simulated sync takes, to be waited for between [`LogDatabase::written`] and
+    /// [`LogDatabase::sync_written`]. `None` where syncing itself blocks for as long as it takes.
+    #[must_use]
+    pub fn sync_delay(&self) -> Option<Duration> {
+        match &self.medium {
+            Medium::Rocks(_) => None,
+            Medium::Memory(log) => Some(log.sync_delay()),
+        }
+    }
+
+    /// How far the log is written, for [`LogDatabase::sync_written`].
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        match &self.medium {
+            Medium::Rocks(_) => u64::MAX,
+            Medium::Memory(log) => log.written(),
+        }
+    }
+
+    /// Makes durable what was written when [`LogDatabase::written`] answered `written`; maybe more.
+    ///
+    /// # Errors
+    /// When the sync fails; the log is poisoned then.
+    pub fn sync_written(&self, written: u64) -> Result<(), Error> {
         self.check()?;
-        let synced = self
+        let announced = self
             .steps
             .at(Step::LogSync)
             .map_err(|error| failed("sync", error));
-        self.poison(synced.and_then(|()| self.db.flush_wal(true).map_err(|error| failed("sync", error))))
+        self.poison(announced.and_then(|()| match &self.medium {
+            Medium::Rocks(log) => log.sync(),
+            Medium::Memory(log) => {
+                log.synced(written);
+                Ok(())
+            }
+        }))
     }
 
     /// Durably stores the vote.
@@ -113,9 +155,8 @@ impl LogDatabase {
     /// # Errors
     /// When the write fails; the log is poisoned then.
     pub fn put_vote(&self, vote: &[u8]) -> Result<(), Error> {
-        let mut batch = WriteBatch::default();
-        batch.put_cf(self.marks()?, VOTE, vote);
-        self.write("write the vote to", Step::VoteWrite, batch, true)?;
+        let batch = [LogChange::Mark(VOTE, vote)];
+        self.write("write the vote to", Step::VoteWrite, &batch, true)?;
         self.after(Step::VoteWritten)
     }
 
@@ -124,9 +165,8 @@ impl LogDatabase {
     /// # Errors
     /// When the write fails; the log is poisoned then.
     pub fn put_committed(&self, committed: &[u8]) -> Result<(), Error> {
-        let mut batch = WriteBatch::default();
-        batch.put_cf(self.marks()?, COMMITTED, committed);
-        self.write("write the committed mark to", Step::LogAppend, batch, false)
+        let batch = [LogChange::Mark(COMMITTED, committed)];
+        self.write("write the committed mark to", Step::LogAppend, &batch, false)
     }
 
     /// Durably stores `mark`, behind which entries no longer count. They are not deleted one by one: a range
@@ -136,9 +176,8 @@ impl LogDatabase {
     /// # Errors
     /// When the write fails; the log is poisoned then.
     pub fn purge(&self, mark: &[u8]) -> Result<(), Error> {
-        let mut batch = WriteBatch::default();
-        batch.put_cf(self.marks()?, PURGED, mark);
-        self.write("purge", Step::PurgeWrite, batch, true)?;
+        let batch = [LogChange::Mark(PURGED, mark)];
+        self.write("purge", Step::PurgeWrite, &batch, true)?;
         self.after(Step::PurgeWritten)
     }
 
@@ -147,9 +186,8 @@ impl LogDatabase {
     /// # Errors
     /// When the write fails; the log is poisoned then.
     pub fn truncate(&self, first: u64) -> Result<(), Error> {
-        let mut batch = WriteBatch::default();
-        batch.delete_range(key(first), key(u64::MAX));
-        self.write("truncate", Step::TruncateWrite, batch, true)?;
+        let batch = [LogChange::Truncate(first)];
+        self.write("truncate", Step::TruncateWrite, &batch, true)?;
         self.after(Step::TruncateWritten)
     }
 
@@ -158,9 +196,13 @@ impl LogDatabase {
     /// # Errors
     /// When RocksDB cannot.
     pub fn reclaim(&self, purged: u64) -> Result<(), Error> {
-        self.db
-            .delete_file_in_range(key(0), key(purged))
-            .map_err(|error| failed("reclaim", error))
+        match &self.medium {
+            Medium::Rocks(log) => log.reclaim(purged),
+            Medium::Memory(log) => {
+                log.reclaim(purged);
+                Ok(())
+            }
+        }
     }
 
     /// The stored vote.
@@ -192,12 +234,10 @@ impl LogDatabase {
     /// # Errors
     /// When it cannot be read.
     pub fn first(&self) -> Result<Option<u64>, Error> {
-        let mut entries = self.db.iterator(IteratorMode::Start);
-        let Some(entry) = entries.next() else {
-            return Ok(None);
-        };
-        let (key, _) = entry.map_err(|error| failed("read", error))?;
-        index(&key).map(Some)
+        match &self.medium {
+            Medium::Rocks(log) => log.first(),
+            Medium::Memory(log) => Ok(log.first()),
+        }
     }
 
     /// The last entry.
@@ -205,12 +245,10 @@ impl LogDatabase {
     /// # Errors
     /// When it cannot be read.
     pub fn last(&self) -> Result<Option<(u64, Bytes)>, Error> {
-        let mut entries = self.db.iterator(IteratorMode::End);
-        let Some(entry) = entries.next() else {
-            return Ok(None);
-        };
-        let (key, value) = entry.map_err(|error| failed("read", error))?;
-        Ok(Some((index(&key)?, Bytes::from(value))))
+        match &self.medium {
+            Medium::Rocks(log) => log.last(),
+            Medium::Memory(log) => Ok(log.last()),
+        }
     }
 
     /// The entry at `index`; one behind the purge mark may still be found.
@@ -218,8 +256,10 @@ impl LogDatabase {
     /// # Errors
     /// When it cannot be read.
     pub fn get(&self, index: u64) -> Result<Option<Bytes>, Error> {
-        let found = self.db.get(key(index)).map_err(|error| failed("read", error))?;
-        Ok(found.map(Bytes::from))
+        match &self.medium {
+            Medium::Rocks(log) => log.get(index),
+            Medium::Memory(log) => Ok(log.get(index)),
+        }
     }
 
     /// The entries of `range` in order, at least one if there is one, and no more once they exceed
@@ -228,24 +268,13 @@ impl LogDatabase {
     /// # Errors
     /// When one cannot be read.
     pub fn entries(&self, range: Range<u64>, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, Error> {
-        let mut found = Vec::new();
         if range.is_empty() {
-            return Ok(found);
+            return Ok(Vec::new());
         }
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(key(range.start));
-        options.set_iterate_upper_bound(key(range.end));
-        options.set_auto_readahead_size(true);
-        let mut bytes = 0;
-        for entry in self.db.iterator_opt(IteratorMode::Start, options) {
-            let (key, value) = entry.map_err(|error| failed("read", error))?;
-            bytes += value.len();
-            if bytes > bytes_max && !found.is_empty() {
-                break;
-            }
-            found.push((index(&key)?, Bytes::from(value)));
+        match &self.medium {
+            Medium::Rocks(log) => log.entries(range, bytes_max),
+            Medium::Memory(log) => Ok(log.entries(range, bytes_max)),
         }
-        Ok(found)
     }
 
     /// Why the log stopped, if it did.
@@ -254,29 +283,28 @@ impl LogDatabase {
         self.failed.get().map(String::as_str)
     }
 
-    fn marks(&self) -> Result<&ColumnFamily, Error> {
-        self.db
-            .cf_handle(MARKS_COLUMN)
-            .ok_or_else(|| failed("use", "it has no marks"))
-    }
-
     fn mark(&self, name: &[u8]) -> Result<Option<Bytes>, Error> {
-        let found = self
-            .db
-            .get_cf(self.marks()?, name)
-            .map_err(|error| failed("read", error))?;
-        Ok(found.map(Bytes::from))
+        match &self.medium {
+            Medium::Rocks(log) => log.mark(name),
+            Medium::Memory(log) => Ok(log.mark(name)),
+        }
     }
 
-    fn write(&self, action: &'static str, step: Step, batch: WriteBatch, sync: bool) -> Result<(), Error> {
+    fn write(
+        &self,
+        action: &'static str,
+        step: Step,
+        batch: &[LogChange<'_>],
+        sync: bool,
+    ) -> Result<(), Error> {
         self.check()?;
-        let mut options = WriteOptions::default();
-        options.set_sync(sync);
         let announced = self.steps.at(step).map_err(|error| failed(action, error));
-        let written = announced.and_then(|()| {
-            self.db
-                .write_opt(batch, &options)
-                .map_err(|error| failed(action, error))
+        let written = announced.and_then(|()| match &self.medium {
+            Medium::Rocks(log) => log.write(action, batch, sync),
+            Medium::Memory(log) => {
+                log.write(batch, sync);
+                Ok(())
+            }
         });
         self.poison(written)
     }

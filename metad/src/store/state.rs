@@ -2,6 +2,7 @@
 //! written without a write-ahead file and flushed together. Reads come from the database as it is or from a
 //! snapshot of it; both are `model`'s `Read`.
 
+use super::memory::{Image, MemoryState};
 use super::options::{self, Budget, RAFT_COLUMN};
 use super::steps::{Step, Steps};
 use crate::error::Error;
@@ -12,7 +13,7 @@ use rocksdb::{
 };
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use ullage_model::store::{Change, Column, Direction, KeyRange, Read, StoreError, Visit};
 
 /// Most bytes a forward scan reads ahead.
@@ -22,16 +23,25 @@ const DELETIONS_IN_MEMORY_MAX: u64 = 4096;
 
 /// The state database.
 pub struct StateDatabase {
-    db: DB,
+    medium: Medium,
     steps: Steps,
     failed: OnceLock<String>,
 }
 
+/// Where the state lies: in RocksDB, or in the twin of it that simulations use.
+enum Medium {
+    Rocks(DB),
+    Memory(MemoryState),
+}
+
 impl std::fmt::Debug for StateDatabase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StateDatabase")
-            .field("path", &self.db.path())
-            .finish_non_exhaustive()
+        let mut shown = f.debug_struct("StateDatabase");
+        match &self.medium {
+            Medium::Rocks(db) => shown.field("path", &db.path()),
+            Medium::Memory(_) => shown.field("path", &"memory"),
+        };
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -62,10 +72,27 @@ impl StateDatabase {
         let db = DB::open_cf_descriptors(&options::state(budget), path, columns)
             .map_err(|error| failed("open", error))?;
         Ok(Self {
-            db,
+            medium: Medium::Rocks(db),
             steps,
             failed: OnceLock::new(),
         })
+    }
+
+    /// The state on a simulated disk.
+    pub(super) fn in_memory(state: MemoryState, steps: Steps) -> Self {
+        Self {
+            medium: Medium::Memory(state),
+            steps,
+            failed: OnceLock::new(),
+        }
+    }
+
+    /// The state at this instant, if it lies in memory.
+    pub(super) fn image(&self) -> Option<Arc<Image>> {
+        match &self.medium {
+            Medium::Rocks(_) => None,
+            Medium::Memory(state) => Some(state.image()),
+        }
     }
 
     /// Reads Raft's rows out of a checkpoint without writing to it.
@@ -107,25 +134,31 @@ impl StateDatabase {
     }
 
     fn try_write(&self, write: &StateWrite) -> Result<(), Error> {
+        self.steps
+            .at(Step::StateWrite)
+            .map_err(|error| failed("write", error))?;
+        let db = match &self.medium {
+            Medium::Rocks(db) => db,
+            Medium::Memory(state) => {
+                state.write(write);
+                return Ok(());
+            }
+        };
         let mut batch = WriteBatch::default();
         for Change { column, key, value } in &write.changes {
-            let family = self.family(column.name())?;
+            let family = family(db, column.name())?;
             match value {
                 Some(value) => batch.put_cf(family, key, value),
                 None => batch.delete_cf(family, key),
             }
         }
-        let raft = self.family(RAFT_COLUMN)?;
+        let raft = family(db, RAFT_COLUMN)?;
         for (name, value) in &write.raft {
             batch.put_cf(raft, name, value);
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.steps
-            .at(Step::StateWrite)
-            .map_err(|error| failed("write", error))?;
-        self.db
-            .write_opt(batch, &options)
+        db.write_opt(batch, &options)
             .map_err(|error| failed("write", error))
     }
 
@@ -134,9 +167,12 @@ impl StateDatabase {
     /// # Errors
     /// When it cannot be read.
     pub fn raft_row(&self, name: &'static str) -> Result<Option<Bytes>, Error> {
-        let found = self
-            .db
-            .get_cf(self.family(RAFT_COLUMN)?, name)
+        let db = match &self.medium {
+            Medium::Rocks(db) => db,
+            Medium::Memory(state) => return Ok(state.image().raft_row(name)),
+        };
+        let found = db
+            .get_cf(family(db, RAFT_COLUMN)?, name)
             .map_err(|error| failed("read", error))?;
         Ok(found.map(Bytes::from))
     }
@@ -146,14 +182,20 @@ impl StateDatabase {
     /// # Errors
     /// When it fails.
     pub fn flush(&self) -> Result<(), Error> {
-        let mut families = vec![self.family(RAFT_COLUMN)?];
+        let db = match &self.medium {
+            Medium::Rocks(db) => db,
+            Medium::Memory(state) => {
+                state.flush();
+                return Ok(());
+            }
+        };
+        let mut families = vec![family(db, RAFT_COLUMN)?];
         for column in Column::ALL {
-            families.push(self.family(column.name())?);
+            families.push(family(db, column.name())?);
         }
         let mut options = FlushOptions::default();
         options.set_wait(true);
-        self.db
-            .flush_cfs_opt(&families, &options)
+        db.flush_cfs_opt(&families, &options)
             .map_err(|error| failed("flush", error))
     }
 
@@ -164,11 +206,12 @@ impl StateDatabase {
     /// # Errors
     /// When it fails.
     pub fn tidy(&self) -> Result<bool, Error> {
+        let Medium::Rocks(db) = &self.medium else {
+            return Ok(false);
+        };
         for column in Column::ALL {
-            let family = self.family(column.name())?;
-            let deletions = self
-                .db
-                .property_int_value_cf(family, properties::NUM_DELETES_ACTIVE_MEM_TABLE);
+            let family = family(db, column.name())?;
+            let deletions = db.property_int_value_cf(family, properties::NUM_DELETES_ACTIVE_MEM_TABLE);
             let deletions = deletions.map_err(|error| failed("inspect", error))?.unwrap_or(0);
             if deletions >= DELETIONS_IN_MEMORY_MAX {
                 self.flush()?;
@@ -180,7 +223,10 @@ impl StateDatabase {
 
     /// Makes a checkpoint in `path`, which must not exist: flushes, then links.
     pub(super) fn checkpoint(&self, path: &Path) -> Result<(), Error> {
-        let checkpoint = Checkpoint::new(&self.db).map_err(|error| failed("checkpoint", error))?;
+        let Medium::Rocks(db) = &self.medium else {
+            return Err(failed("checkpoint", "it lies in memory"));
+        };
+        let checkpoint = Checkpoint::new(db).map_err(|error| failed("checkpoint", error))?;
         checkpoint
             .create_checkpoint(path)
             .map_err(|error| failed("checkpoint", error))
@@ -189,36 +235,41 @@ impl StateDatabase {
     /// The state at this instant, however it changes afterwards. Holds back space while it lives.
     #[must_use]
     pub fn snapshot(&self) -> StateSnapshot<'_> {
-        StateSnapshot {
-            database: self,
-            snapshot: self.db.snapshot(),
+        match &self.medium {
+            Medium::Rocks(db) => StateSnapshot(View::Rocks {
+                db,
+                snapshot: db.snapshot(),
+            }),
+            Medium::Memory(state) => StateSnapshot(View::Memory(state.image())),
         }
-    }
-
-    fn family(&self, name: &str) -> Result<&ColumnFamily, Error> {
-        self.db
-            .cf_handle(name)
-            .ok_or_else(|| failed("use", format!("it has no column {name}")))
-    }
-
-    fn read_family(&self, column: Column) -> Result<&ColumnFamily, StoreError> {
-        self.db
-            .cf_handle(column.name())
-            .ok_or_else(|| unreadable(column, "there is no such column"))
     }
 }
 
+fn family<'a>(db: &'a DB, name: &str) -> Result<&'a ColumnFamily, Error> {
+    db.cf_handle(name)
+        .ok_or_else(|| failed("use", format!("it has no column {name}")))
+}
+
+fn read_family(db: &DB, column: Column) -> Result<&ColumnFamily, StoreError> {
+    db.cf_handle(column.name())
+        .ok_or_else(|| unreadable(column, "there is no such column"))
+}
+
 /// A consistent view of the state. Reads of several rows that must agree come from one of these.
-pub struct StateSnapshot<'a> {
-    database: &'a StateDatabase,
-    snapshot: Snapshot<'a>,
+pub struct StateSnapshot<'a>(View<'a>);
+
+enum View<'a> {
+    Rocks { db: &'a DB, snapshot: Snapshot<'a> },
+    Memory(Arc<Image>),
 }
 
 impl std::fmt::Debug for StateSnapshot<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StateSnapshot")
-            .field("sequence", &self.snapshot.sequence_number())
-            .finish()
+        let mut shown = f.debug_struct("StateSnapshot");
+        if let View::Rocks { snapshot, .. } = &self.0 {
+            shown.field("sequence", &snapshot.sequence_number());
+        }
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -228,12 +279,13 @@ impl StateSnapshot<'_> {
     /// # Errors
     /// When it cannot be read.
     pub fn raft_row(&self, name: &'static str) -> Result<Option<Bytes>, Error> {
-        let family = self.database.family(RAFT_COLUMN)?;
-        let found = self
-            .snapshot
-            .get_cf(family, name)
-            .map_err(|error| failed("read", error))?;
-        Ok(found.map(Bytes::from))
+        match &self.0 {
+            View::Rocks { db, snapshot } => {
+                let found = snapshot.get_cf(family(db, RAFT_COLUMN)?, name);
+                Ok(found.map_err(|error| failed("read", error))?.map(Bytes::from))
+            }
+            View::Memory(image) => Ok(image.raft_row(name)),
+        }
     }
 }
 
@@ -246,8 +298,13 @@ fn unreadable(column: Column, reason: impl ToString) -> StoreError {
 
 impl Read for StateDatabase {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let found = self.db.get_cf(self.read_family(column)?, key);
-        Ok(found.map_err(|error| unreadable(column, error))?.map(Bytes::from))
+        match &self.medium {
+            Medium::Rocks(db) => {
+                let found = db.get_cf(read_family(db, column)?, key);
+                Ok(found.map_err(|error| unreadable(column, error))?.map(Bytes::from))
+            }
+            Medium::Memory(state) => state.image().get(column, key),
+        }
     }
 
     fn scan(
@@ -260,17 +317,26 @@ impl Read for StateDatabase {
         if range.is_empty() {
             return Ok(());
         }
-        let rows = self
-            .db
-            .raw_iterator_cf_opt(self.read_family(column)?, bounded(range, direction));
-        scan(column, rows, range, direction, visit)
+        match &self.medium {
+            Medium::Rocks(db) => {
+                let options = bounded(range, direction);
+                let rows = db.raw_iterator_cf_opt(read_family(db, column)?, options);
+                scan(column, rows, range, direction, visit)
+            }
+            Medium::Memory(state) => state.image().scan(column, range, direction, visit),
+        }
     }
 }
 
 impl Read for StateSnapshot<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let found = self.snapshot.get_cf(self.database.read_family(column)?, key);
-        Ok(found.map_err(|error| unreadable(column, error))?.map(Bytes::from))
+        match &self.0 {
+            View::Rocks { db, snapshot } => {
+                let found = snapshot.get_cf(read_family(db, column)?, key);
+                Ok(found.map_err(|error| unreadable(column, error))?.map(Bytes::from))
+            }
+            View::Memory(image) => image.get(column, key),
+        }
     }
 
     fn scan(
@@ -283,11 +349,14 @@ impl Read for StateSnapshot<'_> {
         if range.is_empty() {
             return Ok(());
         }
-        let family = self.database.read_family(column)?;
-        let rows = self
-            .snapshot
-            .raw_iterator_cf_opt(family, bounded(range, direction));
-        scan(column, rows, range, direction, visit)
+        match &self.0 {
+            View::Rocks { db, snapshot } => {
+                let options = bounded(range, direction);
+                let rows = snapshot.raw_iterator_cf_opt(read_family(db, column)?, options);
+                scan(column, rows, range, direction, visit)
+            }
+            View::Memory(image) => image.scan(column, range, direction, visit),
+        }
     }
 }
 

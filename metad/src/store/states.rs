@@ -5,6 +5,7 @@
 //! STATE/pointer         text: "state N", "snapshot M" (or "snapshot none")
 //! STATE/db-N/           the state database
 //! STATE/snapshot-M/     the current snapshot: a checkpoint (hard links)
+//! STATE/incoming/       a snapshot as far as it has been received
 //! ```
 //!
 //! A directory the pointer does not name is rubbish of an interrupted step and removed at opening. A
@@ -14,6 +15,8 @@ use super::files::{
     is_database_file, link_database, list, make_directory, remove_tree, sync_directory, sync_tree,
     write_beside,
 };
+use super::incoming::{Incoming, read_at};
+use super::memory::{Image, MemoryDisk, MemoryState};
 use super::options::Budget;
 use super::state::StateDatabase;
 use super::steps::{Step, Steps};
@@ -64,6 +67,8 @@ pub struct SnapshotDirectory {
     place: Place,
     /// Raft's rows in it, in the order in which they were asked for.
     rows: Vec<Option<Bytes>>,
+    /// What is in it, if it lies on a simulated disk; its directory then only serves to send it.
+    image: Option<Arc<Image>>,
 }
 
 impl SnapshotDirectory {
@@ -83,16 +88,47 @@ impl SnapshotDirectory {
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn files(&self) -> Result<Vec<(PathBuf, u64)>, Error> {
+    pub fn files(&self) -> Result<Vec<(String, u64)>, Error> {
         let length = |path: PathBuf| {
             let found = fs::metadata(&path).map_err(Error::io("inspect", &path))?;
-            Ok((path, found.len()))
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            Ok((name, found.len()))
         };
         list(&self.place.path)?
             .into_iter()
             .filter(|path| is_database_file(path))
             .map(length)
             .collect()
+    }
+
+    /// At most `bytes` bytes from `offset` of one of its files on; fewer at its end.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(&self, name: &str, offset: u64, bytes: usize) -> Result<Bytes, Error> {
+        read_at(&self.place.path.join(name), offset, bytes)
+    }
+
+    /// BLAKE3 of one of its files.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn checksum(&self, name: &str) -> Result<[u8; 32], Error> {
+        let path = self.place.path.join(name);
+        let mut hasher = blake3::Hasher::new();
+        let hashed = fs::File::open(&path).and_then(|file| hasher.update_reader(file).map(drop));
+        hashed.map_err(Error::io("read", &path))?;
+        Ok(*hasher.finalize().as_bytes())
+    }
+
+    /// Whether its calls may block; see [`super::offload`].
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        self.image.is_none()
     }
 
     fn discard(&self) {
@@ -107,11 +143,20 @@ struct Pointer {
     snapshot: Option<u64>,
 }
 
+#[derive(Debug)]
+enum Medium {
+    Files(Budget),
+    Memory(MemoryDisk),
+}
+
+/// The file of a simulated snapshot.
+const IMAGE_FILE: &str = "image";
+
 /// The state, its snapshot and their replacement.
 #[derive(Debug)]
 pub struct States {
     root: PathBuf,
-    budget: Budget,
+    medium: Medium,
     steps: Steps,
     rows: &'static [&'static str],
     next: AtomicU64,
@@ -148,19 +193,70 @@ impl States {
             Some(number) => {
                 let place = self::place(root, "snapshot", number);
                 let rows = StateDatabase::peek(&place.path, budget, rows)?;
-                Some(Arc::new(SnapshotDirectory { place, rows }))
+                let image = None;
+                Some(Arc::new(SnapshotDirectory { place, rows, image }))
             }
         };
         write_pointer(root, pointer, &Steps::default())?;
         Ok(Self {
             root: root.to_path_buf(),
-            budget: budget.clone(),
+            medium: Medium::Files(budget.clone()),
             steps,
             rows,
             next: AtomicU64::new(next),
             current: RwLock::new(Arc::new(OpenState { database, place })),
             snapshot: Mutex::new(snapshot),
         })
+    }
+
+    /// The state on a simulated disk. Directories are used only to send and receive snapshots.
+    ///
+    /// # Errors
+    /// When the disk's scratch directory cannot be written.
+    pub fn in_memory(disk: &MemoryDisk, steps: Steps, rows: &'static [&'static str]) -> Result<Self, Error> {
+        let root = disk.start()?;
+        let database = StateDatabase::in_memory(MemoryState::open(disk), steps.clone());
+        let place = place(&root, "db", 1);
+        let states = Self {
+            root,
+            medium: Medium::Memory(disk.clone()),
+            steps,
+            rows,
+            next: AtomicU64::new(2),
+            current: RwLock::new(Arc::new(OpenState { database, place })),
+            snapshot: Mutex::new(None),
+        };
+        if let Some(image) = MemoryState::snapshot(disk) {
+            let snapshot = states.materialize(image)?;
+            snapshot.place.obsolete.store(false, Ordering::Release);
+            *states.snapshot_guard() = Some(snapshot);
+        }
+        Ok(states)
+    }
+
+    /// A directory from which `image` can be sent.
+    fn materialize(&self, image: Arc<Image>) -> Result<Arc<SnapshotDirectory>, Error> {
+        let place = place(&self.root, "snapshot", self.number());
+        place.obsolete.store(true, Ordering::Release);
+        fs::create_dir(&place.path).map_err(Error::io("make", &place.path))?;
+        let file = place.path.join(IMAGE_FILE);
+        fs::write(&file, image.to_bytes()?).map_err(Error::io("write", &file))?;
+        Ok(Arc::new(self.described(place, image)))
+    }
+
+    fn described(&self, place: Place, image: Arc<Image>) -> SnapshotDirectory {
+        let rows = self.rows.iter().map(|name| image.raft_row(name)).collect();
+        SnapshotDirectory {
+            place,
+            rows,
+            image: Some(image),
+        }
+    }
+
+    /// Whether its calls may block; see [`super::offload`].
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        matches!(self.medium, Medium::Files(_))
     }
 
     /// Where everything lies.
@@ -187,14 +283,31 @@ impl States {
     /// # Errors
     /// When the disk fails.
     pub fn checkpoint(&self) -> Result<Arc<SnapshotDirectory>, Error> {
+        let budget = match &self.medium {
+            Medium::Files(budget) => budget,
+            Medium::Memory(_) => return self.checkpoint_in_memory(),
+        };
         let place = place(&self.root, "snapshot", self.number());
         self.step(Step::CheckpointMake, &place.path)?;
         // Whatever is there until it is published is rubbish.
         place.obsolete.store(true, Ordering::Release);
         self.current().checkpoint(&place.path)?;
         self.step(Step::CheckpointMade, &place.path)?;
-        let rows = StateDatabase::peek(&place.path, &self.budget, self.rows)?;
-        Ok(Arc::new(SnapshotDirectory { place, rows }))
+        let rows = StateDatabase::peek(&place.path, budget, self.rows)?;
+        let image = None;
+        Ok(Arc::new(SnapshotDirectory { place, rows, image }))
+    }
+
+    /// A checkpoint flushes, here too.
+    fn checkpoint_in_memory(&self) -> Result<Arc<SnapshotDirectory>, Error> {
+        self.step(Step::CheckpointMake, &self.root)?;
+        let state = self.current();
+        state.flush()?;
+        let image = state
+            .image()
+            .ok_or_else(|| Error::damaged(&self.root, "a state on a simulated disk is not in memory"))?;
+        self.step(Step::CheckpointMade, &self.root)?;
+        self.materialize(image)
     }
 
     /// Makes `made` durable, and makes it the current snapshot unless `newer(current, made)` says that the
@@ -207,7 +320,9 @@ impl States {
         made: &Arc<SnapshotDirectory>,
         overtaken: impl FnOnce(&SnapshotDirectory, &SnapshotDirectory) -> bool,
     ) -> Result<bool, Error> {
-        sync_tree(&made.place.path)?;
+        if matches!(self.medium, Medium::Files(_)) {
+            sync_tree(&made.place.path)?;
+        }
         self.step(Step::CheckpointSynced, &made.place.path)?;
         let mut current = self.snapshot_guard();
         if let Some(current) = current.as_deref()
@@ -220,27 +335,34 @@ impl States {
         Ok(true)
     }
 
-    /// A new, empty directory in which a snapshot can be received, and its number for
-    /// [`States::received`].
+    /// Where a snapshot is received; what an earlier transfer left there is still there. One at a time.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn receive(&self) -> Result<(PathBuf, u64), Error> {
-        let number = self.number();
-        let path = place(&self.root, "snapshot", number).path.clone();
-        make_directory(&path)?;
-        Ok((path, number))
+    pub fn incoming(&self) -> Result<Incoming, Error> {
+        Incoming::open(self.root.join("incoming"))
     }
 
-    /// The complete snapshot received in directory `number`.
+    /// The snapshot that is completely there, durable, and goes with its last handle unless it is installed.
     ///
     /// # Errors
-    /// When it is not a state.
-    pub fn received(&self, number: u64) -> Result<Arc<SnapshotDirectory>, Error> {
-        let place = place(&self.root, "snapshot", number);
+    /// When the disk fails or it is not a state.
+    pub fn received(&self, incoming: Incoming) -> Result<Arc<SnapshotDirectory>, Error> {
+        let place = place(&self.root, "snapshot", self.number());
         place.obsolete.store(true, Ordering::Release);
-        let rows = StateDatabase::peek(&place.path, &self.budget, self.rows)?;
-        Ok(Arc::new(SnapshotDirectory { place, rows }))
+        incoming.finish(&place.path)?;
+        let budget = match &self.medium {
+            Medium::Files(budget) => budget,
+            Medium::Memory(_) => {
+                let file = place.path.join(IMAGE_FILE);
+                let bytes = fs::read(&file).map_err(Error::io("read", &file))?;
+                let image = Arc::new(Image::from_bytes(&bytes)?);
+                return Ok(Arc::new(self.described(place, image)));
+            }
+        };
+        let rows = StateDatabase::peek(&place.path, budget, self.rows)?;
+        let image = None;
+        Ok(Arc::new(SnapshotDirectory { place, rows, image }))
     }
 
     /// Replaces the state by `snapshot`, which becomes the current snapshot in the same step. The old state
@@ -250,6 +372,10 @@ impl States {
     /// When the disk fails; the old state is still the current one then.
     pub fn install(&self, snapshot: &Arc<SnapshotDirectory>) -> Result<Arc<OpenState>, Error> {
         let mut current = self.snapshot_guard();
+        let budget = match &self.medium {
+            Medium::Files(budget) => budget,
+            Medium::Memory(disk) => return self.install_in_memory(disk, &mut current, snapshot),
+        };
         let snapshot = &self.own(snapshot)?;
         sync_tree(&snapshot.place.path)?;
         let place = place(&self.root, "db", self.number());
@@ -259,17 +385,45 @@ impl States {
         })?;
         sync_tree(&place.path)?;
         self.step(Step::InstallSynced, &place.path)?;
-        let database = StateDatabase::open(&place.path, &self.budget, self.steps.clone())?;
+        let database = StateDatabase::open(&place.path, budget, self.steps.clone())?;
         sync_opened(&place.path)?;
         self.step(Step::InstallOpened, &place.path)?;
         let new = Arc::new(OpenState { database, place });
         self.point(&new.place, snapshot)?;
+        self.replace(&mut current, &new, snapshot);
+        Ok(new)
+    }
+
+    fn install_in_memory(
+        &self,
+        disk: &MemoryDisk,
+        current: &mut Option<Arc<SnapshotDirectory>>,
+        snapshot: &Arc<SnapshotDirectory>,
+    ) -> Result<Arc<OpenState>, Error> {
+        let image = snapshot.image.as_ref();
+        let image = image.ok_or_else(|| Error::damaged(snapshot.path(), "it is not in memory"))?;
+        self.step(Step::InstallSynced, &self.root)?;
+        let database = StateDatabase::in_memory(MemoryState::install(disk, image), self.steps.clone());
+        self.step(Step::InstallOpened, &self.root)?;
+        let place = place(&self.root, "db", self.number());
+        let new = Arc::new(OpenState { database, place });
+        snapshot.place.obsolete.store(false, Ordering::Release);
+        self.replace(current, &new, snapshot);
+        Ok(new)
+    }
+
+    /// Puts what was durably pointed to in the place of what was current.
+    fn replace(
+        &self,
+        current: &mut Option<Arc<SnapshotDirectory>>,
+        new: &Arc<OpenState>,
+        snapshot: &Arc<SnapshotDirectory>,
+    ) {
         let mut state = self.current.write().unwrap_or_else(PoisonError::into_inner);
         state.place.obsolete.store(true, Ordering::Release);
-        *state = Arc::clone(&new);
+        *state = Arc::clone(new);
         drop(state);
-        Self::adopt(&mut current, snapshot);
-        Ok(new)
+        Self::adopt(current, snapshot);
     }
 
     fn adopt(current: &mut Option<Arc<SnapshotDirectory>>, new: &Arc<SnapshotDirectory>) {
@@ -285,6 +439,10 @@ impl States {
     fn point(&self, state: &Place, snapshot: &SnapshotDirectory) -> Result<(), Error> {
         for place in [state, &snapshot.place] {
             place.obsolete.store(false, Ordering::Release);
+        }
+        if let (Medium::Memory(disk), Some(image)) = (&self.medium, &snapshot.image) {
+            MemoryState::publish(disk, image);
+            return Ok(());
         }
         let pointer = Pointer {
             state: state.number,
@@ -304,6 +462,7 @@ impl States {
         Ok(Arc::new(SnapshotDirectory {
             place,
             rows: snapshot.rows.clone(),
+            image: None,
         }))
     }
 

@@ -76,6 +76,8 @@ pub async fn start(home: &Path, config: &GroupConfig, steps: Steps) -> Result<Gr
         machine: Arc::new(Puts),
         metrics: Metrics::new(&Registry::new())?,
         steps,
+        peers: None,
+        seed: None,
     };
     Group::start(config, parts).await
 }

@@ -1,0 +1,236 @@
+//! Changes of the members. One at a time, on the leader, each guarded by the membership it was decided on; a change
+//! that a lost leader left half done is finished by the next one.
+
+use super::core::{Core, stopped};
+use super::types::{StoredMembership, TypeConfig};
+use crate::error::Error;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::impls::BasicNode;
+use openraft::{ChangeMembers, Precondition};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tokio::time::Instant;
+use ullage_model::wire::members::{MembersReply, MembersRequest};
+
+/// Entries that a node may be behind and still count as caught up.
+const LAG_MAX: u64 = 1000;
+/// How often a node that catches up is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+type Change = ChangeMembers<u64, BasicNode>;
+
+fn refused(reason: impl Into<String>) -> Error {
+    Error::Members {
+        reason: reason.into(),
+    }
+}
+
+impl Core {
+    /// See [`super::Group::change_members`].
+    pub(super) async fn change_members(
+        &self,
+        request: MembersRequest,
+        patience: Duration,
+    ) -> Result<MembersReply, Error> {
+        match request {
+            MembersRequest::List => (),
+            MembersRequest::Add { address, replaces } => self.add(&address, replaces, patience).await?,
+            MembersRequest::Remove { node } => self.remove(node, patience).await?,
+            MembersRequest::Transfer { to } => self.hand_over(to, patience).await.map(drop)?,
+        }
+        Ok(self.members())
+    }
+
+    /// Makes the node at `address` a voter, in the place of `replaces` if that is named.
+    async fn add(&self, address: &str, replaces: Option<u64>, patience: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + patience;
+        if !self.leads() {
+            return Err(self.not_leader());
+        }
+        let link = self.link.as_ref();
+        let link = link.ok_or_else(|| refused("this node was not started as a member of a group"))?;
+        let who = link.who(address).await?;
+        if who.group != self.me.group || (who.cluster != 0 && Some(who.cluster) != self.me.cluster()) {
+            return Err(refused(format!(
+                "the node at {address} is of another cluster or group"
+            )));
+        }
+        let _turn = self.turn()?;
+        let membership = self.membership();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        if let Some(old) = replaces
+            && (old == who.node || membership.get_node(&old).is_none())
+        {
+            return Err(refused(format!("{old:016x} is no other member")));
+        }
+        if voters.contains(&who.node) && replaces.is_none() {
+            return Ok(());
+        }
+        self.learn(who.node, address, deadline).await?;
+        self.caught_up(who.node, deadline).await?;
+        let mut wanted = voters;
+        wanted.insert(who.node);
+        let mut change = vec![Change::AddVoterIds(BTreeSet::from([who.node]))];
+        if let Some(old) = replaces {
+            change.push(if wanted.remove(&old) {
+                Change::RemoveVoters(BTreeSet::from([old]))
+            } else {
+                Change::RemoveNodes(BTreeSet::from([old]))
+            });
+        }
+        self.quorum_lives(&wanted)?;
+        self.propose(Change::Batch(change), deadline).await
+    }
+
+    /// Removes `node`.
+    async fn remove(&self, node: u64, patience: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + patience;
+        if !self.leads() {
+            return Err(self.not_leader());
+        }
+        let _turn = self.turn()?;
+        let membership = self.membership();
+        if membership.get_node(&node).is_none() {
+            return Err(refused(format!("{node:016x} is no member")));
+        }
+        let mut voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let ids = BTreeSet::from([node]);
+        if !voters.remove(&node) {
+            return self.propose(Change::RemoveNodes(ids), deadline).await;
+        }
+        if voters.is_empty() {
+            return Err(refused("it is the only voter"));
+        }
+        self.quorum_lives(&voters)?;
+        self.propose(Change::RemoveVoters(ids), deadline).await
+    }
+
+    /// A node says that it is at `address`: notes a member's new address, and makes anybody else a learner.
+    pub(super) async fn join(&self, node: u64, address: String) -> Result<(), Error> {
+        if !self.leads() {
+            return Err(self.not_leader());
+        }
+        let _turn = self.turn()?;
+        let deadline = Instant::now() + Duration::from_millis(4 * self.config.election_max_ms);
+        self.learn(node, &address, deadline).await
+    }
+
+    /// Makes `node` at least a learner at `address`. Learners that were at that address before are gone.
+    async fn learn(&self, node: u64, address: &str, deadline: Instant) -> Result<(), Error> {
+        let membership = self.membership();
+        let known = membership.get_node(&node).map(|known| known.addr.as_str());
+        if known == Some(address) {
+            return Ok(());
+        }
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let gone = |(id, known): (&u64, &BasicNode)| {
+            (known.addr == address && !voters.contains(id) && *id != node).then_some(*id)
+        };
+        let gone: BTreeSet<u64> = membership.nodes().filter_map(gone).collect();
+        let mut change = Vec::new();
+        if !gone.is_empty() {
+            change.push(Change::RemoveNodes(gone));
+        }
+        let there = BTreeMap::from([(node, BasicNode::new(address))]);
+        change.push(if known.is_some() {
+            // The certificate at the address proves that it is the same node.
+            Change::SetNodes(there)
+        } else {
+            Change::AddNodes(there)
+        });
+        tracing::info!(node = format!("{node:016x}"), address, "a member is there");
+        self.propose(Change::Batch(change), deadline).await
+    }
+
+    /// Waits until `node` has nearly all of the log.
+    async fn caught_up(&self, node: u64, deadline: Instant) -> Result<(), Error> {
+        loop {
+            if !self.leads() {
+                return Err(self.not_leader());
+            }
+            let metrics = self.metrics();
+            let matched = Self::matched(&metrics, node).map(|log_id| log_id.index);
+            let lag = metrics
+                .last_log_index
+                .unwrap_or(0)
+                .saturating_sub(matched.unwrap_or(0));
+            if matched.is_some() && lag <= LAG_MAX {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(refused(format!(
+                    "{node:016x} learns, but is still {lag} entries behind; ask again"
+                )));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Refuses a set of voters of which no majority was heard of lately.
+    fn quorum_lives(&self, voters: &BTreeSet<u64>) -> Result<(), Error> {
+        let metrics = self.metrics();
+        let lives = |node: &u64| {
+            let heard = Self::silent(&metrics, *node);
+            *node == self.me.node || heard.is_some_and(|silent| silent < self.presumed_alive())
+        };
+        let live = voters.iter().filter(|node| lives(node)).count();
+        if live > voters.len() / 2 {
+            return Ok(());
+        }
+        Err(refused(format!(
+            "only {live} of the {} voters that would be left are there",
+            voters.len()
+        )))
+    }
+
+    /// Silence of a member that means nothing yet.
+    pub(super) fn presumed_alive(&self) -> Duration {
+        Duration::from_millis(2 * self.config.election_max_ms)
+    }
+
+    fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Error> {
+        let turn = self.changing.try_lock();
+        turn.map_err(|_| refused("another change is under way"))
+    }
+
+    /// Proposes a change of the membership as it is now. Removed members are forgotten.
+    async fn propose(&self, change: Change, deadline: Instant) -> Result<(), Error> {
+        let guard = guard(&self.membership());
+        let proposed = self.raft.change_membership_if(change, false, [guard]);
+        match tokio::time::timeout_at(deadline, proposed).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.unchanged(error)),
+            Err(_) => Err(Error::OutcomeUnknown {
+                reason: "the change of the members was not confirmed in time".to_owned(),
+            }),
+        }
+    }
+
+    fn unchanged(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => self.not_leader(),
+            RaftError::APIError(error) => refused(error.to_string()),
+            RaftError::Fatal(error) => stopped(error),
+        }
+    }
+
+    /// Finishes a change that stands half done, if nobody here is at it.
+    pub(super) async fn finish_change(&self) -> Result<(), Error> {
+        let Ok(_turn) = self.changing.try_lock() else {
+            return Ok(());
+        };
+        let membership = self.membership();
+        if membership.get_joint_config().len() < 2 || !self.leads() {
+            return Ok(());
+        }
+        tracing::info!("finishing a change of the members that was left half done");
+        let deadline = Instant::now() + Duration::from_millis(8 * self.config.election_max_ms);
+        self.propose(Change::AddVoterIds(BTreeSet::new()), deadline).await
+    }
+}
+
+fn guard(membership: &StoredMembership) -> Precondition<TypeConfig> {
+    Precondition::LastMembershipLogId {
+        last_membership_log_id: *membership.log_id(),
+    }
+}

@@ -1,0 +1,10 @@
+//! Groups of several nodes in one process: real databases, real TLS over real loopback sockets, each node on a runtime
+//! of its own, so that it can be killed between any two instructions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod formation;
+mod network;
+mod node;
+mod replication;
+#[path = "../support/mod.rs"]
+mod support;
