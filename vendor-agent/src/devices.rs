@@ -270,15 +270,6 @@ impl Devices {
             })
     }
 
-    /// Whether `id` is neither here nor merely unable to write, looked at now.
-    #[must_use]
-    pub fn is_gone(&self, id: DeviceId) -> bool {
-        match self.get(id) {
-            Ok(opened) => matches!(opened.device.space().fault, Some(Fault::Gone(_))),
-            Err(_) => true,
-        }
-    }
-
     /// Devices of a class that take `bytes` more now, best first: fewest bytes waiting, then in turn.
     #[must_use]
     pub fn choose(&self, class: &str, bytes: u64, without: &[DeviceId]) -> Vec<DeviceId> {

@@ -187,6 +187,11 @@ impl Reading {
                     // Compaction may have moved it, an erase order may have removed it.
                     self.entry = self.agent.here(self.copy).await?;
                     if self.window() == Some(window) {
+                        if let WindowError::Device(error @ DeviceError::Gone { .. }) = error {
+                            // It may be back soon; if not, its copies are reported lost together.
+                            self.agent.kick();
+                            return Err(ChunkRefusal::Devices(error.to_string()));
+                        }
                         tracing::warn!(copy = %self.copy, frame = window.first_frame, device = %window.device, %error, "copy cannot be read");
                         let lost = !matches!(error, WindowError::Damaged);
                         self.agent.note_damaged(self.copy, lost);
@@ -258,7 +263,10 @@ impl Agent {
                 match self.read_window(window).await {
                     Ok(_) => bytes += window.bytes() as u64,
                     Err(WindowError::Damaged) => return Err(false),
-                    Err(WindowError::Stopped) => return Ok(bytes),
+                    // Of a device that is gone nothing is known.
+                    Err(WindowError::Stopped | WindowError::Device(DeviceError::Gone { .. })) => {
+                        return Ok(bytes);
+                    }
                     Err(WindowError::Device(_)) => return Err(true),
                 }
                 at += frames;

@@ -9,6 +9,7 @@
 //! | `key` | the vendor's Ed25519 secret key, 32 bytes as hex, mode 0600 |
 //! | `credentials` | JSON, mode 0600: what the vendor proves itself with to other services, see [`StoredCredentials`] |
 //! | `devices` | JSON: the path at which each device was last seen, in order of their ids |
+//! | `lost` | JSON: ids of the devices whose copies were reported lost and have not been reported found since |
 //! | `lock` | locked (flock) while an agent runs |
 //! | `index/` | the local FAT's index; may be deleted while no agent runs |
 //!
@@ -17,6 +18,7 @@
 use crate::error::AgentError;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -115,6 +117,7 @@ pub struct DataDir {
     marker: AgentMarker,
     key: SigningKey,
     devices: Vec<PathBuf>,
+    lost: BTreeSet<DeviceId>,
     _lock: File,
 }
 
@@ -165,11 +168,13 @@ impl DataDir {
             }
         };
         let devices = read_json(&path.join("devices"))?.unwrap_or_default();
+        let lost = read_json(&path.join("lost"))?.unwrap_or_default();
         Ok(Self {
             path: path.to_owned(),
             marker,
             key,
             devices,
+            lost,
             _lock: lock,
         })
     }
@@ -256,6 +261,27 @@ impl DataDir {
     /// When it cannot be written.
     pub fn save_devices(&self) -> Result<(), AgentError> {
         write_json(&self.path.join("devices"), &self.devices)
+    }
+
+    /// Devices whose copies were reported lost and have not been reported found since.
+    pub(crate) fn lost_devices(&self) -> BTreeSet<DeviceId> {
+        self.lost.clone()
+    }
+
+    /// Notes devices whose copies are reported lost, or found again, durably.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn save_lost(
+        &mut self,
+        lost: &BTreeSet<DeviceId>,
+        found: &BTreeSet<DeviceId>,
+    ) -> Result<(), AgentError> {
+        let all: BTreeSet<DeviceId> = self.lost.union(lost).copied().collect();
+        let all: BTreeSet<DeviceId> = all.difference(found).copied().collect();
+        write_json(&self.path.join("lost"), &all)?;
+        self.lost = all;
+        Ok(())
     }
 
     /// What the vendor was given when it enrolled, if it has.

@@ -564,6 +564,8 @@ impl Device for DirectoryDevice {
         for segment in segments {
             let start = if segment == from.segment { from.offset } else { 0 };
             let payloads = if unsynced == Some(segment) {
+                let file = self.file(segment)?;
+                segment::drop_cached(&file).map_err(|error| self.io_fault("sync a segment file", &error))?;
                 Payloads::Verified
             } else {
                 Payloads::Trusted

@@ -4,7 +4,7 @@
 use super::scan::Source;
 use super::{DeviceError, record};
 use bytes::{Bytes, BytesMut};
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -47,6 +47,13 @@ pub(super) fn create(path: &Path, bytes: u64) -> io::Result<File> {
         return Err(error);
     }
     Ok(file)
+}
+
+/// Writes out what is cached of `file` and forgets it, so that what is read next is what the medium has: after a
+/// sync that failed, pages may be cached that never got there.
+pub(super) fn drop_cached(file: &File) -> io::Result<()> {
+    file.sync_data()?;
+    Ok(rustix::fs::fadvise(file, 0, None, Advice::DontNeed)?)
 }
 
 /// Bytes `file` occupies on its medium.

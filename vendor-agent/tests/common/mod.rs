@@ -64,6 +64,9 @@ pub struct MetadState {
     pub judged: Vec<CopyId>,
     pub revoked: Vec<VendorId>,
     pub directory: Directory,
+    /// Copies that reports named damaged, and found.
+    pub damaged: BTreeSet<CopyId>,
+    pub found: BTreeSet<CopyId>,
     /// Heartbeats answered.
     pub answered: u64,
     /// Heartbeats are not answered.
@@ -90,6 +93,8 @@ impl FakeMetad {
             judged: vec![],
             revoked: vec![],
             directory: Directory::new(vec![], vec![]),
+            damaged: BTreeSet::new(),
+            found: BTreeSet::new(),
             answered: 0,
             silent: false,
         };
@@ -169,6 +174,10 @@ impl MetadClient for FakeMetad {
             }
             let heartbeat_directory = heartbeat.directory;
             state.answered += 1;
+            state
+                .damaged
+                .extend(heartbeat.damaged.iter().map(|damaged| damaged.copy));
+            state.found.extend(&heartbeat.found);
             state.heartbeats.push(heartbeat);
             if state.heartbeats.len() > 100 {
                 state.heartbeats.remove(0);
