@@ -1,6 +1,7 @@
 //! Everything the flows of `put/` and `get/` share, made once at start.
 
 use crate::directory::Directory;
+use crate::get::hedge::Hedges;
 use crate::get::window::Windows;
 use crate::keeper::Keeper;
 use crate::limits::UPKEEP_EVERY;
@@ -24,6 +25,8 @@ pub struct Engine {
     pub directory: Directory,
     /// Memory for bodies coming in.
     pub upload_memory: Budget,
+    /// Leave for second reads of slow segments.
+    pub hedges: Hedges,
     /// Memory for bytes going out.
     pub read_memory: Budget,
     /// The reads that hold some of it.

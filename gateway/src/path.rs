@@ -263,6 +263,16 @@ impl PathTable {
         self.with(vendor, |path| path.way_mut(way).add(waited, now));
     }
 
+    /// A read that has gone on for this long was overtaken by one from another vendor.
+    pub fn overtaken(&self, vendor: VendorId, now: Duration, waited: Duration) {
+        self.with(vendor, |path| {
+            let ms = waited.as_secs_f64() * 1000.0;
+            if path.read.ms.0.is_none_or(|mean| ms > mean) {
+                path.read.add(waited, now);
+            }
+        });
+    }
+
     /// A transfer failed.
     pub fn failed(&self, vendor: VendorId, now: Duration, fault: Fault) {
         self.with(vendor, |path| {

@@ -9,6 +9,7 @@ use crate::directory::{Directory, User};
 use crate::engine::Engine;
 use crate::environment::{Clock, Randomness};
 use crate::error::Error;
+use crate::get::hedge::Hedges;
 use crate::get::{self, Object, ObjectName};
 use crate::keeper::Keeper;
 use crate::kek::Kek;
@@ -108,6 +109,7 @@ impl Store {
             directory: Directory::new(Arc::clone(&around), Arc::clone(&keeper)),
             upload_memory: Budget::new(parts.upload_memory, "memory for uploads is used up"),
             read_memory: Budget::new(READ_MEMORY, "memory for reads is used up"),
+            hedges: Hedges::default(),
             windows: Arc::default(),
             pool: Arc::new(BufferPool::default()),
             verified: VerifiedBatches::default(),

@@ -1,6 +1,7 @@
 //! What each route of the admin API answers.
 
 use super::error::{AdminError, Result};
+use super::members;
 use super::views::{
     Class, ClassRule, Copies, FatChunk, FatCopyName, FatObject, Key, KeyDeleted, Lease, LocalFatCopy,
     NewUser, Path, Room, Status, User, UserMade, UserObject, UserObjects, Vendor,
@@ -29,6 +30,12 @@ const ACCESS_KEY_BYTES_MIN: usize = 3;
 pub(super) enum Route {
     Status,
     Vendors,
+    RevokeVendor(VendorId),
+    Invite,
+    Members,
+    AddMember,
+    RemoveMember(u64),
+    TransferLeadership,
     LocalFat(VendorId),
     FatOfVendor(VendorId),
     FatOfObject,
@@ -56,6 +63,15 @@ pub(super) fn route(method: &Method, first: Option<&str>, rest: Option<&str>) ->
             Route::LocalFat(vendor(of.trim_end_matches("/copies"))?),
             Method::GET,
         ),
+        ("vendors", of) if of.ends_with("/revoke") => (
+            Route::RevokeVendor(vendor(of.trim_end_matches("/revoke"))?),
+            Method::POST,
+        ),
+        ("invitations", "") => (Route::Invite, Method::POST),
+        ("metad", "") if method == Method::POST => (Route::AddMember, Method::POST),
+        ("metad", "") => (Route::Members, Method::GET),
+        ("metad", "transfer") => (Route::TransferLeadership, Method::POST),
+        ("metad", node) => (Route::RemoveMember(members::node(node)?), Method::DELETE),
         ("fat", "object") => (Route::FatOfObject, Method::GET),
         ("fat", "user") => (Route::FatOfUser, Method::GET),
         ("fat", of) if of.starts_with("vendor/") => (
@@ -99,6 +115,12 @@ impl AdminApi {
         match route {
             Route::Status => json(&self.status(call).await?),
             Route::Vendors => json(&self.vendors(call).await?),
+            Route::RevokeVendor(vendor) => json(&members::revoke(call, vendor).await?),
+            Route::Invite => json(&members::invite(call).await?),
+            Route::Members => json(&members::list(call).await?),
+            Route::AddMember => json(&members::add(call).await?),
+            Route::RemoveMember(node) => json(&members::remove(call, node).await?),
+            Route::TransferLeadership => json(&members::transfer(call).await?),
             Route::LocalFat(vendor) => json(&self.local_fat(vendor, call).await?),
             Route::FatOfVendor(vendor) => json(&self.fat_of_vendor(vendor, call).await?),
             Route::FatOfObject => json(&self.fat_of_object(call).await?),
@@ -332,7 +354,7 @@ fn after_copy(call: &Call) -> Result<Option<CopyId>> {
     Ok(Some(CopyId::from_bytes(&bytes)))
 }
 
-fn document<T: DeserializeOwned>(call: &Call) -> Result<T> {
+pub(super) fn document<T: DeserializeOwned>(call: &Call) -> Result<T> {
     serde_json::from_slice(&call.document)
         .map_err(|error| AdminError::invalid(format!("the document cannot be read: {error}")))
 }
@@ -376,6 +398,18 @@ mod tests {
             "v1/fat/vendor/3",
             Ok(Route::FatOfVendor(VendorId(3))),
         );
+        check(
+            Method::POST,
+            "v1/vendors/3/revoke",
+            Ok(Route::RevokeVendor(VendorId(3))),
+        );
+        check(Method::GET, "v1/vendors/3/revoke", Err(405));
+        check(Method::GET, "v1/metad", Ok(Route::Members));
+        check(Method::POST, "v1/metad", Ok(Route::AddMember));
+        check(Method::DELETE, "v1/metad/1f", Ok(Route::RemoveMember(31)));
+        check(Method::DELETE, "v1/metad/node", Err(400));
+        check(Method::POST, "v1/metad/transfer", Ok(Route::TransferLeadership));
+        check(Method::POST, "v1/invitations", Ok(Route::Invite));
         check(Method::PUT, "v1/classes/COLD", Ok(Route::SetClass("COLD".into())));
         check(Method::GET, "v1/users", Ok(Route::Users));
         check(Method::POST, "v1/users", Ok(Route::CreateUser));

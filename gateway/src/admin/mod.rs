@@ -5,6 +5,7 @@
 mod error;
 mod handlers;
 mod local;
+mod members;
 mod views;
 
 pub use local::{LocalCopies, LocalCopy, LocalFatError, LocalFats};

@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::get::locate::Locator;
 use crate::get::verify::{FrameSpan, Opening};
-use crate::limits::{HEDGE_AFTER, READ_WAIT, RELOCATIONS};
+use crate::limits::{HEDGE_BETWEEN, READ_WAIT, RELOCATIONS};
 use crate::memory::{PooledBuffer, Reservation};
 use crate::path::{Fault, Transfer, Way};
 use crate::session::Session;
@@ -99,31 +99,54 @@ async fn fetch_once(
     segment: &Segment,
     reservation: &Arc<Reservation>,
 ) -> Result<PooledBuffer, String> {
+    let (paths, clock) = (&engine.around.paths, &engine.around.clock);
     let mut copies = order(engine, session, &segment.row);
-    let mut running: FuturesUnordered<BoxFuture<'_, Result<PooledBuffer, String>>> = FuturesUnordered::new();
+    let mut running: FuturesUnordered<BoxFuture<'_, Read>> = FuturesUnordered::new();
+    let mut started: Vec<(VendorId, Duration)> = Vec::new();
     let mut last = "it has no copies".to_owned();
+    let mut hedge = Duration::ZERO;
+    engine.hedges.earn();
     loop {
         if running.is_empty() {
             let Some(copy) = copies.pop_front() else {
                 return Err(last);
             };
+            hedge = paths.hedge_after(copy.vendor);
+            started.push((copy.vendor, clock.monotonic()));
             running.push(Box::pin(read_copy(engine, session, segment, copy, reservation)));
         }
         tokio::select! {
             biased;
-            Some(read) = running.next() => match read {
-                Ok(buffer) => return Ok(buffer),
-                Err(reason) => last = reason,
-            },
-            () = tokio::time::sleep(HEDGE_AFTER), if !copies.is_empty() => {
-                if let Some(copy) = copies.pop_front() {
+            Some((vendor, read)) = running.next() => {
+                started.retain(|(other, _)| *other != vendor);
+                match read {
+                    Ok(buffer) => {
+                        let now = clock.monotonic();
+                        for (slower, began) in started {
+                            paths.overtaken(slower, now, now.saturating_sub(began));
+                        }
+                        return Ok(buffer);
+                    }
+                    Err(reason) => last = reason,
+                }
+            }
+            () = tokio::time::sleep(hedge), if !copies.is_empty() => {
+                if !engine.hedges.may(hedge) {
+                    // Dear enough when nothing has come by then.
+                    hedge = HEDGE_BETWEEN.1;
+                } else if let Some(copy) = copies.pop_front() {
                     engine.around.metrics.hedges.inc();
+                    hedge = hedge.max(paths.hedge_after(copy.vendor));
+                    started.push((copy.vendor, clock.monotonic()));
                     running.push(Box::pin(read_copy(engine, session, segment, copy, reservation)));
                 }
             }
         }
     }
 }
+
+/// A read of a copy at a vendor that is over.
+type Read = (VendorId, Result<PooledBuffer, String>);
 
 /// Copies by path, best first; those that are damaged or about to go come last.
 fn order(engine: &Engine, session: &Session, row: &ChunkRow) -> VecDeque<CopyRow> {
@@ -167,7 +190,7 @@ async fn read_copy(
     segment: &Segment,
     copy: CopyRow,
     reservation: &Arc<Reservation>,
-) -> Result<PooledBuffer, String> {
+) -> Read {
     let vendor = copy.vendor;
     let began = engine.around.clock.monotonic();
     engine.around.paths.began(vendor);
@@ -177,10 +200,12 @@ async fn read_copy(
         read_frames(engine, session, segment, &copy, reservation),
     )
     .await;
-    let read = read.unwrap_or(Err(ReadFault::Refused(ChunkRefusal::Link(
-        "it took too long".to_owned(),
-    ))));
+    let read = read.unwrap_or(Err(ReadFault::Silent));
     let now = engine.around.clock.monotonic();
+    if matches!(read, Err(ReadFault::Silent)) {
+        let waited = now.saturating_sub(began);
+        engine.around.paths.outwaited(vendor, Way::Read, now, waited);
+    }
     let outcome = match read {
         Ok(buffer) => {
             let transfer = Transfer {
@@ -190,12 +215,12 @@ async fn read_copy(
             };
             engine.around.paths.succeeded(vendor, now, transfer);
             engine.around.metrics.reads.with_label_values(&["good"]).inc();
-            return Ok(buffer);
+            return (vendor, Ok(buffer));
         }
         Err(fault) => fault,
     };
     blame(engine, session, segment, &copy, &outcome, now);
-    Err(format!("{vendor}: {outcome}"))
+    (vendor, Err(format!("{vendor}: {outcome}")))
 }
 
 fn blame(
@@ -215,7 +240,7 @@ fn blame(
         ReadFault::Refused(ChunkRefusal::Overloaded | ChunkRefusal::NotReady) => {
             ("busy", Some(Fault::Busy), None)
         }
-        ReadFault::Refused(_) => ("failed", Some(Fault::Failed), None),
+        ReadFault::Refused(_) | ReadFault::Silent => ("failed", Some(Fault::Failed), None),
         ReadFault::Unknown => ("unknown_vendor", None, None),
     };
     engine.around.metrics.reads.with_label_values(&[label]).inc();
@@ -237,6 +262,9 @@ enum ReadFault {
     /// The vendor sent bytes that are not the copy's.
     #[error(transparent)]
     Untrue(#[from] crate::get::verify::VerifyError),
+    /// Nothing came from the vendor in time.
+    #[error("nothing came in time")]
+    Silent,
     /// The gateway has no grant for the vendor.
     #[error("not a vendor of this cluster any more")]
     Unknown,
@@ -260,11 +288,19 @@ async fn read_frames(
         frames: u32::try_from(segment.span.count).unwrap_or(u32::MAX),
         request_id: segment.request_id,
     };
-    let mut stored = engine.around.agents.read(copy.vendor, request).await?;
+    // Time without a byte, not the time of the whole: a slow path gets on too.
+    let patience = engine.around.paths.patience(copy.vendor, Way::Read);
+    let asked = engine.around.agents.read(copy.vendor, request);
+    let asked = tokio::time::timeout(patience, asked).await;
+    let mut stored = asked.map_err(|_| ReadFault::Silent)??;
     let capacity = usize::try_from(segment.span.plaintext_bytes()).unwrap_or(usize::MAX);
     let mut buffer = engine.pool.take(capacity, Some(Arc::clone(reservation)));
     let mut opening = Opening::new(&segment.key, segment.span);
-    while let Some(bytes) = stored.next().await {
+    loop {
+        let next = tokio::time::timeout(patience, stored.next()).await;
+        let Some(bytes) = next.map_err(|_| ReadFault::Silent)? else {
+            break;
+        };
         match opening.push(&bytes?, &mut buffer.bytes) {
             Ok(()) => {}
             Err(error) => return Err(error.into()),

@@ -5,6 +5,7 @@
 //! erased under it: an overwrite or a delete during a slow read does not harm it.
 
 pub mod fetch;
+pub mod hedge;
 pub mod locate;
 pub mod verify;
 pub mod window;

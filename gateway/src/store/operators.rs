@@ -6,6 +6,8 @@ use ullage_model::command::{Command, Reply, SessionCommand};
 use ullage_model::fat::rows::{ClassRow, CopyPlace, LeaseRow, LeaseVendorRow, RoomRow, VendorRow};
 use ullage_model::ids::{CopyId, UserId, VendorId};
 use ullage_model::namespace::rows::{UserPolicy, UserRow, VersionRow};
+use ullage_model::wire::enrol::{InviteRequest, JoinToken};
+use ullage_model::wire::members::{MembersReply, MembersRequest};
 use ullage_model::wire::metad::{Answer, Query, StatusReply};
 
 /// A page of a user's objects: (bucket name, key, version), and where to go on.
@@ -121,11 +123,41 @@ impl Store {
     /// # Errors
     /// A refusal, or that the metadata service does not answer.
     pub async fn set_class(&self, class: ClassRow) -> Result<(), Error> {
-        match self.engine.around.metad.operate(Command::SetClass(class)).await? {
+        self.operate(Command::SetClass(class), "set class").await
+    }
+
+    async fn operate(&self, command: Command, what: &'static str) -> Result<(), Error> {
+        match self.engine.around.metad.operate(command).await? {
             Reply::Done => self.refresh().await,
             Reply::Refused(rejection) => Err(rejection.into()),
-            _ => Err(Error::UnexpectedAnswer("set class")),
+            _ => Err(Error::UnexpectedAnswer(what)),
         }
+    }
+
+    /// Tells or changes the metadata service's own members.
+    ///
+    /// # Errors
+    /// A refusal; `OutcomeUnknown` when a change may have been made; or that the service does not answer.
+    pub async fn members(&self, request: MembersRequest) -> Result<MembersReply, Error> {
+        Ok(self.engine.around.metad.members(request).await?)
+    }
+
+    /// Makes a token with which one vendor may join within `life_ms` of cluster time.
+    ///
+    /// # Errors
+    /// A refusal, or that the metadata service does not answer.
+    pub async fn invite(&self, life_ms: u64) -> Result<JoinToken, Error> {
+        let request = InviteRequest { life_ms };
+        Ok(self.engine.around.metad.invite(request).await?.token)
+    }
+
+    /// Shuts a vendor out, for good.
+    ///
+    /// # Errors
+    /// `Rejected(NoSuchVendor)`, or that the metadata service does not answer.
+    pub async fn revoke_vendor(&self, vendor: VendorId) -> Result<(), Error> {
+        self.operate(Command::RevokeVendor { vendor }, "revoke vendor")
+            .await
     }
 
     /// State of the metadata service.

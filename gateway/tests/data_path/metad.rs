@@ -495,7 +495,11 @@ impl MetadClient for Metad {
         Box::pin(async move { refusal(self.command(&command)) })
     }
 
-    fn members(&self, _request: MembersRequest) -> Answered<'_, MembersReply> {
+    fn members(&self, request: MembersRequest) -> Answered<'_, MembersReply> {
+        if matches!(request, MembersRequest::Remove { .. }) {
+            let refused = Rejection::Invalid("nobody would be left".to_owned());
+            return Box::pin(std::future::ready(Err(MetadError::Refused(refused))));
+        }
         let members = vec![Member {
             node: 1,
             address: "here:9310".to_owned(),

@@ -267,6 +267,78 @@ async fn documents_have_the_shapes_that_the_command_line_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn members_invitations_and_revocations_are_for_the_root_keys() {
+    let gateway = Gateway::start().await;
+    let admin = gateway.admin_client();
+    let members = admin.send("GET", "/v1/metad", &[], b"").await.expect(200).json();
+    assert_eq!(
+        (&members["members"][0]["node"], &members["members"][0]["leads"]),
+        (&json!("0000000000000001"), &json!(true)),
+        "{members}"
+    );
+    let post = async |target: &str, document: Value| {
+        let document = document.to_string();
+        admin.send("POST", target, &[], document.as_bytes()).await
+    };
+    post("/v1/metad", json!({"address": "b:9310", "replaces": null}))
+        .await
+        .expect(200);
+    for bad in [
+        json!({"address": "nowhere"}),
+        json!({"address": "b:99999"}),
+        json!({"address": "b:1", "replaces": "x"}),
+        json!({}),
+    ] {
+        assert_eq!(post("/v1/metad", bad.clone()).await.status, 400, "{bad}");
+    }
+    post("/v1/metad/transfer", json!({"to": "1"})).await.expect(200);
+    let refused = admin.send("DELETE", "/v1/metad/1", &[], b"").await;
+    assert_eq!(
+        (refused.status, &refused.json()["code"]),
+        (400, &json!("Refused"))
+    );
+
+    let invited = post("/v1/invitations", json!({"life_ms": 60_000})).await;
+    let token = invited.expect(200).json()["token"].as_str().map(str::to_owned);
+    assert!(token.is_some_and(|token| token.starts_with("ullage-join-")));
+    for life in [0, u64::MAX] {
+        let answer = post("/v1/invitations", json!({"life_ms": life})).await;
+        assert_eq!(answer.status, 400, "{life}");
+    }
+    post("/v1/vendors/4/revoke", json!({})).await.expect(200);
+    let vendors = admin
+        .send("GET", "/v1/vendors", &[], b"")
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(vendors[3]["state"], "revoked", "{vendors}");
+    assert_eq!(post("/v1/vendors/99/revoke", json!({})).await.status, 404);
+    let paths = admin.send("GET", "/v1/paths", &[], b"").await.expect(200).json();
+    assert!(
+        paths[3]["discarded"]
+            .as_str()
+            .is_some_and(|why| why.starts_with("revoked")),
+        "{paths}"
+    );
+
+    let new = json!({"name": "ann", "access_key": "ann", "secret_key": "long enough", "policy": "readwrite"});
+    post("/v1/users", new).await.expect(200);
+    let user = Client::new(gateway.admin, "ullage", "ann", "long enough");
+    for (method, target) in [
+        ("GET", "/v1/metad"),
+        ("POST", "/v1/metad"),
+        ("POST", "/v1/invitations"),
+        ("POST", "/v1/vendors/1/revoke"),
+    ] {
+        assert_eq!(
+            user.send(method, target, &[], b"{}").await.status,
+            403,
+            "{target}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_panic_in_one_request_is_one_500() {
     let gateway = Gateway::start().await;
     let admin = gateway.admin_client();
