@@ -13,20 +13,30 @@ use std::sync::{Mutex, PoisonError};
 use ullage_model::cluster_time::ClusterTime;
 use ullage_model::codec;
 use ullage_model::ids::{ClusterId, Epoch, SessionId, VendorId};
+use ullage_model::limits::GRANT_MS;
 use ullage_model::wire::chunk::{GRANT_CONTEXT, Grant, GrantAction, GrantBody, PublicKey, Signature};
 
-/// Life of a grant in ms of cluster time. Its expiry only makes a vendor refuse; what keeps copies of a
-/// closed lease out is the close that the vendor has persisted.
-pub const GRANT_MS: u64 = 3_600_000;
 /// Read grants are signed anew when less than this is left of them.
 const READ_GRANT_RENEWED_MS: u64 = GRANT_MS / 2;
 /// Read grants kept; beyond, all are forgotten and signed again as they are asked for.
 const READ_GRANTS_MAX: usize = 65_536;
 
+/// To whom a grant is made out, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Grantee {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The session that may act.
+    pub session: SessionId,
+    /// Where.
+    pub vendor: VendorId,
+    /// Cluster time now.
+    pub now: ClusterTime,
+}
+
 /// Signs grants.
 pub struct GrantSigner {
     key: SigningKey,
-    cluster: ClusterId,
     read: Mutex<HashMap<(SessionId, VendorId), (ClusterTime, Grant)>>,
 }
 
@@ -43,7 +53,7 @@ impl GrantSigner {
     ///
     /// # Errors
     /// When the file cannot be read or written, or is not a key.
-    pub fn open(directory: &Path, cluster: ClusterId, seed: [u8; 32]) -> Result<Self, Error> {
+    pub fn open(directory: &Path, seed: [u8; 32]) -> Result<Self, Error> {
         let path = directory.join("grant-key");
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -59,7 +69,6 @@ impl GrantSigner {
         let key = SigningKey::from_bytes(&bytes);
         Ok(Self {
             key,
-            cluster,
             read: Mutex::default(),
         })
     }
@@ -70,13 +79,19 @@ impl GrantSigner {
         PublicKey(self.key.verifying_key().to_bytes())
     }
 
-    /// A grant for `action`, good for [`GRANT_MS`] from `now`.
+    /// A grant for `action`, good for [`GRANT_MS`] from `to.now`.
     #[must_use]
-    pub fn sign(&self, session: SessionId, vendor: VendorId, action: GrantAction, now: ClusterTime) -> Grant {
+    pub fn sign(&self, to: Grantee, action: GrantAction) -> Grant {
+        let Grantee {
+            cluster,
+            session,
+            vendor,
+            now,
+        } = to;
         let epoch = Epoch::of(session.0);
         let deadline = now.plus(GRANT_MS);
         let body = codec::encode(&GrantBody {
-            cluster: self.cluster,
+            cluster,
             epoch,
             session,
             vendor,
@@ -93,7 +108,10 @@ impl GrantSigner {
 
     /// A read grant, signed once and used until half its life is over.
     #[must_use]
-    pub fn read(&self, session: SessionId, vendor: VendorId, now: ClusterTime) -> Grant {
+    pub fn read(&self, to: Grantee) -> Grant {
+        let Grantee {
+            session, vendor, now, ..
+        } = to;
         let mut signed = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((until, grant)) = signed.get(&(session, vendor))
             && *until > now
@@ -103,7 +121,7 @@ impl GrantSigner {
         if signed.len() >= READ_GRANTS_MAX {
             signed.clear();
         }
-        let grant = self.sign(session, vendor, GrantAction::Read, now);
+        let grant = self.sign(to, GrantAction::Read);
         signed.insert(
             (session, vendor),
             (now.plus(READ_GRANT_RENEWED_MS), grant.clone()),

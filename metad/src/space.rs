@@ -50,6 +50,12 @@ impl Space {
         Ok(space)
     }
 
+    /// Whether there is a mark or ballast, so that looking has a point.
+    #[must_use]
+    pub fn matters(&self) -> bool {
+        self.mark > 0 || self.ballast_bytes > 0
+    }
+
     /// Whether so little is free that nothing may be added.
     #[must_use]
     pub fn is_low(&self) -> bool {

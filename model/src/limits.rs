@@ -20,6 +20,10 @@ pub const ROWS_PER_COMMAND: usize = 4096;
 pub const CHUNKS_PER_SLICE: usize = 64;
 /// Copies in one batch of erase orders, erase acknowledgements or close lists.
 pub const COPIES_PER_BATCH: usize = 512;
+/// Outcomes of commands in one report of an agent …
+pub const OUTCOMES_PER_REPORT: usize = 1024;
+/// … and copies of each kind that it names: erased, damaged, found.
+pub const COPIES_PER_REPORT: usize = OUTCOMES_PER_REPORT * COPIES_PER_BATCH / 4;
 /// Chunk rows looked at by one step of a release drain.
 pub const CHUNKS_PER_DRAIN: usize = 128;
 /// Extents that one command adds to a manifest under construction; also the extents of one manifest page.

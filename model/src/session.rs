@@ -173,6 +173,17 @@ pub fn resolve<R: Read>(step: &mut Step<'_, R>, session: SessionId, sequence: u6
     Ok(Reply::Abandoned)
 }
 
+/// What was decided of a sequence; `None` if nothing was, or it is abandoned or forgotten.
+///
+/// # Errors
+/// When the store fails.
+pub fn decided(rows: &impl Read, session: SessionId, sequence: u64) -> Result<Option<Reply>, StoreError> {
+    Ok(match outcome(rows, session, sequence)? {
+        Some(OutcomeRow::Done(reply)) => Some(reply),
+        Some(OutcomeRow::Abandoned) | None => None,
+    })
+}
+
 /// Whether the session is there and has not ended.
 ///
 /// # Errors

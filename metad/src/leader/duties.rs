@@ -1,6 +1,8 @@
-//! The leader's loop: advances cluster time, declares silent vendors stale or dead, abandons ended sessions
-//! and drains the release queue, each in bounded steps.
+//! The leader's loop: advances cluster time, declares silent vendors stale or dead, abandons ended sessions,
+//! drains the release queue, and keeps the members' rows, each in bounded steps. A node that follows sees to
+//! it that its own row is as it should be.
 
+use super::leadership::Leadership;
 use crate::error::Error;
 use crate::service::Metad;
 use std::collections::BTreeSet;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use ullage_model::cluster_time::ClusterTime;
 use ullage_model::command::{Command, Reply};
+use ullage_model::fat::cluster::FORMAT_LEVEL;
 use ullage_model::fat::query;
 use ullage_model::fat::rows::{SessionState, VendorState};
 use ullage_model::ids::SessionId;
@@ -26,11 +29,11 @@ const TURN_EVERY: Duration = Duration::from_millis(10);
 /// commands of others find the group idle half of the time.
 const REST_MAX: Duration = Duration::from_millis(20);
 
-/// What the loop remembers between turns.
+/// What the loop remembers between turns of one leadership.
 #[derive(Debug, Default)]
 struct Memory {
+    term: u64,
     last_tick: Option<Duration>,
-    leading_since: Option<Duration>,
     abandoned: BTreeSet<SessionId>,
 }
 
@@ -39,19 +42,18 @@ pub async fn run(metad: Arc<Metad>, mut stop: tokio::sync::watch::Receiver<bool>
     let mut memory = Memory::default();
     let mut interval = tokio::time::interval(Duration::from_millis(metad.config().tick_ms.max(1)));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut elections = metad.group.watch_leadership();
     loop {
         tokio::select! {
             _ = stop.wait_for(|stopped| *stopped) => return,
             _ = interval.tick() => {}
             () = metad.woken() => {}
+            // A group that has stopped elects nobody any more.
+            Ok(()) = elections.changed() => {}
         }
-        if metad.leads() {
-            tokio::select! {
-                _ = stop.wait_for(|stopped| *stopped) => return,
-                () = turn(&metad, &mut memory) => {}
-            }
-        } else {
-            memory = Memory::default();
+        tokio::select! {
+            _ = stop.wait_for(|stopped| *stopped) => return,
+            () = turn(&metad, &mut memory) => {}
         }
         tokio::select! {
             _ = stop.wait_for(|stopped| *stopped) => return,
@@ -62,17 +64,41 @@ pub async fn run(metad: Arc<Metad>, mut stop: tokio::sync::watch::Receiver<bool>
 
 /// One turn of every duty: one that fails waits for the next turn and holds up no other.
 async fn turn(metad: &Metad, memory: &mut Memory) {
+    let leadership = match metad.leading().await {
+        Ok(leadership) => leadership,
+        Err(Error::NotLeader { .. }) => {
+            if let Err(error) = metad.publish().await {
+                tracing::debug!(%error, "this node's own row waits for its next turn");
+            }
+            return;
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the duties wait until this node has taken over");
+            return;
+        }
+    };
+    if memory.term != leadership.term {
+        *memory = Memory {
+            term: leadership.term,
+            ..Memory::default()
+        };
+    }
     let now = metad.clock().now();
-    let since = *memory.leading_since.get_or_insert(now);
     let done = [
         ("cluster time", tick(metad, memory, now).await),
-        ("silent vendors", watch_vendors(metad, since).await),
+        ("silent vendors", watch_vendors(metad, &leadership).await),
         ("ended sessions", abandon_ended_sessions(metad, memory).await),
-        ("the release queue", drain_releases(metad).await),
+        ("the release queue", drain_releases(metad, &leadership).await),
+        ("members", keep_members(metad).await),
     ];
     for (duty, done) in done {
-        if let Err(error) = done {
-            tracing::warn!(duty, %error, "a duty of the leader waits for its next turn");
+        match done {
+            Ok(()) => {}
+            // Another leads now, or will in a moment.
+            Err(error @ (Error::NotLeader { .. } | Error::LeaderNotReady)) => {
+                tracing::debug!(duty, %error, "a duty of the leader is another's");
+            }
+            Err(error) => tracing::warn!(duty, %error, "a duty of the leader waits for its next turn"),
         }
     }
 }
@@ -94,22 +120,23 @@ async fn tick(metad: &Metad, memory: &mut Memory, now: Duration) -> Result<(), E
     Ok(())
 }
 
-async fn watch_vendors(metad: &Metad, since: Duration) -> Result<(), Error> {
+async fn watch_vendors(metad: &Metad, leadership: &Leadership) -> Result<(), Error> {
+    let since = leadership.since;
     let (stale, dead) = (metad.config().stale_ms, metad.config().dead_ms);
     let (stale, dead) = (Duration::from_millis(stale), Duration::from_millis(dead));
     let vendors = query::vendor_rows(&**metad.stale())?;
     for row in vendors {
         // Looked at anew for each: the ones before may have taken a while.
         let now = metad.clock().now();
-        let heard = metad
-            .soft_state()
+        let heard = leadership
+            .soft
             .vendor(row.vendor)
             .map_or(since, |seen| seen.at.max(since));
         let silence = now.saturating_sub(heard);
         let state = match row.state {
             VendorState::Healthy | VendorState::Stale if silence >= dead => VendorState::Dead,
             VendorState::Healthy if silence >= stale => VendorState::Stale,
-            VendorState::Healthy | VendorState::Stale | VendorState::Dead => continue,
+            VendorState::Healthy | VendorState::Stale | VendorState::Dead | VendorState::Revoked => continue,
         };
         tracing::warn!(vendor = %row.vendor, name = row.name, ?state, "a vendor is silent");
         let vendor = row.vendor;
@@ -140,15 +167,48 @@ async fn abandon_ended_sessions(metad: &Metad, memory: &mut Memory) -> Result<()
     Ok(())
 }
 
-async fn drain_releases(metad: &Metad) -> Result<(), Error> {
+async fn drain_releases(metad: &Metad, leadership: &Leadership) -> Result<(), Error> {
     let may_drain = || {
         let state = metad.stale();
         let rows = state.snapshot();
-        let permit = metad.erase_permit(&rows, query::cluster_time(&rows)?)?;
+        let permit = leadership.erase_permit(&rows, query::cluster_time(&rows)?)?;
         Ok(query::may_drain(&rows, &permit)?)
     };
     if !steps(metad, &Command::DrainReleases, may_drain).await? {
         metad.wake();
+    }
+    Ok(())
+}
+
+/// Brings the rows of metadata nodes in line with the membership, and raises the format level when every member
+/// knows a greater one.
+async fn keep_members(metad: &Metad) -> Result<(), Error> {
+    let members = metad.group.status().members;
+    let state = metad.stale();
+    let rows = query::members(&**state)?;
+    let level = query::cluster(&**state)?.map_or(FORMAT_LEVEL, |row| row.format_level);
+    drop(state);
+    for row in &rows {
+        if row.left.is_none() && !members.contains_key(&row.node) {
+            tracing::info!(node = format!("{:016x}", row.node), "a metadata node has left");
+            let node = row.node;
+            expect_done(
+                "a member's leaving",
+                metad.propose(&Command::RemoveMember { node }).await?,
+            );
+        }
+    }
+    let known = |node: &u64| {
+        rows.iter()
+            .any(|row| row.node == *node && row.format_level >= FORMAT_LEVEL)
+    };
+    if level < FORMAT_LEVEL && members.keys().all(known) {
+        let to = FORMAT_LEVEL;
+        expect_done(
+            "the format level",
+            metad.propose(&Command::RaiseFormat { to }).await?,
+        );
+        tracing::info!(level = to, "the format level is raised");
     }
     Ok(())
 }

@@ -3,4 +3,5 @@
 
 pub mod allocate;
 pub mod duties;
+pub(crate) mod leadership;
 pub mod soft_state;

@@ -1,8 +1,9 @@
 //! What vendor agents call: registration, heartbeats with commands in the replies, judgement of copies.
 
+use super::member_calls::is_signed;
 use super::{Metad, unavailable};
+use crate::leader::leadership::Leadership;
 use crate::leader::soft_state::OrderPlace;
-use ed25519_dalek::{Verifier, VerifyingKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use ullage_model::cluster_time::ClusterTime;
@@ -11,14 +12,16 @@ use ullage_model::command::{Command, Reply};
 use ullage_model::fat::query::{self, ErasePermit};
 use ullage_model::fat::rows::{SessionState, VendorRow, VendorState};
 use ullage_model::ids::{CopyId, DeviceId, SessionId, VendorId};
-use ullage_model::limits::{COPIES_PER_BATCH, DEVICES_PER_VENDOR, READER_MS};
+use ullage_model::limits::{
+    COPIES_PER_BATCH, COPIES_PER_REPORT, DEVICES_PER_VENDOR, OUTCOMES_PER_REPORT, READER_MS,
+};
 use ullage_model::rejection::Rejection;
 use ullage_model::store::{Read, StoreError};
 use ullage_model::wire::agent::{
     CommandOutcome, DeviceReport, ERASED_CONTEXT, ErasedList, Heartbeat, HeartbeatReply, JudgeReply,
     JudgeRequest, RegisterReply, RegisterRequest,
 };
-use ullage_model::wire::chunk::{PublicKey, Signature};
+use ullage_model::wire::chunk::Signature;
 use ullage_model::wire::metad::MetadError;
 
 /// Leases whose close one reply asks to confirm.
@@ -41,9 +44,15 @@ impl Metad {
     /// # Errors
     /// When its name is taken by another key, or its values are out of bounds.
     pub async fn register(&self, request: RegisterRequest) -> Result<RegisterReply, MetadError> {
-        let vendor = match self.propose(&Command::RegisterVendor(request)).await? {
+        self.registered_by(&Command::RegisterVendor(request)).await
+    }
+
+    /// Has a vendor registered by `command`.
+    pub(crate) async fn registered_by(&self, command: &Command) -> Result<RegisterReply, MetadError> {
+        let leadership = self.leading().await?;
+        let vendor = match self.propose(command).await? {
             Reply::Vendor(vendor) => {
-                self.soft_state().registered(vendor, self.clock().now());
+                leadership.soft.registered(vendor, self.clock().now());
                 vendor
             }
             Reply::Refused(rejection) => return Err(MetadError::Refused(rejection)),
@@ -58,7 +67,7 @@ impl Metad {
             .map(|row| row.epoch);
         Ok(RegisterReply {
             vendor,
-            cluster: self.cluster,
+            cluster: self.cluster(),
             epoch: epoch.unwrap_or_default(),
         })
     }
@@ -67,21 +76,15 @@ impl Metad {
     /// logged and left out; what else the report holds is done all the same.
     ///
     /// # Errors
-    /// When the vendor is unknown, or the store or a proposal fails: the same outcomes must be sent again,
-    /// which does no harm to those that were taken.
+    /// When the vendor is unknown or revoked, its report is longer than any agent's, or the store or a proposal
+    /// fails: the same outcomes must be sent again, which does no harm to those that were taken.
     pub async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<HeartbeatReply, MetadError> {
+        let leadership = self.leading().await?;
         let vendor = heartbeat.vendor;
-        let row = query::vendor(&**self.stale(), vendor)
-            .map_err(unavailable)?
-            .ok_or(MetadError::Refused(Rejection::NoSuchVendor(vendor)))?;
-        if heartbeat.devices.len() > DEVICES_PER_VENDOR {
-            return Err(MetadError::Refused(Rejection::Invalid(format!(
-                "{} devices, at most {DEVICES_PER_VENDOR} are taken",
-                heartbeat.devices.len()
-            ))));
-        }
+        let row = self.admitted_vendor(vendor)?;
+        check_report(&heartbeat)?;
         let stale = Duration::from_millis(self.config().stale_ms);
-        let steady = self.soft_state().heard(&heartbeat, self.clock().now(), stale);
+        let steady = leadership.soft.heard(&heartbeat, self.clock().now(), stale);
         let away = row.state != VendorState::Healthy;
         let mut all_taken = true;
         if matters(&row.devices, &heartbeat.devices) {
@@ -98,7 +101,7 @@ impl Metad {
                 .await?;
         }
         for outcome in heartbeat.outcomes {
-            all_taken &= self.outcome(&row, outcome).await?;
+            all_taken &= self.outcome(&leadership, &row, outcome).await?;
         }
         for copies in heartbeat.damaged.chunks(COPIES_PER_BATCH) {
             tracing::warn!(%vendor, copies = copies.len(), "a vendor found copies damaged");
@@ -112,7 +115,7 @@ impl Metad {
             let copies = copies.to_vec();
             all_taken &= self.take(vendor, Command::ReportFound { vendor, copies }).await?;
         }
-        let (mut reply, busy) = self.orders(vendor, heartbeat.directory)?;
+        let (mut reply, busy) = self.orders(&leadership, vendor, heartbeat.directory).await?;
         if away && !steady {
             reply.interval_ms = reply.interval_ms.min(self.config().stale_ms / 4).max(1);
         } else if busy && all_taken {
@@ -148,7 +151,12 @@ impl Metad {
     }
 
     /// Takes one outcome; false if it was refused on its merits.
-    async fn outcome(&self, row: &VendorRow, outcome: CommandOutcome) -> Result<bool, MetadError> {
+    async fn outcome(
+        &self,
+        leadership: &Leadership,
+        row: &VendorRow,
+        outcome: CommandOutcome,
+    ) -> Result<bool, MetadError> {
         let vendor = row.vendor;
         match outcome {
             CommandOutcome::LeaseClosed { lease } => {
@@ -160,7 +168,10 @@ impl Metad {
                     return Ok(false);
                 }
                 let mut all_taken = true;
-                for copies in self.orders_of(vendor, &copies)?.chunks(COPIES_PER_BATCH) {
+                for copies in self
+                    .orders_of(leadership, vendor, &copies)?
+                    .chunks(COPIES_PER_BATCH)
+                {
                     let copies = copies.to_vec();
                     all_taken &= self
                         .take(vendor, Command::AcknowledgeErased { vendor, copies })
@@ -173,7 +184,7 @@ impl Metad {
 
     fn has_signed(&self, row: &VendorRow, copies: &[CopyId], signature: &Signature) -> bool {
         let list = ErasedList {
-            cluster: self.cluster,
+            cluster: self.cluster(),
             vendor: row.vendor,
             copies: copies.to_vec(),
         };
@@ -183,12 +194,17 @@ impl Metad {
 
     /// The orders that name `copies`; those acknowledged already are passed over. A copy whose order lies
     /// further back than any that was sent is passed over too: it will be ordered and acknowledged again.
-    fn orders_of(&self, vendor: VendorId, copies: &[CopyId]) -> Result<Vec<OrderPlace>, MetadError> {
-        let (mut found, others) = self.soft_state().issued_places(vendor, copies);
+    fn orders_of(
+        &self,
+        leadership: &Leadership,
+        vendor: VendorId,
+        copies: &[CopyId],
+    ) -> Result<Vec<OrderPlace>, MetadError> {
+        let (mut found, others) = leadership.soft.issued_places(vendor, copies);
         if others.is_empty() {
             return Ok(found);
         }
-        let first = self.soft_state().first_order(vendor);
+        let first = leadership.soft.first_order(vendor);
         let (state, most) = (self.stale(), ORDERS_LOOKED_AT);
         let open = query::erase_orders_from(&**state, vendor, first, &EVERY_RELEASE, most);
         let open = open.map_err(unavailable)?;
@@ -203,24 +219,46 @@ impl Metad {
 
     /// What `vendor`, which has the directory of revision `known`, is to do, and whether there is more than one
     /// reply holds.
-    fn orders(&self, vendor: VendorId, known: u64) -> Result<(HeartbeatReply, bool), MetadError> {
-        let state = self.stale();
+    ///
+    /// Why no order is wrong, whoever leads meanwhile:
+    /// - An order names a copy whose release is committed, and what is released is never referred to again.
+    ///   So an order that once was right is right for ever, and one that comes late only repeats.
+    /// - It is permitted by what sessions told *this* leader in *this* term: that no read that began before the
+    ///   release was applied is going on. Nothing makes that untrue later: a session's reads begin at indexes
+    ///   that it has seen, and one that opened since saw the release. A new leader has been told nothing, and
+    ///   waits.
+    /// - All this holds within one history. A leader that was cut off, while the others were given up and the
+    ///   group was recovered without it, has a history of its own: what it saw released may be alive in the
+    ///   other. So the state is read here as a quorum confirms it, in this term, and a leader that nobody
+    ///   follows orders nothing. Its words carry (epoch, term) too, and an agent that has heard a newer one
+    ///   obeys no older.
+    async fn orders(
+        &self,
+        leadership: &Leadership,
+        vendor: VendorId,
+        known: u64,
+    ) -> Result<(HeartbeatReply, bool), MetadError> {
+        let state = self.confirmed(leadership).await?;
         let rows = state.snapshot();
         let cluster_time = query::cluster_time(&rows).map_err(unavailable)?;
         let epoch = query::cluster(&rows)
             .map_err(unavailable)?
             .map(|row| row.epoch)
             .unwrap_or_default();
-        let permit = self.erase_permit(&rows, cluster_time).map_err(unavailable)?;
-        let erase = self.erase_orders(&rows, vendor, &permit).map_err(unavailable)?;
+        let permit = leadership
+            .erase_permit(&rows, cluster_time)
+            .map_err(unavailable)?;
+        let erase = leadership
+            .erase_orders(&rows, vendor, &permit)
+            .map_err(unavailable)?;
         let close = query::leases_to_confirm(&rows, vendor, CLOSES_PER_REPLY).map_err(unavailable)?;
         let busy = erase.len() == COPIES_PER_BATCH || close.len() == CLOSES_PER_REPLY;
         let directory = query::directory(&rows).map_err(unavailable)?;
         let reply = HeartbeatReply {
             epoch,
-            term: self.group.status().term,
+            term: leadership.term,
             cluster_time,
-            issuers: vec![self.grants().issuer()],
+            issuers: query::issuers(&rows).map_err(unavailable)?,
             revoked: query::revoked(&rows).map_err(unavailable)?,
             directory: (directory.revision != known).then_some(directory),
             closed: query::closed_leases(&rows).map_err(unavailable)?,
@@ -231,6 +269,19 @@ impl Metad {
         Ok((reply, busy))
     }
 
+    /// The row of a vendor that has not been shut out.
+    pub(crate) fn admitted_vendor(&self, vendor: VendorId) -> Result<VendorRow, MetadError> {
+        let row = query::vendor(&**self.stale(), vendor)
+            .map_err(unavailable)?
+            .ok_or(MetadError::Refused(Rejection::NoSuchVendor(vendor)))?;
+        if row.state == VendorState::Revoked {
+            return Err(MetadError::Refused(Rejection::VendorRevoked(vendor)));
+        }
+        Ok(row)
+    }
+}
+
+impl Leadership {
     /// The first erase orders of `vendor` that are permitted. Remembers where the queue begins, so that the
     /// next look does not wade through what was acknowledged.
     fn erase_orders(
@@ -239,7 +290,7 @@ impl Metad {
         vendor: VendorId,
         permit: &ErasePermit,
     ) -> Result<Vec<OrderPlace>, StoreError> {
-        let soft = self.soft_state();
+        let soft = &self.soft;
         let known = soft.first_order(vendor);
         let erase = query::erase_orders_from(rows, vendor, known, permit, COPIES_PER_BATCH)?;
         let first = match erase.first() {
@@ -259,10 +310,36 @@ impl Metad {
         let live = sessions.iter().filter(|row| row.state == SessionState::Live);
         let live: BTreeSet<SessionId> = live.map(|row| row.session).collect();
         Ok(ErasePermit {
-            below_index: self.soft_state().safe_index(&live),
+            below_index: self.soft.safe_index(&live),
             released_before: ClusterTime(now.0.saturating_sub(READER_MS)),
         })
     }
+}
+
+/// Refuses a report that is longer than any agent's: each part of it costs a command.
+fn check_report(heartbeat: &Heartbeat) -> Result<(), MetadError> {
+    let erased = |outcome: &CommandOutcome| match outcome {
+        CommandOutcome::LeaseClosed { .. } => 0,
+        CommandOutcome::Erased { copies, .. } => copies.len(),
+    };
+    let bounds = [
+        ("devices", heartbeat.devices.len(), DEVICES_PER_VENDOR),
+        ("outcomes", heartbeat.outcomes.len(), OUTCOMES_PER_REPORT),
+        (
+            "erased copies",
+            heartbeat.outcomes.iter().map(erased).sum(),
+            COPIES_PER_REPORT,
+        ),
+        ("damaged copies", heartbeat.damaged.len(), COPIES_PER_REPORT),
+        ("found copies", heartbeat.found.len(), COPIES_PER_REPORT),
+    ];
+    for (what, number, most) in bounds {
+        if number > most {
+            let words = format!("{number} {what}, at most {most} are taken");
+            return Err(MetadError::Refused(Rejection::Invalid(words)));
+        }
+    }
+    Ok(())
 }
 
 /// Whether devices differ enough to be committed: one came, went, changed its state or class, or its
@@ -277,16 +354,6 @@ fn matters(committed: &[DeviceReport], reported: &[DeviceReport]) -> bool {
         })
     };
     committed.len() != reported.len() || reported.iter().any(differs)
-}
-
-fn is_signed(key: &PublicKey, signed: &[u8], signature: &Signature) -> bool {
-    let Ok(key) = VerifyingKey::from_bytes(&key.0) else {
-        return false;
-    };
-    let Ok(signature) = ed25519_dalek::Signature::from_slice(&signature.0) else {
-        return false;
-    };
-    key.verify(signed, &signature).is_ok()
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What gateways call.
 
 use super::{Metad, unavailable};
+use crate::grants::Grantee;
+use crate::leader::leadership::Leadership;
 use bytes::Bytes;
 use std::sync::Arc;
 use ullage_model::command::{Command, Reply, SessionCommand};
@@ -28,6 +30,16 @@ impl Metad {
     /// # Errors
     /// When the KEK is not the cluster's, or the command was not decided.
     pub async fn open_session(&self, request: OpenSessionRequest) -> Result<OpenSessionReply, MetadError> {
+        self.open_session_of(request, 0).await
+    }
+
+    /// Opens a session that only the gateway's process `instance` may act for.
+    pub(crate) async fn open_session_of(
+        &self,
+        request: OpenSessionRequest,
+        instance: u64,
+    ) -> Result<OpenSessionReply, MetadError> {
+        self.leading().await?;
         let OpenSessionRequest {
             gateway,
             kek,
@@ -39,12 +51,12 @@ impl Metad {
                 "the KEK has the id of the cluster's KEK but is another one".to_owned(),
             )));
         }
-        let session = match self.propose(&Command::OpenSession { gateway, instance: 0 }).await? {
+        let session = match self.propose(&Command::OpenSession { gateway, instance }).await? {
             Reply::Session(session) => session,
             other => return Err(unexpected("session", other)),
         };
         Ok(OpenSessionReply {
-            cluster: self.cluster,
+            cluster: self.cluster(),
             epoch: Epoch::of(session.0),
             session,
             kek_value: known,
@@ -83,6 +95,7 @@ impl Metad {
             acknowledged_below,
             observed_index,
         } = request;
+        let leadership = self.leading().await?;
         let row = query::session(&**self.stale(), session)
             .map_err(unavailable)?
             .filter(|row| row.state == SessionState::Live)
@@ -100,18 +113,29 @@ impl Metad {
                 other => return Err(unexpected("renewal", other)),
             }
         }
-        self.soft_state().observed(session, observed_index);
-        self.what_gateways_know(session)
+        leadership.soft.observed(session, observed_index);
+        self.what_gateways_know(&leadership, session).await
     }
 
-    fn what_gateways_know(&self, session: SessionId) -> Result<RenewSessionReply, MetadError> {
+    /// As a quorum confirms it: a gateway must not take a leader that nobody follows for its cluster.
+    async fn what_gateways_know(
+        &self,
+        leadership: &Leadership,
+        session: SessionId,
+    ) -> Result<RenewSessionReply, MetadError> {
         let index = self.group.applied_index();
-        let state = self.stale();
+        let state = self.confirmed(leadership).await?;
         let rows = state.snapshot();
         let now = query::cluster_time(&rows).map_err(unavailable)?;
         let vendors = query::vendor_rows(&rows).map_err(unavailable)?;
+        let cluster = self.cluster();
         let info = |row: ullage_model::fat::rows::VendorRow| VendorInfo {
-            read_grant: self.grants().read(session, row.vendor, now),
+            read_grant: self.grants().read(Grantee {
+                cluster,
+                session,
+                vendor: row.vendor,
+                now,
+            }),
             row,
         };
         Ok(RenewSessionReply {
@@ -137,6 +161,7 @@ impl Metad {
         if adds_data(&command) {
             self.admit_data()?;
         }
+        self.leading().await?;
         let (index, reply) = self
             .proposer
             .propose_indexed(&Command::InSession {
@@ -161,6 +186,7 @@ impl Metad {
     /// See [`MetadError`].
     pub async fn resolve(&self, request: ResolveRequest) -> Result<SubmitReply, MetadError> {
         let ResolveRequest { session, sequence } = request;
+        self.leading().await?;
         let (index, reply) = self
             .proposer
             .propose_indexed(&Command::Resolve { session, sequence })
@@ -173,6 +199,7 @@ impl Metad {
     /// # Errors
     /// See [`MetadError`]. A refusal is a reply.
     pub async fn operate(&self, command: Command) -> Result<Reply, MetadError> {
+        self.leading().await?;
         Ok(self.propose(&command).await?)
     }
 
@@ -181,6 +208,7 @@ impl Metad {
     /// # Errors
     /// See [`MetadError`].
     pub async fn end_session(&self, session: SessionId) -> Result<(), MetadError> {
+        self.leading().await?;
         match self.propose(&Command::EndSession { session }).await? {
             Reply::Done => {
                 self.wake();
@@ -216,7 +244,7 @@ impl Metad {
                 drop(leave);
                 answer
             };
-            tokio::task::spawn_blocking(answer).await.map_err(unavailable)??
+            self.offload(answer).await??
         } else {
             answer()?
         };
@@ -233,6 +261,7 @@ impl Metad {
             vendor,
             copies,
         } = request;
+        self.leading().await?;
         tracing::warn!(%session, %vendor, copies = copies.len(), "a gateway found copies damaged");
         match self.propose(&Command::ReportDamaged { vendor, copies }).await? {
             Reply::Done => Ok(()),
@@ -254,7 +283,7 @@ impl Metad {
             .map(|row| row.epoch)
             .unwrap_or_default();
         Ok(StatusReply {
-            cluster: self.cluster,
+            cluster: self.cluster(),
             epoch,
             node: status.identity.node,
             leader: status.leader,
@@ -265,7 +294,7 @@ impl Metad {
             leases: counts.leases,
             erase_backlog: counts.erase_orders,
             release_backlog: counts.releases,
-            issuers: vec![self.grants().issuer()],
+            issuers: query::issuers(&rows).map_err(unavailable)?,
         })
     }
 }
@@ -282,6 +311,7 @@ fn adds_data(command: &SessionCommand) -> bool {
         | SessionCommand::CreateUpload { .. }
         | SessionCommand::CompleteSlice(_)
         | SessionCommand::CompleteUpload(_)
+        | SessionCommand::CopyObject(_)
         | SessionCommand::CreateUser { .. } => true,
         SessionCommand::RenewLease { .. }
         | SessionCommand::ShrinkLease { .. }

@@ -1,23 +1,26 @@
 //! The metadata service as its callers see it: one object, whose methods are the calls of gateways
-//! ([`gateway_calls`]) and of vendor agents ([`agent_calls`]), however they arrive.
+//! ([`gateway_calls`]), of vendor agents ([`agent_calls`]), and about who is in the cluster ([`member_calls`]),
+//! however they arrive.
 
 mod agent_calls;
 mod collector;
 mod gateway_calls;
+mod member_calls;
 
 use crate::clock::Clock;
 use crate::config::MetadConfig;
 use crate::error::Error;
 use crate::grants::GrantSigner;
 use crate::leader::duties;
-use crate::leader::soft_state::SoftState;
+use crate::leader::leadership::Leadership;
 use crate::propose::{ProposalLimits, Proposer};
-use crate::raft::{Group, GroupConfig, GroupParts, Metrics, ModelMachine};
+use crate::raft::{Group, GroupConfig, GroupParts, Metrics, ModelMachine, Peers};
 use crate::reads::Reads;
 use crate::space::Space;
-use crate::store::{Budget, DataDirectory, OpenState, Steps};
+use crate::store::{Budget, DataDirectory, OpenState, Steps, offload};
 use prometheus::Registry;
-use rand::RngCore;
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -30,9 +33,12 @@ use ullage_model::ids::ClusterId;
 use ullage_model::limits::CHUNK_BYTES_DEFAULT;
 use ullage_model::rejection::Rejection;
 use ullage_model::wire::metad::MetadError;
+use ullage_transport::authority::Authority;
+use ullage_transport::client::Client;
+use ullage_transport::credentials::WallClock;
 
 /// The first replication group: the FAT and, as long as it is not split, the whole namespace.
-const FIRST_GROUP: u64 = 0;
+pub(crate) const FIRST_GROUP: u64 = 0;
 /// How long a linearizable read may wait for its confirmation.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a caller waits for its turn to allocate or to open a session.
@@ -44,16 +50,65 @@ const LET_GO_WITHIN: Duration = Duration::from_secs(5);
 /// Class of objects that name none.
 pub const DEFAULT_CLASS: &str = "STANDARD";
 
+/// What a node needs to let vendors in: the cluster's authority, and the wall clock that certificates go by.
+pub struct Issuing {
+    /// Issues certificates.
+    pub authority: Arc<Authority>,
+    /// What time it is.
+    pub wall: WallClock,
+}
+
+impl std::fmt::Debug for Issuing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issuing").finish_non_exhaustive()
+    }
+}
+
+/// What a node is made of beside its settings.
+pub struct MetadParts<'a> {
+    /// Where it lies.
+    pub data: DataDirectory,
+    /// Memory shared with other databases.
+    pub budget: Budget,
+    /// Where its figures go.
+    pub registry: &'a Registry,
+    /// Its monotonic clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where the seeds of its secrets come from.
+    pub random: &'a mut (dyn RngCore + Send),
+    /// Settings of its replication group.
+    pub group: GroupConfig,
+    /// How it reaches other members, and the first of them; `None` makes a group of one that nobody can reach.
+    pub peers: Option<Peers>,
+    /// Seed of Raft's randomness; `None` takes the operating system's.
+    pub raft_seed: Option<u64>,
+    /// How it lets vendors in; `None` in one process.
+    pub issuing: Option<Issuing>,
+}
+
+impl std::fmt::Debug for MetadParts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MetadParts")
+            .field("data", &self.data)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A running metadata node.
 #[derive(Debug)]
 pub struct Metad {
     config: MetadConfig,
-    cluster: ClusterId,
-    group: Arc<Group>,
+    pub(crate) group: Arc<Group>,
     proposer: Proposer,
-    reads: Reads,
+    pub(crate) reads: Reads,
     grants: GrantSigner,
-    soft: SoftState,
+    pub(crate) leadership: std::sync::Mutex<Option<Arc<Leadership>>>,
+    pub(crate) taking_over: Mutex<()>,
+    client: Option<Client>,
+    /// Whether reading its state may wait for a disk.
+    blocks: bool,
+    issuing: Option<Issuing>,
+    random: std::sync::Mutex<StdRng>,
     clock: Arc<dyn Clock>,
     space: Arc<Space>,
     allocation: Mutex<()>,
@@ -79,12 +134,52 @@ impl Metad {
         let data = DataDirectory::open(&config.data, None, FIRST_GROUP, &mut |bytes| {
             random.fill_bytes(bytes)
         })?;
-        let cluster = ClusterId(data.identity().cluster);
-        let mut seed = [0; 32];
+        let parts = MetadParts {
+            data,
+            budget,
+            registry,
+            clock,
+            random,
+            group: GroupConfig::default(),
+            peers: None,
+            raft_seed: None,
+            issuing: None,
+        };
+        let metad = Self::assemble(config, parts).await?;
+        match metad.leading().await {
+            Ok(_) => Ok(metad),
+            Err(error) => {
+                metad.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the node in `parts.data` and begins its duties. Whether it belongs to a cluster yet, and who leads
+    /// there, shows later: see [`Metad::is_ready`].
+    ///
+    /// # Errors
+    /// When the data directory is refused, damaged or in use, or the log cannot be recovered.
+    pub async fn assemble(config: MetadConfig, parts: MetadParts<'_>) -> Result<Arc<Self>, Error> {
+        let MetadParts {
+            data,
+            budget,
+            registry,
+            clock,
+            random,
+            group,
+            peers,
+            raft_seed,
+            issuing,
+        } = parts;
+        let client = peers.as_ref().map(|peers| peers.client.clone());
+        let blocks = data.blocks();
+        let (mut seed, mut of_secrets) = ([0; 32], [0; 32]);
         random.fill_bytes(&mut seed);
+        random.fill_bytes(&mut of_secrets);
         let space = Space::open(data.path(), config.free_mark_bytes, config.ballast_bytes)?;
         let space = Arc::new(space);
-        let grants = GrantSigner::open(data.path(), cluster, seed)?;
+        let grants = GrantSigner::open(data.path(), seed)?;
         let metrics = Metrics::new(registry).map_err(|error| Error::Setting {
             key: "metrics",
             reason: error.to_string(),
@@ -95,18 +190,24 @@ impl Metad {
             machine: Arc::new(ModelMachine),
             metrics,
             steps: Steps::default(),
+            peers,
+            seed: raft_seed,
         };
-        let group = Arc::new(Group::start(&GroupConfig::default(), parts).await?);
+        let group = Arc::new(Group::start(&group, parts).await?);
         let proposer = Proposer::new(Arc::clone(&group), ProposalLimits::default());
         let reads = Reads::new(Arc::clone(&group), READ_PATIENCE);
         let metad = Arc::new(Self {
             config,
-            cluster,
             group,
             proposer,
             reads,
             grants,
-            soft: SoftState::default(),
+            leadership: std::sync::Mutex::default(),
+            taking_over: Mutex::default(),
+            client,
+            blocks,
+            issuing,
+            random: std::sync::Mutex::new(StdRng::from_seed(of_secrets)),
             clock,
             space,
             allocation: Mutex::default(),
@@ -116,13 +217,13 @@ impl Metad {
             stop: watch::Sender::new(false),
             tasks: std::sync::Mutex::default(),
         });
-        metad.initialise().await?;
         collector::register(&metad, registry)?;
-        let space = Arc::clone(&metad.space);
-        metad.tasks().extend([
-            tokio::spawn(duties::run(Arc::clone(&metad), metad.stop.subscribe())),
-            tokio::spawn(space.watch(metad.stop.subscribe())),
-        ]);
+        let duties = duties::run(Arc::clone(&metad), metad.stop.subscribe());
+        metad.tasks().push(tokio::spawn(duties));
+        if metad.space.matters() {
+            let watch = Arc::clone(&metad.space).watch(metad.stop.subscribe());
+            metad.tasks().push(tokio::spawn(watch));
+        }
         Ok(metad)
     }
 
@@ -152,7 +253,8 @@ impl Metad {
         }
     }
 
-    async fn initialise(&self) -> Result<(), Error> {
+    /// Makes the cluster's first rows, if nobody has.
+    pub(crate) async fn initialise(&self) -> Result<(), Error> {
         if query::cluster(&**self.stale())?.is_some() {
             return Ok(());
         }
@@ -172,7 +274,7 @@ impl Metad {
             used_bytes: 0,
         };
         let command = Command::Initialise {
-            cluster: self.cluster,
+            cluster: self.cluster(),
             classes: vec![standard],
             inline,
         };
@@ -191,10 +293,34 @@ impl Metad {
         &self.config
     }
 
-    /// The cluster.
+    /// The cluster; 0 until one has taken this node in.
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
-        self.cluster
+        ClusterId(self.group.identity().cluster)
+    }
+
+    /// Hands the leadership to another voter, if this node leads and there is one: a stop need not cost an
+    /// election.
+    pub async fn step_down(&self, patience: Duration) {
+        if self.group.term_led().is_none() || self.group.leads_alone() {
+            return;
+        }
+        match self.group.hand_over(None, patience).await {
+            Ok(to) => tracing::info!(to = format!("{to:016x}"), "another node leads"),
+            Err(error) => tracing::warn!(%error, "the leadership is not handed over: the others elect"),
+        }
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn node(&self) -> u64 {
+        self.group.identity().node
+    }
+
+    /// The state as applied up to now and the log index it has at least reached: for whoever compares replicas.
+    #[must_use]
+    pub fn applied(&self) -> (u64, Arc<OpenState>) {
+        (self.group.applied_index(), self.reads.stale())
     }
 
     /// Where it lies.
@@ -203,10 +329,16 @@ impl Metad {
         &self.config.data
     }
 
-    /// Whether the node serves: it has recovered, the group has not stopped, and the duties are at work.
+    /// Whether the node does not need to be restarted: the group has not stopped, and the duties are at work.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.group.status().failure.is_none() && !self.tasks().iter().any(JoinHandle::is_finished)
+    }
+
+    /// Whether the node serves: it is live and knows a leader, be it itself.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.group.status().failure.is_none() && !self.tasks().iter().any(JoinHandle::is_finished)
+        self.is_live() && self.group.leader().is_some()
     }
 
     fn tasks(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
@@ -217,21 +349,38 @@ impl Metad {
         &*self.clock
     }
 
-    pub(crate) fn soft_state(&self) -> &SoftState {
-        &self.soft
+    pub(crate) fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
+    }
+
+    pub(crate) fn issuing(&self) -> Option<&Issuing> {
+        self.issuing.as_ref()
+    }
+
+    /// A fresh secret.
+    pub(crate) fn secret(&self) -> [u8; 32] {
+        let mut secret = [0; 32];
+        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        random.fill_bytes(&mut secret);
+        secret
     }
 
     pub(crate) fn grants(&self) -> &GrantSigner {
         &self.grants
     }
 
-    pub(crate) fn leads(&self) -> bool {
-        self.group.leads_alone() || self.group.status().leads
-    }
-
-    /// The applied state, for duties whose proposals are checked again when they are decided.
+    /// The applied state, for those whose proposals are checked again when they are decided. See
+    /// [`Metad::leading`].
     pub(crate) fn stale(&self) -> Arc<OpenState> {
         self.reads.stale()
+    }
+
+    /// Runs `work`, which reads many rows, where it holds up nobody.
+    pub(crate) async fn offload<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        offload(self.blocks, work).await
     }
 
     pub(crate) async fn propose(&self, command: &Command) -> Result<Reply, Error> {
@@ -305,6 +454,7 @@ impl From<Error> for MetadError {
         match error {
             Error::OutcomeUnknown { reason } => Self::Unknown(reason),
             Error::Overloaded => Self::Overloaded,
+            Error::NotLeader { leader } => Self::NotLeader { leader },
             Error::CommandTooLong { .. } => Self::Refused(Rejection::Invalid(error.to_string())),
             other => Self::Unavailable(other.to_string()),
         }

@@ -4,6 +4,8 @@
 /// Header in which a metadata node names the caller for whom it forwards a call: the caller's identity URI.
 /// Believed only of metadata nodes. A forwarded call is not forwarded again.
 pub const FORWARDED_FOR: &str = "x-ullage-forwarded-for";
+/// Header with the ms that the caller waits for the answer at most: whoever is called gives up no later.
+pub const DEADLINE_MS: &str = "x-ullage-deadline-ms";
 /// Header with a request's id, 16 hex digits, for tracing only.
 pub const REQUEST_ID: &str = "x-ullage-request-id";
 
