@@ -2,7 +2,7 @@
 //! leases and tells what is left over.
 
 use crate::error::Error;
-use crate::limits::{REFRESH_AFTER, RENEW_EVERY, RETRY_PAUSE, UPKEEP_EVERY};
+use crate::limits::{PERHAPS_GONE, REFRESH_AFTER, RENEW_EVERY, RETRY_PAUSE, UPKEEP_EVERY};
 use crate::rooms::LeaseDuty;
 use crate::session::{Session, Surroundings, View};
 use std::collections::BTreeSet;
@@ -57,7 +57,8 @@ impl Keeper {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The present session, if it has not ended; otherwise one that is opened now.
+    /// The present session, if it has not ended; otherwise one that is opened now. One that was not heard of for
+    /// as long as sessions live is asked for first.
     ///
     /// # Errors
     /// When no session can be opened.
@@ -65,6 +66,11 @@ impl Keeper {
         let session = self.session();
         if session.is_gone() {
             self.reopen().await?;
+            return Ok(self.session());
+        }
+        if self.view_age() >= PERHAPS_GONE {
+            // This process stood still, or the metadata service did: the session has ended without a word.
+            self.renew_unless(|keeper| keeper.view_age() < PERHAPS_GONE).await?;
             return Ok(self.session());
         }
         Ok(session)
@@ -80,7 +86,14 @@ impl Keeper {
     /// # Errors
     /// When it does not answer, or no session can be opened in place of a lost one.
     pub async fn renew(&self) -> Result<(), Error> {
+        self.renew_unless(|_| false).await
+    }
+
+    async fn renew_unless(&self, is_done: impl FnOnce(&Self) -> bool) -> Result<(), Error> {
         let _one_at_a_time = self.renewing.lock().await;
+        if is_done(self) {
+            return Ok(());
+        }
         let session = self.session();
         let now = self.around.clock.monotonic();
         let acknowledged_below = session.sequences.acknowledged_below();

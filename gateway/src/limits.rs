@@ -103,6 +103,8 @@ pub const ABANDONED_RETRIES: u32 = 5;
 pub const SEQUENCES_UNTOLD: (u64, u64) = (SESSION_WINDOW / 4, SESSION_WINDOW - 1024);
 /// How often a session gives a sign of life.
 pub const RENEW_EVERY: Duration = Duration::from_millis(SESSION_MS / 3);
+/// A session whose last sign of life was answered so long ago may have ended.
+pub const PERHAPS_GONE: Duration = Duration::from_millis(SESSION_MS);
 /// What the gateway has not heard of is asked for again, but not more often than this.
 pub const REFRESH_AFTER: Duration = Duration::from_millis(250);
 /// How often leases and left-overs are looked after.
