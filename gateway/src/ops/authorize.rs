@@ -86,6 +86,8 @@ impl Need {
             | Operation::GetBucketLocation(_)
             | Operation::ListObjects(_)
             | Operation::ListObjectsV2(_)
+            | Operation::ListMultipartUploads(_)
+            | Operation::ListParts(_)
             | Operation::GetObject(_)
             | Operation::HeadObject(_) => Self::Read,
             Operation::CreateBucket(_)

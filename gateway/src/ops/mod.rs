@@ -11,6 +11,7 @@ mod list;
 mod multipart;
 mod objects_read;
 mod objects_write;
+mod uploads;
 
 pub(crate) use authorize::{Caller, Need, authorize};
 pub(crate) use errors::s3_error;
@@ -165,6 +166,14 @@ pub(crate) async fn perform(call: &Call<'_>, body: Body<'_>, operation: Operatio
         Operation::AbortMultipartUpload(request) => {
             body.none().await?;
             multipart::abort(call, &request).await?
+        }
+        Operation::ListMultipartUploads(request) => {
+            body.none().await?;
+            uploads::list(call, &request).await?
+        }
+        Operation::ListParts(request) => {
+            body.none().await?;
+            uploads::parts(call, &request).await?
         }
     };
     Ok(Answer::Whole(reply))

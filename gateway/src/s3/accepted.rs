@@ -95,6 +95,16 @@ fn parameters(operation: OperationName) -> &'static [&'static str] {
             "encoding-type",
             "fetch-owner",
         ],
+        OperationName::ListMultipartUploads => &[
+            "uploads",
+            "prefix",
+            "delimiter",
+            "key-marker",
+            "upload-id-marker",
+            "max-uploads",
+            "encoding-type",
+        ],
+        OperationName::ListParts => &["uploadId", "part-number-marker", "max-parts"],
         OperationName::DeleteObjects => &["delete"],
         OperationName::GetObject | OperationName::HeadObject => &[
             "response-content-type",

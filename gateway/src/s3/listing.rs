@@ -132,24 +132,26 @@ fn scope(head: &Head<'_>) -> Result<ListingScope> {
                 )
             })?,
     };
-    let encode_urls = match head.parameter("encoding-type")? {
-        None | Some("") => false,
-        Some("url") => true,
-        Some(other) => {
-            return Err(S3Error::argument(
-                "encoding-type",
-                other,
-                "Invalid Encoding Method specified in Request",
-            ));
-        }
-    };
     Ok(ListingScope {
         bucket: bucket(head)?,
         prefix: owned(head, "prefix")?.unwrap_or_default(),
         delimiter: owned(head, "delimiter")?.filter(|text| !text.is_empty()),
         max_keys,
-        encode_urls,
+        encode_urls: encode_urls(head)?,
     })
+}
+
+/// `encoding-type`
+pub(super) fn encode_urls(head: &Head<'_>) -> Result<bool> {
+    match head.parameter("encoding-type")? {
+        None | Some("") => Ok(false),
+        Some("url") => Ok(true),
+        Some(other) => Err(S3Error::argument(
+            "encoding-type",
+            other,
+            "Invalid Encoding Method specified in Request",
+        )),
+    }
 }
 
 /// The position a continuation token names. An empty token is refused, as S3 does.
@@ -159,7 +161,8 @@ fn position(head: &Head<'_>) -> Result<Option<Position>> {
         .transpose()
 }
 
-fn owned(head: &Head<'_>, name: &'static str) -> Result<Option<String>> {
+/// A parameter that names a key, or a part of one.
+pub(super) fn owned(head: &Head<'_>, name: &'static str) -> Result<Option<String>> {
     let value = head.parameter(name)?;
     // Nothing in a bucket is longer than a key.
     if let Some(text) = value.filter(|text| text.len() > 4 * limits::KEY_BYTES_MAX) {
@@ -172,7 +175,8 @@ fn owned(head: &Head<'_>, name: &'static str) -> Result<Option<String>> {
     Ok(value.map(str::to_owned))
 }
 
-fn digits(text: &str) -> Option<u32> {
+/// A number without sign.
+pub(super) fn digits(text: &str) -> Option<u32> {
     text.bytes()
         .all(|b| b.is_ascii_digit())
         .then(|| text.parse().ok())

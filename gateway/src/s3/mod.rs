@@ -28,6 +28,7 @@ pub mod error;
 pub mod etag;
 pub mod head;
 pub mod limits;
+pub mod list_uploads;
 pub mod listing;
 pub mod md5;
 pub mod metadata;

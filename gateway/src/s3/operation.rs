@@ -11,6 +11,7 @@ use super::copy::CopyObject;
 use super::error::{ErrorCode, Result, S3Error};
 use super::head::{Head, Level};
 use super::limits;
+use super::list_uploads::{ListMultipartUploads, ListParts};
 use super::listing::{ListBuckets, ListObjects, ListObjectsV2};
 use super::metadata::{ObjectHeaders, ResponseOverrides};
 use super::names::check_bucket_name;
@@ -69,6 +70,10 @@ pub enum Operation {
     CompleteMultipartUpload(CompleteMultipartUpload),
     /// Gives an upload up.
     AbortMultipartUpload(UploadRequest),
+    /// Lists open uploads.
+    ListMultipartUploads(ListMultipartUploads),
+    /// Lists the parts of an open upload.
+    ListParts(ListParts),
 }
 
 /// Of a bucket, and no more.
@@ -222,6 +227,8 @@ impl Operation {
             Self::UploadPart(_) => OperationName::UploadPart,
             Self::CompleteMultipartUpload(_) => OperationName::CompleteMultipartUpload,
             Self::AbortMultipartUpload(_) => OperationName::AbortMultipartUpload,
+            Self::ListMultipartUploads(_) => OperationName::ListMultipartUploads,
+            Self::ListParts(_) => OperationName::ListParts,
         }
     }
 }
@@ -293,6 +300,10 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
             without_conditions()?;
             Operation::AbortMultipartUpload(upload_request(head)?)
         }
+        OperationName::ListMultipartUploads => {
+            Operation::ListMultipartUploads(ListMultipartUploads::parse(head)?)
+        }
+        OperationName::ListParts => Operation::ListParts(ListParts::parse(head)?),
         other => return Err(S3Error::operation_not_offered(other.as_str())),
     })
 }
@@ -318,7 +329,8 @@ fn bucket_request(head: &Head<'_>) -> Result<BucketRequest> {
     })
 }
 
-fn upload_request(head: &Head<'_>) -> Result<UploadRequest> {
+/// The upload of a request that has one.
+pub(super) fn upload_request(head: &Head<'_>) -> Result<UploadRequest> {
     let upload_id = head.parameter("uploadId")?.unwrap_or("");
     if upload_id.is_empty() || upload_id.len() > limits::UPLOAD_ID_BYTES_MAX {
         return Err(ErrorCode::NoSuchUpload.into());

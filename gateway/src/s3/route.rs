@@ -116,7 +116,7 @@ routes! {
     GetBucketRequestPayment Get Bucket ["requestPayment"] no;
     CreateSession Get Bucket ["session"] no;
     GetBucketTagging Get Bucket ["tagging"] no;
-    ListMultipartUploads Get Bucket ["uploads"] no;
+    ListMultipartUploads Get Bucket ["uploads"] yes;
     GetBucketVersioning Get Bucket ["versioning"] no;
     ListObjectVersions Get Bucket ["versions"] no;
     GetBucketWebsite Get Bucket ["website"] no;
@@ -181,7 +181,7 @@ routes! {
     GetObjectRetention Get Object ["retention"] no;
     GetObjectTagging Get Object ["tagging"] no;
     GetObjectTorrent Get Object ["torrent"] no;
-    ListParts Get Object ["uploadId"] no;
+    ListParts Get Object ["uploadId"] yes;
     GetObject Get Object [] yes;
 
     UploadPartCopy Put Object ["partNumber", "uploadId"] "x-amz-copy-source" no;

@@ -42,7 +42,7 @@ const BESIDE_THE_LIST: &str = "PostObject PreflightBucket PreflightObject";
 
 const OFFERED: &str = "ListBuckets CreateBucket HeadBucket DeleteBucket GetBucketLocation PutObject CopyObject GetObject \
     HeadObject DeleteObject DeleteObjects ListObjects ListObjectsV2 CreateMultipartUpload UploadPart \
-    CompleteMultipartUpload AbortMultipartUpload";
+    CompleteMultipartUpload AbortMultipartUpload ListMultipartUploads ListParts";
 
 #[test]
 fn every_operation_of_the_reference_stands_in_the_table_once() {
@@ -120,7 +120,7 @@ fn requests_of_clients_find_their_operation() {
     check("GET", "/b?prefix=a&delimiter=/", &[], "ListObjects");
     check("GET", "/b?policy", &[], "501 GetBucketPolicy");
     check("GET", "/b?policy=&list-type=2", &[], "501 GetBucketPolicy");
-    check("GET", "/b?uploads", &[], "501 ListMultipartUploads");
+    check("GET", "/b?uploads", &[], "ListMultipartUploads");
     check("PUT", "/b/k", &[("x-amz-copy-source", "/a/b")], "CopyObject");
     check("PUT", "/b/k?X-Amz-Copy-Source=/a/b", &[], "CopyObject");
     check(

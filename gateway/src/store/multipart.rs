@@ -10,10 +10,10 @@ use ullage_model::command::{
 use ullage_model::ids::{BucketId, ManifestId, VersionId};
 use ullage_model::limits::EXTENTS_PER_PAGE;
 use ullage_model::namespace::rows::{
-    Checksum, ChecksumAlgorithm, ChecksumKind, Etag, Metadata, PartRow, UploadRow,
+    BucketRow, Checksum, ChecksumAlgorithm, ChecksumKind, Etag, Metadata, PartRow, UploadRow,
 };
 use ullage_model::rejection::Rejection;
-use ullage_model::wire::metad::{Answer, Query};
+use ullage_model::wire::metad::{Answer, Query, UploadsReply, UploadsRequest};
 
 /// A multipart upload to begin.
 #[derive(Clone, Debug)]
@@ -98,6 +98,19 @@ impl Store {
     ) -> Result<Option<UploadRow>, Error> {
         let answer = self.query(Query::Upload { bucket, key, upload }).await?;
         expect_answer!(answer, Answer::Upload(row) => row, "an upload")
+    }
+
+    /// A page of a bucket's open uploads.
+    ///
+    /// # Errors
+    /// As [`Store::head`], when the page is empty.
+    pub async fn uploads(&self, bucket: &BucketRow, request: UploadsRequest) -> Result<UploadsReply, Error> {
+        let answer = self.query(Query::Uploads(request)).await?;
+        let page = expect_answer!(answer, Answer::Uploads(page) => page, "uploads")?;
+        if page.uploads.is_empty() && page.common_prefixes.is_empty() {
+            self.engine.directory.confirm_bucket(bucket).await?;
+        }
+        Ok(page)
     }
 
     /// Parts of an upload, those after number `after`; and whether there are more.

@@ -57,6 +57,9 @@ pub fn live(bucket: BucketId, key: &str) -> Bytes {
     join(&[&bucket.0.to_be_bytes(), key.as_bytes()])
 }
 
+/// What ends an escaped key: less than any escaped byte.
+const KEY_END: [u8; 2] = [0, 1];
+
 /// `key` with 0x00 written as 0x00 0xFF and 0x00 0x01 at its end: whatever follows, order is that of keys.
 fn escaped(key: &str, into: &mut Vec<u8>) {
     for &byte in key.as_bytes() {
@@ -65,7 +68,7 @@ fn escaped(key: &str, into: &mut Vec<u8>) {
             into.push(u8::MAX);
         }
     }
-    into.extend_from_slice(&[0, 1]);
+    into.extend_from_slice(&KEY_END);
 }
 
 /// `Column::Versions`: prefix of all versions of a key.
@@ -116,6 +119,16 @@ pub fn upload_in_bucket(bucket: BucketId, key: &str, upload: UploadId) -> Bytes 
     let mut bytes = vec![b'b'];
     bytes.extend_from_slice(&versions(bucket, key));
     bytes.extend_from_slice(&upload.0.to_be_bytes());
+    Bytes::from(bytes)
+}
+
+/// `Column::Uploads`: prefix of [`upload_in_bucket`] for all keys that start with `prefix`.
+#[must_use]
+pub fn uploads_with_prefix(bucket: BucketId, prefix: &str) -> Bytes {
+    let mut bytes = vec![b'b'];
+    bytes.extend_from_slice(&versions(bucket, prefix));
+    // Without the end of the key: a prefix ends where more may follow.
+    bytes.truncate(bytes.len() - KEY_END.len());
     Bytes::from(bytes)
 }
 

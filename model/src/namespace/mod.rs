@@ -29,6 +29,7 @@ pub mod finalize;
 pub mod invariants;
 pub mod keys;
 pub mod list;
+pub mod list_uploads;
 pub mod locate;
 pub mod query;
 pub mod release;

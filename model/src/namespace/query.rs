@@ -7,7 +7,7 @@ use crate::limits::LIST_SCAN_ROWS_MAX;
 use crate::namespace::rows::{
     AccessKeyRow, BucketRow, LiveRow, PartRow, UploadRow, UploadState, UserRow, VersionRow,
 };
-use crate::namespace::{bucket, keys, list, locate, upload, user, version};
+use crate::namespace::{bucket, keys, list, list_uploads, locate, upload, user, version};
 use crate::step::{ReadRows, decode_row};
 use crate::store::{Column, Direction, KeyRange, Read, StoreError, after_prefix};
 use crate::wire::metad::{Answer, ByteRange, ObjectAnswer, PageSize, Query};
@@ -42,6 +42,7 @@ pub fn answer(rows: &impl Read, query: &Query) -> Result<Answer, StoreError> {
             };
             Answer::Parts(found, more)
         }
+        Query::Uploads(request) => Answer::Uploads(list_uploads::list(rows, request)?),
         Query::Users => Answer::Users(users(rows)?),
         Query::AccessKeys => Answer::AccessKeys(access_keys(rows)?),
         Query::Leases => Answer::Leases(fat::query::leases(rows)?),

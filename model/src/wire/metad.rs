@@ -8,7 +8,7 @@ use crate::fat::rows::{
     ChunkRow, ClassRow, CopyPlace, InlineRow, LeaseRow, LeaseVendorRow, RoomRow, VendorRow,
 };
 use crate::ids::{
-    BucketId, ClusterId, CopyId, Epoch, KekId, LeaseId, ManifestId, SessionId, UserId, VendorId,
+    BucketId, ClusterId, CopyId, Epoch, KekId, LeaseId, ManifestId, SessionId, UploadId, UserId, VendorId,
 };
 use crate::namespace::rows::{
     AccessKeyRow, BucketRow, BucketUsageRow, Extent, LiveRow, PartRow, UploadRow, UserRow, VersionRow,
@@ -239,6 +239,35 @@ pub enum Query {
         /// Most to answer.
         limit: usize,
     },
+    /// Open uploads of a bucket, by key and then by age. Answers `Answer::Uploads`.
+    Uploads(UploadsRequest),
+}
+
+/// Asks for the open uploads of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadsRequest {
+    /// The bucket.
+    pub bucket: BucketId,
+    /// Only keys that start with this.
+    pub prefix: String,
+    /// As in `ListRequest`.
+    pub delimiter: String,
+    /// Only what comes after this: after all uploads of a key (or all under a common prefix), or after one of
+    /// them.
+    pub after: Option<(String, Option<UploadId>)>,
+    /// Most uploads and common prefixes together, 0 to `limits::LIST_PAGE_KEYS_MAX`.
+    pub limit: usize,
+}
+
+/// Open uploads of a bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadsReply {
+    /// The uploads, by key and then by age.
+    pub uploads: Vec<UploadRow>,
+    /// Common prefixes.
+    pub common_prefixes: Vec<String>,
+    /// Where to go on (as `after`), if there is more.
+    pub next: Option<(String, Option<UploadId>)>,
 }
 
 /// Which plaintext bytes of an object.
@@ -360,6 +389,8 @@ pub enum Answer {
     UserObjects(Vec<(String, String, VersionRow)>, Option<(String, String)>),
     /// Copies with their places, and whether there are more.
     Copies(Vec<(CopyId, CopyPlace)>, bool),
+    /// Open uploads.
+    Uploads(UploadsReply),
 }
 
 /// A version and where the wanted bytes are.

@@ -23,10 +23,15 @@ pub struct Owner {
 
 impl Owner {
     pub(super) fn write(&self, xml: &mut XmlWriter) {
-        xml.open("Owner");
+        self.write_as(xml, "Owner");
+    }
+
+    /// As an element of this name.
+    pub(super) fn write_as(&self, xml: &mut XmlWriter, name: &str) {
+        xml.open(name);
         xml.text("ID", &self.id);
         xml.text("DisplayName", &self.display_name);
-        xml.close("Owner");
+        xml.close(name);
     }
 }
 
@@ -75,14 +80,14 @@ pub struct ListObjectsV2Answer {
 }
 
 /// Writes keys as the request wants them.
-struct Keys {
-    encode_urls: bool,
+pub(super) struct Keys {
+    pub(super) encode_urls: bool,
 }
 
 impl Keys {
     /// `encoding-type=url` escapes all but letters, digits, `-._~` and `/`.
     /// A space is `%20`, which every client decodes, where S3 writes `+`.
-    fn text(&self, xml: &mut XmlWriter, name: &str, text: &str) {
+    pub(super) fn text(&self, xml: &mut XmlWriter, name: &str, text: &str) {
         if self.encode_urls {
             xml.text(name, &percent::encode(text, Slash::Keep));
         } else {

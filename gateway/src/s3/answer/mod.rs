@@ -6,6 +6,7 @@ mod bucket;
 mod list;
 mod multipart;
 mod object;
+mod uploads;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -17,6 +18,8 @@ pub use multipart::{CompleteAnswer, InitiateAnswer};
 pub use object::{
     CopyAnswer, DeleteObjectsAnswer, DeleteOutcome, ObjectInfo, ReadAnswer, StoredAnswer, WrittenPart,
 };
+
+pub use uploads::{ListPartsAnswer, ListUploadsAnswer, PartEntry, UploadEntry};
 
 use super::error::{ErrorCode, S3Error};
 

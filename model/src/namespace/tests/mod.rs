@@ -4,6 +4,7 @@ mod bounds;
 mod buckets;
 mod copies;
 mod listing;
+mod listing_uploads;
 mod location;
 mod objects;
 mod reference_model;
