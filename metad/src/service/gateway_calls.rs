@@ -231,6 +231,7 @@ impl Metad {
                 | Query::UserObjects { .. }
                 | Query::Buckets { .. }
                 | Query::Parts { .. }
+                | Query::Uploads(_)
                 | Query::Copies { .. }
                 | Query::Leases
                 | Query::Vendors
