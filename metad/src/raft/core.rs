@@ -4,6 +4,7 @@ use super::config::GroupConfig;
 use super::digest::DigestPoints;
 use super::health::Health;
 use super::link::{Link, Me};
+use super::metrics::Metrics;
 use super::rounds::Rounds;
 use super::snapshot_receiver::Receiving;
 use super::state_machine::StateMachine;
@@ -25,11 +26,13 @@ pub(super) struct Core {
     pub(super) me: Arc<Me>,
     pub(super) raft: Raft<TypeConfig, StateMachine>,
     pub(super) server: WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>,
+    pub(super) all: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
     pub(super) states: Arc<States>,
     pub(super) digests: Arc<DigestPoints>,
     pub(super) rounds: Arc<Rounds>,
     pub(super) link: Option<Link>,
     pub(super) health: Health,
+    pub(super) metrics: Metrics,
     pub(super) receiving: Receiving,
     /// Held by whoever changes the members.
     pub(super) changing: tokio::sync::Mutex<()>,
@@ -39,20 +42,34 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// Whether Raft is at work. What it told last stays to be seen when it is not.
+    pub(super) fn runs(&self) -> bool {
+        self.all.borrow_watched().running_state.is_ok()
+    }
+
     pub(super) fn leads(&self) -> bool {
-        self.server.borrow_watched().state == ServerState::Leader
+        self.term_led().is_some()
+    }
+
+    /// The term in which this node leads.
+    pub(super) fn term_led(&self) -> Option<u64> {
+        let server = self.server.borrow_watched();
+        (server.state == ServerState::Leader && self.runs()).then(|| server.vote.leader_id().term)
     }
 
     /// The leader that this node knows, and where it is.
     pub(super) fn leader(&self) -> Option<(u64, String)> {
+        if !self.runs() {
+            return None;
+        }
         let server = self.server.borrow_watched();
         let leader = server.current_leader?;
         let node = server.membership_config.membership().get_node(&leader)?;
         Some((leader, node.addr.clone()))
     }
 
-    pub(super) fn metrics(&self) -> RaftMetrics<TypeConfig> {
-        self.raft.metrics().borrow_watched().clone()
+    pub(super) fn raft_metrics(&self) -> RaftMetrics<TypeConfig> {
+        self.all.borrow_watched().clone()
     }
 
     pub(super) fn membership(&self) -> Arc<StoredMembership> {

@@ -28,6 +28,10 @@ pub(super) async fn follow(core: Arc<Core>, tell: watch::Sender<Leadership>) {
             changed
         });
         if server.changed().await.is_err() {
+            tell.send_modify(|told| {
+                told.leader = None;
+                told.leads = false;
+            });
             return;
         }
         drop(server.borrow_and_update());

@@ -48,7 +48,6 @@ pub struct ReadIndex(pub u64);
 pub struct Group {
     core: Arc<Core>,
     machine: Arc<dyn Machine>,
-    metrics: Metrics,
     leadership: watch::Receiver<Leadership>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -102,19 +101,39 @@ impl Group {
         }
     }
 
+    /// A directory whose content turns out to be corrupt is set aside.
     async fn open(config: &GroupConfig, parts: GroupParts) -> Result<Self, Error> {
-        let GroupParts {
+        let data = Arc::new(parts.data);
+        let parts = Parts {
+            data: Arc::clone(&data),
+            budget: parts.budget,
+            machine: parts.machine,
+            metrics: parts.metrics,
+            steps: parts.steps,
+            peers: parts.peers,
+        };
+        let opened = Self::assemble(config, parts).await;
+        let Err(error) = opened else { return opened };
+        let Some(reason) = corruption(&error) else {
+            return Err(error);
+        };
+        let (path, node, blocks) = (data.path().to_path_buf(), data.identity().node, data.blocks());
+        let why = reason.clone();
+        offload(blocks, move || data.quarantine(&why)).await??;
+        Err(Error::Quarantined { path, node, reason })
+    }
+
+    async fn assemble(config: &GroupConfig, parts: Parts) -> Result<Self, Error> {
+        let Parts {
             data,
             budget,
             machine,
             metrics,
             steps,
             peers,
-            seed: _,
         } = parts;
         let identity = data.identity();
         let raft_config = Arc::new(config.raft(identity, peers.is_none())?);
-        let data = Arc::new(data);
         let (log, states) = open_stores(&data, &budget, &steps).await?;
         let states = Arc::new(states);
         let health = Health::default();
@@ -144,12 +163,14 @@ impl Group {
             config: config.clone(),
             me,
             server: raft.server_metrics(),
+            all: raft.metrics(),
             rounds: Rounds::new(raft.clone(), link.clone(), metrics.clone()),
             raft,
             states,
             digests,
             link,
             health,
+            metrics,
             receiving: Receiving::default(),
             changing: tokio::sync::Mutex::default(),
             idle,
@@ -160,7 +181,6 @@ impl Group {
         Ok(Self {
             core,
             machine,
-            metrics,
             leadership,
             stop,
             tasks,
@@ -283,8 +303,7 @@ impl Group {
     /// The term in which this node leads, if it does, as far as it knows.
     #[must_use]
     pub fn term_led(&self) -> Option<u64> {
-        let server = self.core.server.borrow_watched();
-        (server.state == ServerState::Leader).then(|| server.vote.leader_id().term)
+        self.core.term_led()
     }
 
     /// Whether this node leads and is the only voter: then what it has applied is all that was acknowledged.
@@ -293,6 +312,7 @@ impl Group {
         let server = self.core.server.borrow_watched();
         let mut voters = server.membership_config.membership().voter_ids();
         server.state == ServerState::Leader
+            && self.core.runs()
             && voters.next() == Some(self.core.me.node)
             && voters.next().is_none()
     }
@@ -347,7 +367,7 @@ impl Group {
     /// Index of the last applied entry: no state read from now on is older.
     #[must_use]
     pub fn applied_index(&self) -> u64 {
-        u64::try_from(self.metrics.applied_index.get()).unwrap_or(0)
+        u64::try_from(self.core.metrics.applied_index.get()).unwrap_or(0)
     }
 
     /// Digests of the applied changes, to be compared between replicas.
@@ -359,7 +379,7 @@ impl Group {
     /// Its counters.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.core.metrics
     }
 
     /// How it does.
@@ -405,6 +425,10 @@ impl Group {
                 tracing::error!(%error, "a task of the group did not end well");
             }
         }
+        if let Some(reason) = core.health.reason() {
+            // The task that does this may have been stopped before it came to it.
+            core.quarantine(&reason).await;
+        }
         let (states, data) = (Arc::clone(&core.states), Arc::clone(&core.data));
         drop(core);
         let let_go = async {
@@ -425,7 +449,17 @@ impl Group {
     }
 }
 
-/// Opens both databases at once: it is mostly waiting for syncs. A corrupt one sets the directory aside.
+/// [`GroupParts`] with the directory shared.
+struct Parts {
+    data: Arc<DataDirectory>,
+    budget: Budget,
+    machine: Arc<dyn Machine>,
+    metrics: Metrics,
+    steps: Steps,
+    peers: Option<Peers>,
+}
+
+/// Opens both databases at once: it is mostly waiting for syncs.
 async fn open_stores(
     data: &Arc<DataDirectory>,
     budget: &Budget,
@@ -441,19 +475,7 @@ async fn open_stores(
     };
     let blocks = data.blocks();
     let (log, states) = tokio::join!(offload(blocks, open_log), offload(blocks, open_states));
-    let opened = log?.and_then(|log| Ok((log, states??)));
-    let Err(error) = opened else { return opened };
-    let Some(reason) = corruption(&error) else {
-        return Err(error);
-    };
-    let aside = Arc::clone(data);
-    let condemned = reason.clone();
-    offload(blocks, move || aside.quarantine(&condemned)).await??;
-    Err(Error::Quarantined {
-        path: data.path().to_path_buf(),
-        node: data.identity().node,
-        reason,
-    })
+    Ok((log??, states??))
 }
 
 fn keep(

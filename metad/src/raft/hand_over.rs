@@ -47,7 +47,7 @@ impl Core {
 
     /// The voter that is there and furthest, or `to` if it is one that would do.
     fn next_leader(&self, to: Option<u64>) -> Result<u64, Error> {
-        let metrics = self.metrics();
+        let metrics = self.raft_metrics();
         let last = metrics.last_log_index.unwrap_or(0);
         let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
         let fit = |node: &u64| {

@@ -4,6 +4,7 @@
 use super::core::{Core, stopped};
 use super::types::{StoredMembership, TypeConfig};
 use crate::error::Error;
+use futures::future::join_all;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::BasicNode;
 use openraft::{ChangeMembers, Precondition};
@@ -78,7 +79,7 @@ impl Core {
                 Change::RemoveNodes(BTreeSet::from([old]))
             });
         }
-        self.quorum_lives(&wanted)?;
+        self.quorum_lives(&wanted).await?;
         self.propose(Change::Batch(change), deadline).await
     }
 
@@ -101,7 +102,7 @@ impl Core {
         if voters.is_empty() {
             return Err(refused("it is the only voter"));
         }
-        self.quorum_lives(&voters)?;
+        self.quorum_lives(&voters).await?;
         self.propose(Change::RemoveVoters(ids), deadline).await
     }
 
@@ -148,7 +149,7 @@ impl Core {
             if !self.leads() {
                 return Err(self.not_leader());
             }
-            let metrics = self.metrics();
+            let metrics = self.raft_metrics();
             let matched = Self::matched(&metrics, node).map(|log_id| log_id.index);
             let lag = metrics
                 .last_log_index
@@ -166,14 +167,11 @@ impl Core {
         }
     }
 
-    /// Refuses a set of voters of which no majority was heard of lately.
-    fn quorum_lives(&self, voters: &BTreeSet<u64>) -> Result<(), Error> {
-        let metrics = self.metrics();
-        let lives = |node: &u64| {
-            let heard = Self::silent(&metrics, *node);
-            *node == self.me.node || heard.is_some_and(|silent| silent < self.presumed_alive())
-        };
-        let live = voters.iter().filter(|node| lives(node)).count();
+    /// Refuses a set of voters of which no majority answers now.
+    async fn quorum_lives(&self, voters: &BTreeSet<u64>) -> Result<(), Error> {
+        let membership = self.membership();
+        let answers = voters.iter().map(|node| self.lives(*node, &membership));
+        let live = join_all(answers).await.into_iter().filter(|lives| *lives).count();
         if live > voters.len() / 2 {
             return Ok(());
         }
@@ -183,9 +181,16 @@ impl Core {
         )))
     }
 
-    /// Silence of a member that means nothing yet.
-    pub(super) fn presumed_alive(&self) -> Duration {
-        Duration::from_millis(2 * self.config.election_max_ms)
+    async fn lives(&self, node: u64, membership: &StoredMembership) -> bool {
+        if node == self.me.node {
+            return true;
+        }
+        let (Some(link), Some(member)) = (&self.link, membership.get_node(&node)) else {
+            return false;
+        };
+        let within = Duration::from_millis(2 * self.config.election_max_ms);
+        let asked = tokio::time::timeout(within, link.who(&member.addr)).await;
+        asked.is_ok_and(|who| who.is_ok_and(|who| who.node == node))
     }
 
     fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Error> {

@@ -38,6 +38,10 @@ pub struct Metrics {
     pub proposals_unknown: IntCounter,
     /// Rounds that confirmed leadership for waiting reads.
     pub read_rounds: IntCounter,
+    /// Bytes of snapshots received.
+    pub snapshot_bytes_received: IntCounter,
+    /// Bytes of snapshots that were there already, from an interrupted transfer.
+    pub snapshot_bytes_resumed: IntCounter,
     /// Most requests to append that were under way to one member at a time.
     pub appends_in_flight_most: IntGauge,
 }
@@ -97,6 +101,16 @@ impl Metrics {
                 registry,
                 "proposals_unknown_total",
                 "Proposals of unknown outcome.",
+            )?,
+            snapshot_bytes_received: counter(
+                registry,
+                "raft_snapshot_received_bytes_total",
+                "Bytes of snapshots received.",
+            )?,
+            snapshot_bytes_resumed: counter(
+                registry,
+                "raft_snapshot_resumed_bytes_total",
+                "Bytes of snapshots that an interrupted transfer had left there.",
             )?,
             appends_in_flight_most: gauge(
                 registry,

@@ -153,6 +153,15 @@ async fn transfer(
         Ok::<_, Error>((incoming, wanted))
     })
     .await??;
+    let lacking: u64 = wanted
+        .iter()
+        .map(|(at, offset)| {
+            let file = offer.files.get(*at as usize);
+            file.map_or(0, |file| file.bytes - offset)
+        })
+        .sum();
+    let all: u64 = offer.files.iter().map(|file| file.bytes).sum();
+    core.metrics.snapshot_bytes_resumed.inc_by(all - lacking);
     answers.say(&SnapshotAnswer::Wanted(wanted.clone())).await;
     let mut source = Source {
         pieces,
@@ -172,6 +181,7 @@ async fn transfer(
             })
             .await??;
             offset += length;
+            core.metrics.snapshot_bytes_received.inc_by(length);
         }
         incoming = offload(blocks, move || {
             if checksum(&incoming, &file)? != file.blake3 {

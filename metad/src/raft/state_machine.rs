@@ -82,7 +82,10 @@ impl StateMachine {
     ) -> Result<Self, Error> {
         let state = states.current();
         let hot = HotRows::load(&**state)?;
-        let unreadable = |error: io::Error| Error::damaged(states.root(), error.to_string());
+        let unreadable = |error: io::Error| Error::Corrupt {
+            database: "state",
+            reason: error.to_string(),
+        };
         let row = |name| state.raft_row(name);
         let position = row(APPLIED_ROW)?
             .map(|row| decode(&row))

@@ -3,6 +3,7 @@
 use super::core::Core;
 use crate::store::Identity;
 use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
 use std::collections::BTreeMap;
 use ullage_model::wire::members::{Member, MembersReply};
 
@@ -44,13 +45,13 @@ pub struct Leadership {
 
 impl Core {
     pub(super) fn status(&self) -> Status {
-        let metrics = self.metrics();
+        let metrics = self.raft_metrics();
         let members = metrics.membership_config.membership().nodes();
         let stopped = metrics.running_state.err().map(|error| error.to_string());
         Status {
             identity: self.me.identity(),
-            leads: metrics.state == ServerState::Leader,
-            leader: metrics.current_leader,
+            leads: metrics.state == ServerState::Leader && stopped.is_none(),
+            leader: metrics.current_leader.filter(|_| stopped.is_none()),
             term: metrics.current_term,
             last_index: metrics.last_log_index,
             applied_index: metrics.last_applied.map(|log_id| log_id.index),
@@ -62,17 +63,16 @@ impl Core {
     }
 
     pub(super) fn leadership(&self) -> Leadership {
-        let leader = self.leader();
-        let server = openraft::async_runtime::WatchReceiver::borrow_watched(&self.server).clone();
+        let term = self.server.borrow_watched().vote.leader_id().term;
         Leadership {
-            term: server.vote.leader_id().term,
-            leads: server.state == ServerState::Leader,
-            leader,
+            term,
+            leader: self.leader(),
+            leads: self.leads(),
         }
     }
 
     pub(super) fn members(&self) -> MembersReply {
-        let metrics = self.metrics();
+        let metrics = self.raft_metrics();
         let membership = metrics.membership_config.membership();
         let voters: Vec<u64> = membership.voter_ids().collect();
         let mine = metrics.last_log_index;

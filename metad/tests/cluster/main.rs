@@ -2,9 +2,13 @@
 //! of its own, so that it can be killed between any two instructions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod changes;
 mod formation;
+mod identity;
 mod network;
 mod node;
+mod quarantine;
 mod replication;
+mod snapshots;
 #[path = "../support/mod.rs"]
 mod support;

@@ -97,13 +97,27 @@ impl World {
         loop {
             match self.try_start(number, address, first, Steps::default()) {
                 Ok(node) => return node,
-                // Whoever was killed lets go of its directory soon.
-                Err(Error::InUse { .. }) if Instant::now() < deadline => {
+                Err(error) if is_held(&error) && Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
                 Err(error) => panic!("node {number}: {error}"),
             }
         }
+    }
+
+    /// Starts node `number` as a member of `group`.
+    pub fn start_in_group(&self, number: usize, address: &str, first: &[String], group: u64) -> Node {
+        self.try_start_in_group(number, address, first, group).unwrap()
+    }
+
+    pub fn try_start_in_group(
+        &self,
+        number: usize,
+        address: &str,
+        first: &[String],
+        group: u64,
+    ) -> Result<Node, Error> {
+        self.try_start_as(number, address, first, (group, Steps::default()))
     }
 
     pub fn try_start(
@@ -113,12 +127,22 @@ impl World {
         first: &[String],
         steps: Steps,
     ) -> Result<Node, Error> {
+        self.try_start_as(number, address, first, (0, steps))
+    }
+
+    fn try_start_as(
+        &self,
+        number: usize,
+        address: &str,
+        first: &[String],
+        how: (u64, Steps),
+    ) -> Result<Node, Error> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
-        let started = runtime.block_on(self.start_here(number, address, first, steps))?;
+        let started = runtime.block_on(self.start_here(number, address, first, how))?;
         Ok(Node {
             runtime: Some(runtime),
             ..started
@@ -130,10 +154,10 @@ impl World {
         number: usize,
         address: &str,
         first: &[String],
-        steps: Steps,
+        (group, steps): (u64, Steps),
     ) -> Result<Node, Error> {
         let path = self.path(number);
-        let data = DataDirectory::open_member(&path, 0, &mut random())?;
+        let data = DataDirectory::open_member(&path, group, &mut random())?;
         let node = data.identity().node;
         let authority = Authority::derive(&ClusterSecret::new(self.secret)).unwrap();
         let credentials =
@@ -211,6 +235,11 @@ pub fn random() -> impl FnMut(&mut [u8]) {
     }
 }
 
+/// Whether a directory is in use: whoever was killed lets go of it soon.
+fn is_held(error: &Error) -> bool {
+    matches!(error, Error::InUse { .. }) || error.to_string().contains("lock hold by current process")
+}
+
 /// Waits until `condition` holds, and says `what` it was when it never does.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -223,6 +252,14 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 impl Node {
     pub fn run<F: Future>(&self, future: F) -> F::Output {
         self.runtime.as_ref().unwrap().block_on(future)
+    }
+
+    pub fn spawn<F>(&self, future: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.runtime.as_ref().unwrap().spawn(future)
     }
 
     pub fn id(&self) -> u64 {
@@ -261,7 +298,10 @@ impl Node {
     /// Dies as by a kill: nothing that it was doing is finished or flushed. Its locks go with it.
     pub fn kill(mut self) {
         let runtime = self.runtime.take().unwrap();
+        let state = Arc::downgrade(&self.group.state());
         runtime.shutdown_background();
+        drop(self);
+        eventually("a killed node lets go of its state", || state.strong_count() == 0);
     }
 
     /// Stops in an orderly way.
