@@ -8,6 +8,7 @@ use crate::put::plan::Plan;
 use crate::rooms::Placement;
 use crate::session::View;
 use std::collections::BTreeSet;
+use ullage_model::fat::placement;
 use ullage_model::fat::rows::{ClassRow, VendorState};
 use ullage_model::ids::{ChunkId, VendorId};
 use ullage_model::units::room_bound;
@@ -212,26 +213,27 @@ fn choose(
     order: &[(VendorId, u16)],
     wanted: Wanted<'_>,
 ) -> Option<Vec<(VendorId, u16)>> {
-    let zone_of = |vendor: &VendorId| {
-        view.vendors.get(vendor).map(|info| {
-            let it = &info.row.characteristics;
-            (it.region.as_str(), it.zone.as_str())
-        })
-    };
-    let mut zones: BTreeSet<(&str, &str)> = wanted.kept.iter().filter_map(zone_of).collect();
-    let least_zones = if class.zones > 1 { class.zones as usize } else { 0 };
+    let row_of = |vendor: &VendorId| view.vendors.get(vendor).map(|info| &info.row);
+    let kept = wanted.kept.iter().filter_map(row_of);
+    let mut zones: BTreeSet<(&str, &str)> = kept.filter_map(placement::zone).collect();
+    let least_zones = placement::least_zones(class);
     let mut chosen = Vec::with_capacity(wanted.copies);
     for &(vendor, score) in order {
         if chosen.len() == wanted.copies {
             break;
         }
-        let Some(zone) = zone_of(&vendor) else { continue };
+        // One that the class does not pay for any more, since its room was locked, is passed over.
+        let Some(row) = row_of(&vendor).filter(|row| placement::check_price(class, row).is_ok()) else {
+            continue;
+        };
+        let zone = placement::zone(row);
         let zones_missing = least_zones.saturating_sub(zones.len());
         let copies_missing = wanted.copies - chosen.len();
-        if zones_missing >= copies_missing && zones.contains(&zone) {
+        // A vendor that names no zone counts for none.
+        if zones_missing >= copies_missing && zone.is_none_or(|zone| zones.contains(&zone)) {
             continue;
         }
-        zones.insert(zone);
+        zones.extend(zone);
         chosen.push((vendor, score));
     }
     (chosen.len() == wanted.copies && zones.len() >= least_zones).then_some(chosen)
@@ -332,6 +334,11 @@ mod tests {
         check(&["a", "a", "b"], &class(2, 2), &[1], 1, Some(&[3]));
         check(&["a", "a", "b"], &class(2, 1), &[3], 1, Some(&[1]));
         check(&["a"], &class(2, 0), &[], 2, None);
+        check(&["", "a", "", "b"], &class(2, 2), &[], 2, Some(&[2, 4]));
+        check(&["", "a", "", "b"], &class(3, 2), &[], 3, Some(&[1, 2, 4]));
+        check(&["", "a", ""], &class(2, 2), &[], 2, None);
+        check(&["", ""], &class(2, 1), &[], 2, Some(&[1, 2]));
+        check(&["", "a", "b"], &class(3, 2), &[1, 2], 1, Some(&[3]));
     }
 
     #[test]
