@@ -1,4 +1,4 @@
-//! The benchmark program: `bench run`, `compare`, `table`, `disk`, `bound`, `start`, `disk-ratio`.
+//! The benchmark program: `bench run`, `compare`, `table`, `commits`, `disk`, `bound`, `start`, `disk-ratio`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use ullage_integration::load::bound::{self, Bound};
+use ullage_integration::load::commits;
 use ullage_integration::load::compare::Comparison;
 use ullage_integration::load::disk;
 use ullage_integration::load::report::{Report, show_time};
@@ -69,6 +70,33 @@ enum Commands {
         #[command(flatten)]
         output: Output,
     },
+    /// Commits and linearizable reads of three metadata nodes, beside three of etcd.
+    Commits {
+        /// Where both keep their data.
+        #[arg(long)]
+        directory: PathBuf,
+        /// The etcd binary.
+        #[arg(long, default_value = "/usr/bin/etcd")]
+        etcd: PathBuf,
+        /// Only one of the two.
+        #[arg(long, value_enum)]
+        only: Option<Only>,
+        /// Seconds of each run.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Rounds of each row.
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// Client threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+        /// Only rows with these numbers of clients.
+        #[arg(long, value_delimiter = ',')]
+        clients: Vec<usize>,
+        /// JSON for programs instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// What the disk can do: append and fdatasync at the table's sizes.
     Disk {
         /// A directory on that disk.
@@ -113,6 +141,15 @@ enum Commands {
         #[arg(long, default_value_t = 64)]
         connections: usize,
     },
+}
+
+/// A metadata service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Only {
+    /// Ullage's.
+    Ullage,
+    /// etcd.
+    Etcd,
 }
 
 #[derive(Args)]
@@ -240,6 +277,27 @@ fn main() -> anyhow::Result<()> {
             let measured = measure_table(&endpoints, &rows, seconds, threads, verify)?;
             finish(&output, endpoints.a.data.as_deref(), measured)
         }
+        Commands::Commits {
+            directory,
+            etcd,
+            only,
+            seconds,
+            rounds,
+            threads,
+            clients,
+            json,
+        } => {
+            let time = Duration::from_secs(seconds);
+            let options = commits::Options {
+                directory,
+                etcd: (only != Some(Only::Ullage)).then_some(etcd),
+                ullage: only != Some(Only::Etcd),
+                time,
+                rounds,
+                clients,
+            };
+            measure_commits(&options, threads, json)
+        }
         Commands::Disk { directory, output } => {
             let output = Output {
                 disk_directory: Some(directory),
@@ -324,6 +382,20 @@ fn finish(output: &Output, data: Option<&Path>, rows: Vec<Comparison>) -> anyhow
         .map(|summary| summary.errors)
         .sum();
     ensure!(failures == 0, "{failures} operations failed");
+    Ok(())
+}
+
+fn measure_commits(options: &commits::Options, threads: usize, json: bool) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.max(1))
+        .enable_all()
+        .build()
+        .context("start a runtime")?;
+    let report = runtime.block_on(commits::measure(options))?;
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(&report).context("write JSON")?),
+        false => println!("{}", report.table()),
+    }
     Ok(())
 }
 

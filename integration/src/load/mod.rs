@@ -6,6 +6,7 @@
 //! delayed acknowledgement and a comparison would flatter the others.
 
 pub mod bound;
+pub mod commits;
 pub mod compare;
 pub mod disk;
 pub mod lane;

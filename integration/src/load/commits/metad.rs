@@ -1,0 +1,355 @@
+//! Ullage's metadata service: three processes of the real binary on loopback, and clients that speak to its
+//! leader as gateways do. A commit stores a small object in the FAT itself, a read asks for one with its bytes.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use tokio::task::JoinSet;
+use ullage_model::cluster_time::WallTime;
+use ullage_model::codec::{self, Versioned};
+use ullage_model::command::{Actor, Body, BucketRef, Conditions, FinalizeObject, Reply, SessionCommand};
+use ullage_model::ids::{BlobId, BucketId, KekId, SessionId};
+use ullage_model::namespace::rows::{Etag, Metadata, ROOT_USER, WrappedKey};
+use ullage_model::units::stored_bytes;
+use ullage_model::wire::metad::{
+    Answer, ByteRange, Done, MetadError, OpenSessionReply, OpenSessionRequest, PageSize, Query, QueryReply,
+    RenewSessionReply, RenewSessionRequest, StatusReply, SubmitReply, SubmitRequest,
+};
+use ullage_model::wire::routes;
+use ullage_transport::authority::{Authority, ClusterSecret};
+use ullage_transport::client::{Client, ClientLimits, Target};
+use ullage_transport::credentials::Credentials;
+use ullage_transport::identity::{Expect, Identity};
+use ullage_transport::network::TokioNetwork;
+
+use super::{COMMAND_BYTES, CONNECTIONS, KEYS, Service};
+use crate::cluster::{Cluster, Plan};
+use crate::daemon::ready_deadline;
+use crate::settle;
+
+/// Sessions that the clients share, as those of so many gateways.
+const SESSIONS: usize = 16;
+/// How often each of them shows a sign of life, which forgets the outcomes of finished sequences.
+const RENEWAL: Duration = Duration::from_millis(100);
+/// How long a call may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Most clients at once: their calls are spread over the connections.
+const CLIENTS_MAX: usize = 1024;
+/// Calls of the benchmark never share a connection with anybody else's.
+const LANE: u8 = 7;
+const ROOT: Actor = Actor {
+    user: ROOT_USER,
+    settings_version: 0,
+};
+
+/// A running group with connections to its leader.
+pub struct Metad {
+    cluster: Cluster,
+    client: Client,
+    leader: Target,
+    sessions: Vec<Arc<Session>>,
+    bucket: BucketRef,
+    plaintext_bytes: u64,
+    // Ends the renewals when this is dropped.
+    _renewals: JoinSet<()>,
+}
+
+/// A session and the sequences it has under way.
+struct Session {
+    session: SessionId,
+    next: AtomicU64,
+    blobs: AtomicU64,
+    observed: AtomicU64,
+    /// Everything below is finished, and these are.
+    finished: Mutex<(u64, BTreeSet<u64>)>,
+}
+
+impl Session {
+    fn finish(&self, sequence: u64) {
+        let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        finished.1.insert(sequence);
+        let mut below = finished.0;
+        while finished.1.remove(&below) {
+            below += 1;
+        }
+        finished.0 = below;
+    }
+
+    fn finished_below(&self) -> u64 {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl Metad {
+    /// Starts three nodes with data below `directory`, and stores every key once.
+    ///
+    /// # Errors
+    /// If they do not come up in time.
+    pub async fn start(directory: &Path) -> anyhow::Result<Self> {
+        // What is compared must lie on one disk. An error means that the directory was set before.
+        let _ = tempfile::env::override_temp_dir(directory);
+        let mut cluster = Cluster::prepare(Plan {
+            metads: 3,
+            agents: Vec::new(),
+            gateways: 0,
+            ..Plan::default()
+        })?;
+        for node in &mut cluster.metads {
+            node.spawn()?;
+        }
+        for node in &mut cluster.metads {
+            node.wait_ready(ready_deadline()).await?;
+        }
+        let client = client(&cluster)?;
+        let leader = leader(&cluster, &client).await?;
+        let mut metad = Self {
+            cluster,
+            client,
+            leader,
+            sessions: Vec::new(),
+            bucket: BucketRef {
+                bucket: BucketId(0),
+                settings_version: 0,
+            },
+            plaintext_bytes: 1,
+            _renewals: JoinSet::new(),
+        };
+        for number in 0..SESSIONS {
+            metad.open_session(number).await?;
+        }
+        metad.bucket = metad.create_bucket().await?;
+        metad.fit_command();
+        metad.store_all_keys().await?;
+        Ok(metad)
+    }
+
+    async fn call<Req: Versioned + Sync, Resp: Versioned>(
+        &self,
+        path: &str,
+        request: &Req,
+    ) -> anyhow::Result<Resp> {
+        let called = self
+            .client
+            .call::<Req, Resp, MetadError>(&self.leader, path, request, DEADLINE);
+        called.await.with_context(|| format!("call {path}"))
+    }
+
+    async fn open_session(&mut self, number: usize) -> anyhow::Result<()> {
+        let request = OpenSessionRequest {
+            gateway: format!("bench-{number}"),
+            kek: KekId(1),
+            kek_value: Bytes::from_static(b"the benchmark's"),
+        };
+        let opened: OpenSessionReply = self.call(routes::SESSION_OPEN, &request).await?;
+        let session = Arc::new(Session {
+            session: opened.session,
+            next: AtomicU64::new(0),
+            blobs: AtomicU64::new(0),
+            observed: AtomicU64::new(0),
+            finished: Mutex::default(),
+        });
+        let (client, leader) = (self.client.clone(), self.leader.clone());
+        self.sessions.push(Arc::clone(&session));
+        self._renewals.spawn(async move {
+            let mut ticks = tokio::time::interval(RENEWAL);
+            loop {
+                ticks.tick().await;
+                let request = RenewSessionRequest {
+                    session: session.session,
+                    acknowledged_below: session.finished_below(),
+                    observed_index: session.observed.load(Ordering::Relaxed),
+                };
+                // One that fails is followed by the next; sessions that end make commits fail.
+                let _: Result<RenewSessionReply, _> = client
+                    .call::<_, _, MetadError>(&leader, routes::SESSION_RENEW, &request, DEADLINE)
+                    .await;
+            }
+        });
+        Ok(())
+    }
+
+    async fn create_bucket(&self) -> anyhow::Result<BucketRef> {
+        let create = SessionCommand::CreateBucket {
+            actor: ROOT,
+            name: "bench".to_owned(),
+            region: "here".to_owned(),
+            now: WallTime(0),
+        };
+        let Reply::Bucket(bucket) = self.submit(0, create).await? else {
+            bail!("no bucket was made")
+        };
+        let query = Query::Bucket("bench".to_owned());
+        let reply: QueryReply = self.call(routes::QUERY, &query).await?;
+        let Answer::Bucket(Some(row)) = reply.answer else {
+            bail!("the bucket is not there")
+        };
+        Ok(BucketRef {
+            bucket,
+            settings_version: row.settings_version,
+        })
+    }
+
+    /// Chooses the size of the objects so that the whole command has as many bytes as etcd's key and value.
+    fn fit_command(&mut self) {
+        let bytes = |metad: &Self| codec::encode(&metad.request(0, 0, 0)).len();
+        while bytes(self) < COMMAND_BYTES {
+            self.plaintext_bytes += 1;
+        }
+    }
+
+    /// So that every read finds something.
+    async fn store_all_keys(&self) -> anyhow::Result<()> {
+        const LANES: u64 = 512;
+        let lane = |first: u64| async move {
+            for key in (first..KEYS).step_by(usize::try_from(LANES).unwrap_or(1)) {
+                self.commit(usize::try_from(first).unwrap_or(0), key).await?;
+            }
+            anyhow::Ok(())
+        };
+        futures::future::try_join_all((0..LANES).map(lane)).await?;
+        Ok(())
+    }
+
+    fn session(&self, client: usize) -> &Session {
+        &self.sessions[client % self.sessions.len()]
+    }
+
+    fn finalize(&self, client: usize, number: u64) -> SessionCommand {
+        let session = self.session(client);
+        let sealed = usize::try_from(stored_bytes(self.plaintext_bytes)).unwrap_or(0);
+        SessionCommand::FinalizeObject(FinalizeObject {
+            actor: ROOT,
+            bucket: self.bucket,
+            key: key(number),
+            conditions: Conditions::default(),
+            random: number,
+            now: WallTime(1_000_000),
+            etag: Etag::Md5([7; 16]),
+            checksum: None,
+            class: crate::admin_json::DEFAULT_CLASS.to_owned(),
+            metadata: Metadata::default(),
+            body: Body::Inline {
+                blob: BlobId {
+                    session: session.session,
+                    counter: session.blobs.fetch_add(1, Ordering::Relaxed),
+                },
+                plaintext_bytes: self.plaintext_bytes,
+                sealed: Bytes::from(vec![0x5a; sealed]),
+                key: WrappedKey {
+                    kek: KekId(1),
+                    bytes: Bytes::from_static(&[0x5a; 48]),
+                },
+            },
+        })
+    }
+
+    fn request(&self, client: usize, sequence: u64, number: u64) -> SubmitRequest {
+        SubmitRequest {
+            session: self.session(client).session,
+            sequence,
+            command: self.finalize(client, number),
+        }
+    }
+
+    async fn submit(&self, client: usize, command: SessionCommand) -> anyhow::Result<Reply> {
+        let session = self.session(client);
+        let sequence = session.next.fetch_add(1, Ordering::Relaxed);
+        let request = SubmitRequest {
+            session: session.session,
+            sequence,
+            command,
+        };
+        let reply: anyhow::Result<SubmitReply> = self.call(routes::SUBMIT, &request).await;
+        session.finish(sequence);
+        let reply = reply?;
+        session.observed.fetch_max(reply.index, Ordering::Relaxed);
+        Ok(reply.reply)
+    }
+}
+
+impl Service for Metad {
+    fn label(&self) -> &'static str {
+        "ullage"
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        let nodes = self.cluster.metads.iter();
+        nodes.filter_map(|node| node.daemon.pid().ok()).collect()
+    }
+
+    async fn commit(&self, client: usize, number: u64) -> anyhow::Result<()> {
+        match self.submit(client, self.finalize(client, number)).await? {
+            Reply::Stored { .. } => Ok(()),
+            reply => bail!("a commit was answered {reply:?}"),
+        }
+    }
+
+    async fn read(&self, client: usize, number: u64) -> anyhow::Result<()> {
+        let query = Query::Object {
+            bucket: self.bucket.bucket,
+            key: key(number),
+            range: Some((
+                ByteRange::From {
+                    first: 0,
+                    bytes: self.plaintext_bytes,
+                },
+                PageSize(1),
+            )),
+        };
+        let reply: QueryReply = self.call(routes::QUERY, &query).await?;
+        let session = self.session(client);
+        session.observed.fetch_max(reply.index, Ordering::Relaxed);
+        match reply.answer {
+            Answer::Object(Some(object)) if object.spans.len() == 1 => Ok(()),
+            answer => bail!("key {number} was answered {answer:?}"),
+        }
+    }
+}
+
+fn key(number: u64) -> String {
+    format!("{number:024}")
+}
+
+/// A client as a gateway has one: it holds the cluster secret and issues for itself.
+fn client(cluster: &Cluster) -> anyhow::Result<Client> {
+    let secret = ClusterSecret::read(&cluster.cluster_secret())?;
+    let authority = Authority::derive(&secret)?;
+    let identity = Identity::Gateway(rand::random());
+    let credentials = Credentials::issued_by(&authority, identity, SystemTime::now())?;
+    let limits = ClientLimits {
+        connections_per_target: CONNECTIONS,
+        streams_per_connection: u32::try_from(CLIENTS_MAX / CONNECTIONS).context("count streams")?,
+        ..ClientLimits::default()
+    };
+    Ok(Client::new(Arc::new(TokioNetwork), credentials, limits))
+}
+
+/// The node that leads, as each says of itself.
+async fn leader(cluster: &Cluster, client: &Client) -> anyhow::Result<Target> {
+    settle::until(settle::deadline(), async || {
+        for node in &cluster.metads {
+            let target = Target {
+                address: node.address.to_string(),
+                expect: Expect::AnyMetad,
+                lane: LANE,
+            };
+            let asked =
+                client.call::<Done, StatusReply, MetadError>(&target, routes::STATUS, &Done, DEADLINE);
+            let status = asked.await.context("ask for the state")?;
+            if status.leader == Some(status.node) {
+                return Ok(target);
+            }
+        }
+        bail!("nobody leads")
+    })
+    .await
+    .and_then(|target| {
+        ensure!(!target.address.is_empty(), "the leader has no address");
+        Ok(target)
+    })
+}
