@@ -19,7 +19,7 @@ use crate::seams::{AgentSeams, MetadClient, PeerSender, Seams};
 use crate::sync::{Shared, lock};
 use crate::workers::{Worker, Workers};
 use ed25519_dalek::SigningKey;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -68,7 +68,7 @@ pub struct Agent {
 }
 
 /// A copy as the local FAT lists it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalCopy {
     /// The copy.
     pub copy: CopyId,
@@ -85,7 +85,7 @@ pub struct LocalCopy {
 }
 
 /// A piece as the local FAT lists it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalPiece {
     /// The device.
     pub device: DeviceId,

@@ -28,6 +28,7 @@ mod release;
 mod run;
 mod scrub;
 mod seams;
+mod show;
 mod sync;
 mod workers;
 
@@ -39,4 +40,5 @@ pub use run::{Randomness, RunSeams, Service, run};
 pub use seams::{
     ChunkParts, HopReports, MetadClient, MetadError, MonotonicClock, PeerSender, Seams, SystemClock,
 };
+pub use show::show;
 pub use workers::Workers;

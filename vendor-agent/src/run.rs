@@ -12,6 +12,7 @@ use crate::local_fat::IndexHome;
 use crate::network::{NetworkMetad, NetworkPeers};
 use crate::probe::{Cookies, respond_forever};
 use crate::seams::{AgentSeams, MonotonicClock, SystemClock};
+use crate::show::answer_forever;
 use crate::sync::lock;
 use crate::workers::Workers;
 use futures::FutureExt as _;
@@ -157,6 +158,9 @@ impl Service {
                 stop.clone(),
                 take_settings(Arc::clone(&agent), new_devices),
             ));
+        }
+        if agent.workers == Workers::Threads {
+            running.spawn(until(stop.clone(), answer_forever(Arc::clone(&agent))));
         }
         let (end_agent, ending) = watch::channel(false);
         running.spawn(Arc::clone(&agent).run(ending));

@@ -10,22 +10,31 @@
 
 mod common;
 
-use common::cluster::{Cluster, Put, Running, credentials_of, put, put_with, read, routed, status, until};
+use common::cluster::{
+    self, Cluster, Put, Running, credentials_of, put, put_with, read, routed, status, until,
+};
 use common::{check_receipts, copy, stored};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use futures::FutureExt;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+use ullage_model::codec;
 use ullage_model::ids::{Digest, VendorId};
 use ullage_model::units;
-use ullage_model::wire::chunk::{ChunkRefusal, HopReport, ListCopiesReply, ListCopiesRequest};
+use ullage_model::wire::chunk::{ChunkHeader, ChunkRefusal, HopReport, ListCopiesReply, ListCopiesRequest};
 use ullage_model::wire::metad::Done;
 use ullage_model::wire::probe::{PROBE_BYTES, Probe, ProbeCookie};
 use ullage_model::wire::routes;
+use ullage_transport::api::{Api, Route, StreamRequest, refusal};
 use ullage_transport::client::{Client, ClientLimits};
-use ullage_transport::identity::Identity;
+use ullage_transport::credentials::{Credentials, LIFE};
+use ullage_transport::frame::FrameReader;
+use ullage_transport::identity::{Callers, Identity, Peer};
 use ullage_transport::network::{DATAGRAM_TTL, Network, TokioNetwork};
-use ullage_vendor_agent::AgentError;
+use ullage_transport::server::{ServerLimits, serve};
+use ullage_vendor_agent::{AgentError, Config, RunSeams, Service, show};
 
 const PLAINTEXT: u64 = 3 << 20;
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -213,6 +222,128 @@ async fn bytes_or_digests_that_are_altered_are_noticed() {
     let list = check_receipts(agents[1].service.agent(), receipts);
     assert_ne!(list.receipts[0].digest, Digest::of(&bytes));
     assert_eq!(list.receipts[0].digest, Digest::of(&altered));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hop_learns_nothing_of_those_before_it() {
+    let home = TempDir::new().unwrap();
+    let cluster = Cluster::new(home.path(), 1).await;
+    let agents = cluster.vendors(1).await;
+    // The second hop is this test: it keeps the header and refuses.
+    let me = Identity::Vendor(VendorId(2));
+    let credentials = Credentials::issued_by(&cluster.books.authority, me, SystemTime::now()).unwrap();
+    let listener = TokioNetwork.listen("127.0.0.1:0").await.unwrap();
+    let address = listener.local_address().unwrap().to_string();
+    let seen: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let route = Route {
+        path: routes::CHUNK_PUT,
+        callers: Callers::VENDOR,
+        body_bytes: 0,
+    };
+    let keep = |seen: Arc<Mutex<Vec<u8>>>, _: Peer, request: StreamRequest| {
+        async move {
+            let mut reader = FrameReader::new(request.into_body());
+            let header = reader.message(1 << 20).await.unwrap().unwrap();
+            *seen.lock().unwrap() = header.to_vec();
+            refusal(&ChunkRefusal::Full { needed: 1 })
+        }
+        .boxed()
+    };
+    let router = Api::new(Arc::clone(&seen)).stream(route, keep).into_router();
+    let stop = CancellationToken::new();
+    tokio::spawn(serve(
+        listener,
+        credentials,
+        router,
+        ServerLimits::default(),
+        stop.clone(),
+    ));
+    cluster.books.add_vendor(2, address);
+    cluster.settle(&agents).await;
+    let first = agents[0].vendor();
+    let header = routed(copy(1, 1), 1000, &[first, VendorId(2), VendorId(3)]);
+    let reports = put(&cluster.client, &agents[0].target(), &header, &stored(1000, 1)).await;
+    let reports = reports.reports();
+    assert!(matches!(reports[&first], HopReport::Stored { .. }));
+    assert!(matches!(
+        reports[&VendorId(2)],
+        HopReport::Failed {
+            from: None,
+            refusal: ChunkRefusal::Full { .. },
+            ..
+        }
+    ));
+    let bytes = seen.lock().unwrap().clone();
+    let forwarded: ChunkHeader = codec::decode(&bytes).unwrap();
+    let hops: Vec<VendorId> = forwarded.route.iter().map(|hop| hop.vendor).collect();
+    assert_eq!(hops, [VendorId(2), VendorId(3)]);
+    let grant = &header.route[0].grant.body;
+    assert!(
+        !bytes.windows(grant.len()).any(|window| window == grant),
+        "the first hop's grant"
+    );
+    assert_eq!(
+        (forwarded.owner, forwarded.chunk, forwarded.plaintext_bytes),
+        (header.owner, header.chunk, 1000)
+    );
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_local_fat_is_shown_by_the_running_agent_and_by_its_files_alike() {
+    let home = TempDir::new().unwrap();
+    let cluster = Cluster::new(home.path(), 1).await;
+    let config = cluster.invited("v1");
+    let running = cluster.start(config.clone()).await;
+    let shown = |config: Config| async move {
+        let mut copies = Vec::new();
+        show(config, |copy| copies.push(copy)).await.unwrap();
+        copies
+    };
+    for counter in 0..5 {
+        let header = routed(copy(1, counter), 100_000, &[running.vendor()]);
+        let bytes = stored(100_000, 1);
+        put(&cluster.client, &running.target(), &header, &bytes)
+            .await
+            .reports();
+    }
+    let alive = shown(config.clone()).await;
+    let names: Vec<_> = alive.iter().map(|shown| shown.copy).collect();
+    assert_eq!(names, (0..5).map(|counter| copy(1, counter)).collect::<Vec<_>>());
+    assert!(
+        alive
+            .iter()
+            .all(|shown| shown.complete && shown.plaintext_bytes == 100_000)
+    );
+    running.end().await;
+    assert_eq!(shown(config.clone()).await, alive);
+    let mut nothing = config;
+    nothing.data = home.path().join("nothing");
+    let error = show(nothing, |_| {}).await.unwrap_err();
+    assert!(error.to_string().contains("not a vendor agent's"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_past_half_of_its_life_is_renewed_by_the_registered_key() {
+    let home = TempDir::new().unwrap();
+    let cluster = Cluster::new(home.path(), 1).await;
+    let config = cluster.invited("v1");
+    cluster.start(config.clone()).await.end().await;
+    assert_eq!(*cluster.books.enrolled.lock().unwrap(), 1);
+    let credentials = config.data.join("credentials");
+    let before = std::fs::read(&credentials).unwrap();
+    std::fs::remove_file(config.join_token_file.as_ref().unwrap()).unwrap();
+    let stop = CancellationToken::new();
+    let later = RunSeams {
+        wall: Arc::new(|| SystemTime::now() + LIFE / 2 + Duration::from_secs(3600)),
+        ..cluster::seams()
+    };
+    let service = Service::start(config, later, stop.clone()).await.unwrap();
+    assert_eq!(*cluster.books.enrolled.lock().unwrap(), 2);
+    assert_ne!(std::fs::read(&credentials).unwrap(), before, "it is kept");
+    until("ready", || service.agent().is_ready()).await;
+    stop.cancel();
+    service.ended().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

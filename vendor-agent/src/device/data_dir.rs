@@ -10,6 +10,7 @@
 //! | `credentials` | JSON, mode 0600: what the vendor proves itself with to other services, see [`StoredCredentials`] |
 //! | `devices` | JSON: the path at which each device was last seen, in order of their ids |
 //! | `lost` | JSON: ids of the devices whose copies were reported lost and have not been reported found since |
+//! | `show` | socket, mode 0600, at which a running agent lists its local FAT |
 //! | `lock` | locked (flock) while an agent runs |
 //! | `index/` | the local FAT's index; may be deleted while no agent runs |
 //!
@@ -177,6 +178,21 @@ impl DataDir {
             lost,
             _lock: lock,
         })
+    }
+
+    /// Opens a directory that is an agent's already.
+    ///
+    /// # Errors
+    /// As [`DataDir::open`], and when it is none.
+    pub(crate) fn open_existing(path: &Path) -> Result<Self, AgentError> {
+        if !path.join(AGENT_MARKER).exists() {
+            return Err(AgentError::Foreign {
+                path: path.to_owned(),
+                reason: "it is not a vendor agent's data directory".to_owned(),
+            });
+        }
+        // The key is there, so that none is made.
+        Self::open(path, || [0; 32])
     }
 
     /// The vendor's key.

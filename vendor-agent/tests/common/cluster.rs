@@ -72,6 +72,16 @@ impl Books {
         known.address = address;
     }
 
+    /// Makes the vendor `number` known at `address`.
+    pub fn add_vendor(&self, number: u64, address: String) {
+        self.vendors.lock().unwrap().push(Known {
+            vendor: VendorId(number),
+            key: PublicKey::default(),
+            address,
+            metad: FakeMetad::new(number),
+        });
+    }
+
     fn register(&self, request: &RegisterRequest) -> RegisterReply {
         let mut vendors = self.vendors.lock().unwrap();
         let address = request.characteristics.address.clone();

@@ -15,7 +15,9 @@
 //! Ids only grow.
 //! A file system that cannot punch holes is refused.
 
-use super::record::{HEADER_BYTES, Record, place};
+mod roll;
+
+use super::record::{HEADER_BYTES, Record, is_aligned, place};
 use super::scan::{Payloads, ScanSummary, Scanned, walk};
 use super::segment::{self, FileSource, Gather};
 use super::{Device, DeviceError, Durable, Fault, Location, Position, Purpose, SegmentInfo, Space, Wait};
@@ -23,6 +25,7 @@ use crate::device::data_dir::{self, DeviceMarker};
 use crate::error::AgentError;
 use crate::sync::{Shared, lock};
 use bytes::{Bytes, BytesMut};
+use roll::Active;
 use rustix::io::{Errno, ReadWriteFlags};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -87,19 +90,6 @@ struct Table {
     next: u64,
     /// The newest segment at start: its end may not have been synced before.
     unsynced: Option<u64>,
-}
-
-/// A segment that has its room but not yet its name.
-struct Prepared {
-    path: PathBuf,
-    active: Active,
-}
-
-struct Active {
-    segment: u64,
-    file: Arc<File>,
-    bytes: u64,
-    at: u64,
 }
 
 impl DirectoryDevice {
@@ -236,110 +226,6 @@ impl DirectoryDevice {
             tracing::warn!(device = %self.id, path = %self.options.path.display(), "device is full");
         }
         DeviceError::Full { device: self.id }
-    }
-
-    /// Bytes of the active segment that only upkeep may use, so that a full device can still be emptied.
-    fn reserved_tail(&self) -> u64 {
-        (self.options.segment_bytes / 16).min(SEGMENT_BYTES_MIN)
-    }
-
-    /// Takes the room of the next segment, large enough for a record of `needed` bytes.
-    fn prepare_segment(&self, purpose: Purpose, needed: u64) -> Result<Prepared, DeviceError> {
-        let least =
-            (needed + self.reserved_tail() + 4096).max(SEGMENT_BYTES_MIN.min(self.options.segment_bytes));
-        let mut bytes = self.options.segment_bytes.max(least);
-        let (segment, allocated) = {
-            let mut table = lock(&self.table);
-            let segment = table.next;
-            table.next += 1;
-            (segment, table.allocated.values().sum::<u64>())
-        };
-        // Compaction needs a segment to write to before it can give one back.
-        let reserve = if purpose == Purpose::Store {
-            self.options.segment_bytes
-        } else {
-            0
-        };
-        if allocated + bytes + reserve > self.options.capacity {
-            return Err(DeviceError::Full { device: self.id });
-        }
-        let path = self
-            .segments_path
-            .join(segment::file_name(segment))
-            .with_extension("tmp");
-        let file = loop {
-            match segment::create(&path, bytes) {
-                Ok(file) => break file,
-                Err(error) => match Errno::from_io_error(&error) {
-                    Some(Errno::NOSPC | Errno::DQUOT) if purpose == Purpose::Upkeep && bytes > least => {
-                        bytes = (bytes / 2).max(least);
-                    }
-                    Some(Errno::NOSPC | Errno::DQUOT) => return Err(self.set_full()),
-                    _ => return Err(self.io_fault("make a segment file", &error)),
-                },
-            }
-        };
-        let active = Active {
-            segment,
-            file: Arc::new(file),
-            bytes,
-            at: 0,
-        };
-        Ok(Prepared { path, active })
-    }
-
-    /// Gives the next segment its name, durably.
-    fn open_segment(&self, prepared: Prepared) -> Result<Active, DeviceError> {
-        let Prepared { path, active } = prepared;
-        let named = std::fs::rename(&path, path.with_extension("seg"))
-            .and_then(|()| File::open(&self.segments_path))
-            .and_then(|directory| directory.sync_all());
-        named.map_err(|error| self.io_fault("name a segment file", &error))?;
-        self.remember(active.segment, &active.file);
-        let mut table = lock(&self.table);
-        table.allocated.insert(active.segment, active.bytes);
-        table.active = Some(active.segment);
-        Ok(active)
-    }
-
-    /// Makes the next segment the one being written, after the present one is complete on the medium.
-    fn roll(
-        &self,
-        slot: &mut Option<Active>,
-        gather: Option<Gather>,
-        at: u64,
-        next: Prepared,
-    ) -> Result<(), DeviceError> {
-        if let Some(full) = slot.as_mut() {
-            let complete = gather.map_or(Ok(()), |gather| self.flush(full, gather));
-            let complete = complete.and_then(|()| {
-                full.at = at;
-                self.seal(full)
-            });
-            if let Err(error) = complete {
-                // What was reserved must not stay behind; if it does, the next start removes it.
-                let _ = std::fs::remove_file(&next.path);
-                return Err(error);
-            }
-        }
-        *slot = Some(self.open_segment(next)?);
-        Ok(())
-    }
-
-    /// Cuts the segment to its last record, durably, so that what was not used is given back.
-    fn seal(&self, active: &Active) -> Result<(), DeviceError> {
-        let sealed = active
-            .file
-            .set_len(active.at)
-            .and_then(|()| active.file.sync_all())
-            .and_then(|()| segment::allocated(&active.file));
-        let allocated = sealed.map_err(|error| self.io_fault("seal a segment file", &error))?;
-        let mut table = lock(&self.table);
-        table.allocated.insert(active.segment, allocated);
-        if table.active == Some(active.segment) {
-            table.active = None;
-        }
-        Ok(())
     }
 
     fn remember(&self, segment: u64, file: &Arc<File>) {
@@ -523,7 +409,7 @@ impl Device for DirectoryDevice {
     fn release(&self, locations: &[Location]) -> Result<u64, DeviceError> {
         let mut released = 0;
         for location in locations {
-            if !super::record::is_aligned(u64::from(location.bytes)) || !self.has_segment(location.segment) {
+            if !is_aligned(u64::from(location.bytes)) || !self.has_segment(location.segment) {
                 continue;
             }
             let file = self.file(location.segment)?;
