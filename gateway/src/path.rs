@@ -20,6 +20,8 @@ pub const SCORE_MAX: u16 = 1000;
 const NEWEST: f64 = 0.2;
 /// After a failure a vendor is used only if there is no other, for so long, doubled with each further failure.
 const COOLING: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The least of that after silence.
+const SILENT_COOLING: Duration = Duration::from_secs(8);
 /// A failure is half forgotten after so long.
 const FAILURE_HALF_LIFE_S: f64 = 30.0;
 /// Slower than so many times the median is an outlier, if also slower by [`OUTLIER_MS`].
@@ -65,8 +67,10 @@ pub struct Transfer {
 pub enum Fault {
     /// It was overloaded, full or not ready: nothing is wrong with it.
     Busy,
-    /// It failed, was too slow or was not reached.
+    /// It failed or was not reached.
     Failed,
+    /// It took a transfer and nothing more was heard of it: finding that out again costs time.
+    Silent,
     /// It sent something untrue: a receipt that does not verify, bytes that do not open.
     Lied,
 }
@@ -258,9 +262,15 @@ impl PathTable {
         });
     }
 
-    /// A transfer has taken this long and is not waited for any more: the next ones are waited for longer.
+    /// A transfer has taken this long and is not waited for any more: the next ones are waited for somewhat longer,
+    /// in case the vendor is only slow.
     pub fn outwaited(&self, vendor: VendorId, way: Way, now: Duration, waited: Duration) {
-        self.with(vendor, |path| path.way_mut(way).add(waited, now));
+        self.with(vendor, |path| {
+            let averages = path.way_mut(way);
+            averages.ms.add(waited.as_secs_f64() * 1000.0);
+            averages.recent.add(waited / 3);
+            averages.at = now;
+        });
     }
 
     /// A read that has gone on for this long was overtaken by one from another vendor.
@@ -278,7 +288,7 @@ impl PathTable {
         self.with(vendor, |path| {
             let weight = match fault {
                 Fault::Busy => NEWEST / 2.0,
-                Fault::Failed => NEWEST,
+                Fault::Failed | Fault::Silent => NEWEST,
                 Fault::Lied => 1.0,
             };
             let failures = path.failures(now);
@@ -287,10 +297,10 @@ impl PathTable {
             path.in_a_row = path.in_a_row.saturating_add(1);
             if fault != Fault::Busy || path.in_a_row > 2 {
                 let rest = COOLING.0 * 2_u32.saturating_pow(path.in_a_row.min(8) - 1);
-                let rest = if fault == Fault::Lied {
-                    COOLING.1
-                } else {
-                    rest.min(COOLING.1)
+                let rest = match fault {
+                    Fault::Lied => COOLING.1,
+                    Fault::Silent => rest.clamp(SILENT_COOLING, COOLING.1),
+                    Fault::Busy | Fault::Failed => rest.min(COOLING.1),
                 };
                 path.cooling_until = path.cooling_until.max(now + rest);
             }

@@ -240,7 +240,8 @@ fn blame(
         ReadFault::Refused(ChunkRefusal::Overloaded | ChunkRefusal::NotReady) => {
             ("busy", Some(Fault::Busy), None)
         }
-        ReadFault::Refused(_) | ReadFault::Silent => ("failed", Some(Fault::Failed), None),
+        ReadFault::Refused(_) => ("failed", Some(Fault::Failed), None),
+        ReadFault::Silent => ("silent", Some(Fault::Silent), None),
         ReadFault::Unknown => ("unknown_vendor", None, None),
     };
     engine.around.metrics.reads.with_label_values(&[label]).inc();

@@ -42,7 +42,7 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    fn add(&mut self, sample: Duration) {
+    pub(super) fn add(&mut self, sample: Duration) {
         if self.samples.len() < RECENT {
             self.samples.push(sample);
         } else {

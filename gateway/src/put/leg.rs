@@ -24,11 +24,22 @@ pub(super) enum Event {
     Ended(usize),
 }
 
+/// What became of a hop's copy.
+enum Fate {
+    Waiting,
+    Stored,
+    /// It did not store, for a reason of its own.
+    Failed,
+    /// It did not get what was sent, or what it said did not come back.
+    Lost(String),
+}
+
 /// A leg on its way. Dropping it gives the transfer up.
 pub(super) struct Leg {
     pub(super) number: usize,
     /// Its hops in their order.
-    pub(super) route: Vec<VendorId>,
+    hops: Vec<(VendorId, Fate)>,
+    named: bool,
     /// When something moved last, by the gateway's clock in µs: a part was taken, or a hop reported.
     moved: Arc<AtomicU64>,
     patience: Duration,
@@ -66,7 +77,8 @@ impl Leg {
             // The most patient of them: word of a hop passes those before it.
             patience: route.iter().map(patience).max().unwrap_or(CHUNK_WAIT),
             until: now + CHUNK_WAIT + Duration::from_secs(seconds),
-            route,
+            hops: route.into_iter().map(|vendor| (vendor, Fate::Waiting)).collect(),
+            named: false,
             moved,
             abort,
         };
@@ -84,10 +96,47 @@ impl Leg {
         (moved + self.patience).min(self.until)
     }
 
-    /// The hop before `vendor`; `None` for the first, which the gateway itself sends to.
-    pub(super) fn before(&self, vendor: VendorId) -> Option<VendorId> {
-        let at = self.route.iter().position(|hop| *hop == vendor)?;
-        self.route.get(at.checked_sub(1)?).copied()
+    /// Whether `vendor` gets the chunk from another hop, not from the gateway itself.
+    pub(super) fn is_relayed(&self, vendor: VendorId) -> bool {
+        self.hops.first().is_some_and(|(first, _)| *first != vendor)
+    }
+
+    /// A hop has stored its copy.
+    pub(super) fn stored(&mut self, vendor: VendorId) {
+        self.set(vendor, Fate::Stored);
+    }
+
+    /// A hop has not stored its copy, for a reason of its own.
+    pub(super) fn failed(&mut self, vendor: VendorId) {
+        self.set(vendor, Fate::Failed);
+    }
+
+    /// A hop's copy was lost on the way there, or its word on the way back.
+    pub(super) fn lost(&mut self, vendor: VendorId, why: &dyn std::fmt::Display) {
+        self.set(vendor, Fate::Lost(why.to_string()));
+    }
+
+    /// The link that broke, told once: before the first hop that did not get its copy, if all before it have theirs.
+    /// What is lost further on is a consequence.
+    pub(super) fn broken_link(&mut self) -> Option<(VendorId, VendorId, String)> {
+        let at = self
+            .hops
+            .iter()
+            .position(|(_, fate)| !matches!(fate, Fate::Stored))?;
+        let (from, _) = self.hops.get(at.checked_sub(1)?)?;
+        match &self.hops[at] {
+            (to, Fate::Lost(why)) if !self.named => {
+                self.named = true;
+                Some((*from, *to, why.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    fn set(&mut self, vendor: VendorId, fate: Fate) {
+        if let Some((_, known)) = self.hops.iter_mut().find(|(hop, _)| *hop == vendor) {
+            *known = fate;
+        }
     }
 }
 

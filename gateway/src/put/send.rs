@@ -75,8 +75,8 @@ struct Waiting {
     placement: Placement,
     since: Duration,
     leg: usize,
-    /// The hop that passes it on; `None` when the gateway itself sends it.
-    from: Option<VendorId>,
+    /// Another hop passes it on.
+    relayed: bool,
     _in_flight: InFlight,
 }
 
@@ -163,7 +163,7 @@ impl<'a> Sending<'a> {
                 self.tried.push(placement.vendor);
             }
             self.waiting.push(Waiting {
-                from: leg.before(placement.vendor),
+                relayed: leg.is_relayed(placement.vendor),
                 _in_flight: InFlight::new(self.engine, placement.vendor),
                 placement,
                 since: now,
@@ -210,29 +210,32 @@ impl<'a> Sending<'a> {
                 | ChunkRefusal::Grant(_)
                 | ChunkRefusal::Link(_)
         );
-        match waiting.from {
-            Some(before) if from.is_some() || came_wrong => self.link_failed(before, waiting, refusal),
-            _ => self.fail(waiting, from.is_none(), refusal),
+        if waiting.relayed && (from.is_some() || came_wrong) {
+            self.send_again(waiting, refusal);
+        } else {
+            self.fail(waiting, from.is_none(), refusal);
         }
     }
 
     /// A copy did not come from one vendor to the next as it should: whoever of them is to blame, it is sent again,
-    /// directly, and chains do without this link for a while.
-    fn link_failed(&mut self, from: VendorId, waiting: Waiting, why: &dyn std::fmt::Display) {
-        let to = waiting.placement.vendor;
-        self.name_link(from, to, why);
-        let again = self
-            .engine
-            .around
-            .metrics
-            .copies_resent
-            .with_label_values(&["relay"]);
-        again.inc();
+    /// directly.
+    fn send_again(&mut self, waiting: Waiting, why: &dyn std::fmt::Display) {
+        self.tell_leg(waiting.leg, |leg| leg.lost(waiting.placement.vendor, why));
+        let metrics = &self.engine.around.metrics;
+        metrics.copies_resent.with_label_values(&["relay"]).inc();
         self.start_leg(vec![waiting.placement]);
     }
 
-    fn name_link(&self, from: VendorId, to: VendorId, why: &dyn std::fmt::Display) {
-        tracing::warn!(%from, %to, chunk = %self.id, reason = %why, "a chunk did not come through between vendors");
+    /// Something became of a hop. When that shows which link of a chain broke, chains do without it for a while.
+    fn tell_leg(&mut self, leg: usize, tell: impl FnOnce(&mut Leg)) {
+        let Some(leg) = self.legs.iter_mut().find(|it| it.number == leg) else {
+            return;
+        };
+        tell(leg);
+        let Some((from, to, reason)) = leg.broken_link() else {
+            return;
+        };
+        tracing::warn!(%from, %to, chunk = %self.id, reason, "a chunk did not come through between vendors");
         let around = &self.engine.around;
         let link = [from.0.to_string(), to.0.to_string()];
         around
@@ -270,6 +273,7 @@ impl<'a> Sending<'a> {
         match validate(&self.engine.verified, receipts, &sent) {
             Ok(receipt) => {
                 self.stored(vendor, &waiting);
+                self.tell_leg(waiting.leg, |leg| leg.stored(vendor));
                 self.done.push(receipt.of(waiting.placement));
             }
             Err(fault) => self.receipt_refused(waiting, fault),
@@ -281,7 +285,7 @@ impl<'a> Sending<'a> {
         let bytes = self.chunk.stored.len() as u64;
         around.metrics.sent_bytes.inc_by(bytes);
         let took = now.saturating_sub(waiting.since);
-        if waiting.from.is_some() {
+        if waiting.relayed {
             around.paths.succeeded_by_relay(vendor, now, took);
             return;
         }
@@ -295,21 +299,18 @@ impl<'a> Sending<'a> {
         tracing::warn!(%vendor, chunk = %self.id, %fault, "a vendor's receipt does not count");
         metrics.receipts_refused.inc();
         self.last_fault = format!("{vendor}: {fault}");
-        match (waiting.from, fault) {
-            // The hop before it may have changed its receipt.
-            (Some(before), fault @ (ReceiptFault::Signature | ReceiptFault::Layout(_))) => {
-                self.link_failed(before, waiting, &fault);
-            }
-            // It has signed for what it got, and the hop before it may have changed that. It holds something else
-            // under the copy's name now, so the copy goes elsewhere or gets another name.
-            (Some(before), fault) => {
-                metrics.copies_resent.with_label_values(&["receipt"]).inc();
-                self.name_link(before, vendor, &fault);
-            }
-            (None, _) => {
-                metrics.copies_resent.with_label_values(&["receipt"]).inc();
-                self.engine.around.paths.failed(vendor, self.now(), Fault::Lied);
-            }
+        if waiting.relayed && matches!(fault, ReceiptFault::Signature | ReceiptFault::Layout(_)) {
+            // A hop before it may have changed its receipt.
+            self.send_again(waiting, &fault);
+            return;
+        }
+        metrics.copies_resent.with_label_values(&["receipt"]).inc();
+        if waiting.relayed {
+            // It has signed for what it got, and a hop before it may have changed that. It holds something else under
+            // the copy's name now, so the copy goes elsewhere or gets another name.
+            self.tell_leg(waiting.leg, |leg| leg.lost(vendor, &fault));
+        } else {
+            self.engine.around.paths.failed(vendor, self.now(), Fault::Lied);
         }
     }
 
@@ -317,9 +318,10 @@ impl<'a> Sending<'a> {
     fn fail_leg(&mut self, leg: usize, refusal: &ChunkRefusal) {
         while let Some(at) = self.waiting.iter().position(|it| it.leg == leg) {
             let waiting = self.waiting.remove(at);
-            match waiting.from {
-                Some(before) => self.link_failed(before, waiting, refusal),
-                None => self.fail(waiting, true, refusal),
+            if waiting.relayed {
+                self.send_again(waiting, refusal);
+            } else {
+                self.fail(waiting, true, refusal);
             }
         }
         self.legs.retain(|it| it.number != leg);
@@ -341,17 +343,19 @@ impl<'a> Sending<'a> {
             .filter(|leg| leg.due() <= now)
             .map(|leg| leg.number)
             .collect();
+        let silent = ChunkRefusal::Link("nothing was heard of it in time".to_owned());
         for leg in overdue {
-            let silent = ChunkRefusal::Link("nothing was heard of it in time".to_owned());
             if let Some(at) = self.waiting.iter().position(|it| it.leg == leg) {
                 let waiting = self.waiting.remove(at);
                 let (vendor, waited) = (waiting.placement.vendor, now.saturating_sub(waiting.since));
                 let paths = &self.engine.around.paths;
                 paths.outwaited(vendor, Way::Write, now, waited);
-                if let Some(before) = waiting.from {
-                    self.name_link(before, vendor, &silent);
+                paths.failed(vendor, now, Fault::Silent);
+                if waiting.relayed {
+                    // Not heard of may also be: not told of.
+                    self.tell_leg(leg, |leg| leg.lost(vendor, &silent));
                 }
-                self.fail(waiting, true, &silent);
+                self.fail(waiting, false, &silent);
             }
             self.fail_leg(leg, &silent);
         }
@@ -359,6 +363,9 @@ impl<'a> Sending<'a> {
 
     fn fail(&mut self, mut waiting: Waiting, blamed: bool, refusal: &ChunkRefusal) {
         let vendor = waiting.placement.vendor;
+        if blamed {
+            self.tell_leg(waiting.leg, |leg| leg.failed(vendor));
+        }
         let reason = reason(refusal);
         tracing::debug!(%vendor, chunk = %self.id, %refusal, blamed, "a copy was not stored");
         self.engine

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use ullage_gateway::agent_client::{AgentClient, ChunkStream, ReportStream, StoredStream};
+use ullage_gateway::agent_client::{AgentClient, ChunkStream, Echo, ReportStream, StoredStream};
 use ullage_model::codec;
-use ullage_model::ids::{CopyId, DeviceId, Digest, LeaseId, SessionId, VendorId};
+use ullage_model::ids::{ChunkId, CopyId, DeviceId, Digest, LeaseId, SessionId, VendorId};
 use ullage_model::limits::{FRAME_BYTES, FRAME_TAG_BYTES};
 use ullage_model::units::{frames, room, stored_bytes};
 use ullage_model::wire::chunk::{
@@ -88,9 +88,11 @@ pub struct Agents {
     /// Only this vendor's chunks meet faults, if one is named.
     faulty: Mutex<Option<VendorId>>,
     /// Who was sent a chunk, with the hops its header still named.
-    sent: Mutex<Vec<(VendorId, Vec<Hop>)>>,
+    sent: Mutex<Vec<(VendorId, ChunkId, Vec<Hop>)>>,
     /// Vendors that take nothing and say nothing, as if they were stopped.
     stopped: Mutex<BTreeSet<VendorId>>,
+    /// Probes that came, by vendor, with their times.
+    probes: Mutex<Vec<(VendorId, tokio::time::Instant)>>,
 }
 
 impl Agents {
@@ -113,6 +115,7 @@ impl Agents {
             faulty: Mutex::default(),
             sent: Mutex::default(),
             stopped: Mutex::default(),
+            probes: Mutex::default(),
         })
     }
 
@@ -193,11 +196,11 @@ impl Agents {
     }
 
     /// Every chunk that a vendor stored or refused, with the hops its header still named.
-    pub fn sent(&self) -> Vec<(VendorId, Vec<VendorId>)> {
+    pub fn sent(&self) -> Vec<(VendorId, ChunkId, Vec<VendorId>)> {
         let sent = self.sent.lock().unwrap();
         let hops = |route: &[Hop]| route.iter().map(|hop| hop.vendor).collect();
         sent.iter()
-            .map(|(vendor, route)| (*vendor, hops(route)))
+            .map(|(vendor, chunk, route)| (*vendor, *chunk, hops(route)))
             .collect()
     }
 
@@ -209,6 +212,13 @@ impl Agents {
         } else {
             all.remove(&vendor);
         }
+    }
+
+    /// Times at which `vendor` was probed.
+    pub fn probes(&self, vendor: VendorId) -> Vec<tokio::time::Instant> {
+        let probes = self.probes.lock().unwrap();
+        let of = probes.iter().filter(|(probed, _)| *probed == vendor);
+        of.map(|(_, at)| *at).collect()
     }
 
     /// Stands still as long as `vendor` is stopped.
@@ -284,7 +294,10 @@ impl Agents {
         fault: Option<Fault>,
     ) -> Result<SignedReceipts, ChunkRefusal> {
         let needed = room(header.plaintext_bytes, header.pieces);
-        self.sent.lock().unwrap().push((vendor, header.route.clone()));
+        self.sent
+            .lock()
+            .unwrap()
+            .push((vendor, header.chunk, header.route.clone()));
         match fault {
             Some(Fault::Overloaded) => return Err(ChunkRefusal::Overloaded),
             Some(Fault::Full) => return Err(ChunkRefusal::Full { needed }),
@@ -457,6 +470,28 @@ fn sign(key: &SigningKey, vendor: VendorId, session: SessionId, receipt: Receipt
 pub struct Reached(pub Arc<Agents>);
 
 impl AgentClient for Reached {
+    fn probe(&self, to: VendorId) -> Option<BoxFuture<'static, Result<Echo, ChunkRefusal>>> {
+        let agents = Arc::clone(&self.0);
+        let probe = async move {
+            agents
+                .probes
+                .lock()
+                .unwrap()
+                .push((to, tokio::time::Instant::now()));
+            if agents.with(to, |agent| agent.down) {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                return Err(ChunkRefusal::Link("down".to_owned()));
+            }
+            tokio::time::sleep(Duration::from_millis(to.0)).await;
+            Ok(Echo {
+                round_trip: Duration::from_millis(to.0),
+                hops: Some(u8::try_from(to.0).unwrap()),
+                lost: 0,
+            })
+        };
+        Some(probe.boxed())
+    }
+
     fn put_chunk(
         &self,
         to: VendorId,

@@ -35,6 +35,7 @@ pub struct Harness {
     pub store: Store,
     pub bucket: Arc<BucketRow>,
     pub random: Random,
+    pub metrics: Metrics,
 }
 
 pub struct Setup {
@@ -76,7 +77,9 @@ impl Harness {
         let agents = Agents::new(setup.vendors, setup.capacity, setup.seed);
         let metad = Metad::new(Arc::clone(&agents), setup.seed, setup.inline_budget);
         tokio::spawn(Arc::clone(&metad).run());
-        let store = Store::start(parts(&metad, &agents, &setup)).await.unwrap();
+        let parts = parts(&metad, &agents, &setup);
+        let metrics = parts.metrics.clone();
+        let store = Store::start(parts).await.unwrap();
         store.create_bucket(ROOT, "bucket", "us-east-1").await.unwrap();
         let bucket = store.directory().bucket("bucket").await.unwrap();
         Self {
@@ -85,6 +88,7 @@ impl Harness {
             store,
             bucket,
             random: Random::new(setup.seed ^ 0x7465_7374),
+            metrics,
         }
     }
 

@@ -4,8 +4,11 @@
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, missing_docs)]
 
 mod agents;
+mod chains;
 mod harness;
+#[allow(dead_code)]
 mod metad;
+mod outcomes;
 mod random;
 
 use agents::{Agents, Fault, WRITE_FAULTS};

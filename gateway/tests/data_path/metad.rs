@@ -6,7 +6,7 @@ use crate::random::Random;
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use futures::future::BoxFuture;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use ullage_gateway::metad_client::{Answered, MetadClient};
@@ -57,6 +57,23 @@ pub struct MetadFaults {
     pub unavailable: u64,
     /// So many times a bucket is not made because the settings were others.
     pub stale_creates: u32,
+    /// What becomes of the next finalizes, one after the other.
+    pub finalizes: VecDeque<Loss>,
+    /// Of 100 resolves, so many find no leader.
+    pub unresolved: u64,
+}
+
+/// What becomes of a command on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It is lost before it is decided.
+    Before,
+    /// Its answer is lost.
+    After,
+    /// As `Before`, and the session ends.
+    BeforeAndEnded,
+    /// As `After`, and the session ends.
+    AfterAndEnded,
 }
 
 #[derive(Default)]
@@ -84,7 +101,11 @@ pub fn classes() -> Vec<ClassRow> {
         settings_version: 0,
     };
     let small = 32 * FRAME_BYTES;
-    vec![class("STANDARD", 2, 2, small), class("SINGLE", 1, 0, small)]
+    vec![
+        class("STANDARD", 2, 2, small),
+        class("SINGLE", 1, 0, small),
+        class("TRIPLE", 3, 0, small),
+    ]
 }
 
 impl Metad {
@@ -448,12 +469,28 @@ impl MetadClient for Metad {
                     return Ok(SubmitReply { index, reply });
                 }
             }
+            let is_finalize = matches!(command, SessionCommand::FinalizeObject(_));
             let command = Command::InSession {
                 session,
                 sequence,
                 command,
             };
-            let (index, reply) = self.decide_remotely(command).await?;
+            let loss = match is_finalize {
+                true => self.faults.lock().unwrap().finalizes.pop_front(),
+                false => None,
+            };
+            let (index, reply) = match loss {
+                None => self.decide_remotely(command).await?,
+                Some(loss) => {
+                    if matches!(loss, Loss::After | Loss::AfterAndEnded) {
+                        self.command(&command);
+                    }
+                    if matches!(loss, Loss::BeforeAndEnded | Loss::AfterAndEnded) {
+                        self.command(&Command::EndSession { session });
+                    }
+                    return Err(MetadError::Unknown("lost".to_owned()));
+                }
+            };
             Ok(SubmitReply { index, reply })
         })
     }
@@ -461,6 +498,10 @@ impl MetadClient for Metad {
     fn resolve(&self, request: ResolveRequest) -> Answered<'_, SubmitReply> {
         Box::pin(async move {
             let ResolveRequest { session, sequence } = request;
+            let unresolved = self.faults.lock().unwrap().unresolved;
+            if self.random.percent(unresolved) {
+                return Err(MetadError::Unavailable("no leader".to_owned()));
+            }
             let (index, reply) = self
                 .decide_remotely(Command::Resolve { session, sequence })
                 .await?;

@@ -106,6 +106,7 @@ impl Cluster {
         let mut parts = parts(&self.metad, &self.agents, &setup);
         parts.metad = connected.metad;
         parts.agents = Arc::new(connected.agents);
+        let metrics = parts.metrics.clone();
         let store = Store::start(parts).await.unwrap();
         if store.directory().bucket("bucket").await.is_err() {
             store.create_bucket(ROOT, "bucket", "us-east-1").await.unwrap();
@@ -117,6 +118,7 @@ impl Cluster {
             store,
             bucket,
             random: Random::new(9),
+            metrics,
         }
     }
 }
