@@ -199,6 +199,8 @@ pub fn connect(secret: &ClusterSecret, metad: &[String], seams: &Seams) -> Resul
     let now = wall(&*seams.clock);
     let credentials =
         Credentials::issued_by(&authority, Identity::Gateway(instance), now).map_err(untrusted)?;
+    let judging = Arc::clone(&seams.clock);
+    let credentials = credentials.with_wall_clock(Arc::new(move || wall(&*judging)));
     let limits = ClientLimits {
         connect: CONNECT_WAIT,
         ..ClientLimits::default()
