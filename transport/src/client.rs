@@ -5,18 +5,22 @@ mod pool;
 mod primed;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use crate::credentials::Credentials;
 use crate::identity::Expect;
 use crate::network::Network;
 use crate::server::{STREAM_WINDOW_BYTES, STREAMS};
-use body::Cancellable;
 use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{RecvStream, SendStream};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use pool::Pool;
+use pool::{Pool, refused_untouched};
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -240,31 +244,38 @@ impl Client {
         handed_over: &AtomicBool,
     ) -> Result<Bytes, CallError<Bytes>> {
         let mut tries = 0;
-        let (response, _hold) = loop {
+        let (response, hold) = loop {
             tries += 1;
-            let body = Full::new(request.clone())
-                .map_err(|never| match never {})
-                .boxed_unsync();
-            let request = request_to(target, path, headers.clone(), body)?;
             handed_over.store(false, Relaxed);
             let hold = self.pool.hold(target).await;
             let hold = hold.map_err(|reason| failure(target, false, reason))?;
-            handed_over.store(true, Relaxed);
-            match hold.send(request).await {
-                Ok(response) => break (response, hold),
-                Err(refused) if !refused.maybe_done && tries < TRIES => {}
-                Err(refused) => return Err(failure(target, refused.maybe_done, refused.reason)),
+            let mut head = head_of(target, path, headers.clone())?;
+            head.headers_mut().insert(CONTENT_LENGTH, request.len().into());
+            let error = match hold.open(head, !request.is_empty()).await {
+                Ok((response, stream)) => {
+                    handed_over.store(true, Relaxed);
+                    match answered(response, stream, request.clone()).await {
+                        Ok(response) => break (response, hold),
+                        Err(error) if refused_untouched(&error) => error,
+                        Err(error) => return Err(failure(target, true, error.to_string())),
+                    }
+                }
+                Err(error) => error,
+            };
+            if tries == TRIES {
+                return Err(failure(target, false, error.to_string()));
             }
         };
         let status = response.status();
+        let body = Answer::new(response.into_body(), hold, None);
         if status != StatusCode::OK && status != StatusCode::CONFLICT {
             return Err(CallError::Status {
                 address: target.address.clone(),
                 status: status.as_u16(),
-                text: text_of(response.into_body()).await,
+                text: text_of(body).await,
             });
         }
-        let answer = Limited::new(response.into_body(), self.pool.limits.answer_bytes)
+        let answer = Limited::new(body, self.pool.limits.answer_bytes)
             .collect()
             .await
             .map_err(|error| failure(target, true, format!("the answer to {path} broke off: {error}")))?
@@ -288,26 +299,49 @@ impl Client {
         headers: HeaderMap,
         body: StreamBody,
     ) -> Result<Response<Answer>, CallError<Infallible>> {
-        let (alive, cancelled) = oneshot::channel();
-        let body = Cancellable::new(body, cancelled).boxed_unsync();
-        let mut request = request_to(target, path, headers, body)?;
-        for _ in 0..TRIES {
+        let mut tries = 0;
+        let (response, stream, hold) = loop {
+            tries += 1;
             let hold = self.pool.hold(target).await;
             let hold = hold.map_err(|reason| failure(target, false, reason))?;
-            match hold.send(request).await {
-                Ok(response) => return Ok(response.map(|incoming| Answer::new(incoming, hold, alive))),
-                Err(refused) => match refused.request {
-                    Some(unsent) => request = *unsent,
-                    None => return Err(failure(target, refused.maybe_done, refused.reason)),
-                },
+            let mut head = head_of(target, path, headers.clone())?;
+            if let Some(bytes) = body.size_hint().exact() {
+                head.headers_mut().insert(CONTENT_LENGTH, bytes.into());
             }
+            match hold.open(head, !body.is_end_stream()).await {
+                Ok((response, stream)) => break (response, stream, hold),
+                Err(error) if tries == TRIES => return Err(failure(target, false, error.to_string())),
+                Err(_) => {}
+            }
+        };
+        let (alive, dropped) = oneshot::channel();
+        if !body.is_end_stream() {
+            body::send_while(body, stream, dropped);
         }
-        Err(failure(
-            target,
-            false,
-            "its connections closed again and again".to_owned(),
-        ))
+        match response.await {
+            Ok(response) => Ok(response.map(|stream| Answer::new(stream, hold, Some(alive)))),
+            Err(error) => Err(failure(target, !refused_untouched(&error), error.to_string())),
+        }
     }
+}
+
+/// The head of the response to a request whose body is `body`.
+async fn answered(
+    response: ResponseFuture,
+    mut stream: SendStream<Bytes>,
+    body: Bytes,
+) -> Result<Response<RecvStream>, h2::Error> {
+    if body.is_empty() {
+        return response.await;
+    }
+    let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
+    let mut response = pin!(response);
+    tokio::select! {
+        biased;
+        response = response.as_mut() => return response,
+        () = body::send(body, &mut stream) => {}
+    }
+    response.await
 }
 
 /// `NotSent` or `Unknown`.
@@ -320,28 +354,23 @@ fn failure<E>(target: &Target, maybe_done: bool, reason: String) -> CallError<E>
     }
 }
 
-fn request_to<E>(
-    target: &Target,
-    path: &str,
-    headers: HeaderMap,
-    body: StreamBody,
-) -> Result<Request<StreamBody>, CallError<E>> {
+fn head_of<E>(target: &Target, path: &str, headers: HeaderMap) -> Result<Request<()>, CallError<E>> {
     let uri = Uri::builder()
         .scheme("https")
         .authority(target.address.as_str())
         .path_and_query(path)
         .build()
         .map_err(|error| failure(target, false, format!("no address or path: {error}")))?;
-    let mut request = Request::new(body);
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = uri;
-    *request.version_mut() = Version::HTTP_2;
-    *request.headers_mut() = headers;
-    Ok(request)
+    let mut head = Request::new(());
+    *head.method_mut() = Method::POST;
+    *head.uri_mut() = uri;
+    *head.version_mut() = Version::HTTP_2;
+    *head.headers_mut() = headers;
+    Ok(head)
 }
 
 /// The first line or so of a refusal.
-async fn text_of(mut body: Incoming) -> String {
+async fn text_of(mut body: Answer) -> String {
     let mut bytes = Vec::new();
     while bytes.len() < TEXT_BYTES
         && let Some(Ok(frame)) = body.frame().await

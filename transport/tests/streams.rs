@@ -18,6 +18,7 @@ use ullage_transport::api::{Api, StreamRequest};
 use ullage_transport::client;
 use ullage_transport::frame::{FrameError, FrameReader, framed, messages};
 use ullage_transport::identity::{Callers, Expect};
+use ullage_transport::server::ServerLimits;
 
 const PART: usize = 64 * 1024;
 
@@ -358,6 +359,10 @@ async fn streams_that_nobody_reads_do_not_hold_up_the_others() {
         .unwrap()
         .unwrap();
     assert_eq!(back.to_bytes(), "through");
+    // Nor do those that are given up while they are stuck: they are reset, and the server need not wait for them.
     drop(stuck);
+    let stopping = std::time::Instant::now();
     server.stop().await;
+    let stopped = stopping.elapsed();
+    assert!(stopped < ServerLimits::default().drain, "{stopped:?}");
 }

@@ -1,25 +1,25 @@
 //! Connections by target: made when wanted, one attempt at a time, shared, closed when idle, forgotten when
 //! broken.
 
-use super::primed::Primed;
-use super::{ClientLimits, StreamBody, Target};
+use super::primed::{LastHeard, Primed};
+use super::watch::{Watch, drive};
+use super::{ClientLimits, Target};
 use crate::credentials::Credentials;
 use crate::network::{BoxStream, Network};
 use crate::server::{FRAME_BYTES, connection_window};
 use crate::tls;
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{Builder, Connection as Driver, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{Reason, SendStream};
+use http::Request;
 use std::collections::HashMap;
-use std::error::Error as _;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 /// Streams on every connection to a target from which another connection is worth its handshake.
@@ -58,33 +58,53 @@ struct Line {
 type Connecting = Shared<BoxFuture<'static, Result<(), Arc<str>>>>;
 
 struct Connection {
-    sender: SendRequest<StreamBody>,
+    sender: SendRequest<Bytes>,
     since: Instant,
     usage: Arc<Usage>,
 }
 
 /// What a connection is used for now.
-struct Usage(Mutex<(u32, Instant)>);
+pub(super) struct Usage {
+    now: Mutex<Now>,
+    /// A stream began.
+    began: Notify,
+}
+
+struct Now {
+    streams: u32,
+    /// When the last stream ended, or the connection was made.
+    ended_at: Instant,
+    /// No stream can be opened any more.
+    closed: bool,
+}
 
 impl Usage {
     fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new((0, Instant::now()))))
+        Arc::new(Self {
+            now: Mutex::new(Now {
+                streams: 0,
+                ended_at: Instant::now(),
+                closed: false,
+            }),
+            began: Notify::new(),
+        })
     }
 
-    fn lock(&self) -> MutexGuard<'_, (u32, Instant)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn streams(&self) -> u32 {
-        self.lock().0
+    pub(super) fn streams(&self) -> u32 {
+        self.lock().streams
     }
 
-    /// When it will have been idle for `idle`, if it stays so.
-    fn idle_at(&self, idle: Duration) -> Instant {
-        match *self.lock() {
-            (0, since) => since + idle,
-            _ => Instant::now() + idle,
-        }
+    pub(super) fn ended_at(&self) -> Instant {
+        self.lock().ended_at
+    }
+
+    /// Waits for a stream to begin.
+    pub(super) async fn begins(&self) {
+        self.began.notified().await;
     }
 }
 
@@ -96,20 +116,39 @@ pub(super) struct Hold {
 
 impl Hold {
     fn on(connection: &Arc<Connection>, pool: &Arc<Pool>) -> Self {
-        connection.usage.lock().0 += 1;
+        connection.usage.lock().streams += 1;
+        connection.usage.began.notify_one();
         Self {
             connection: connection.clone(),
             pool: pool.clone(),
         }
+    }
+
+    /// Opens a stream with the request `head`. When this fails, nothing was sent, and the connection takes no
+    /// more calls.
+    pub(super) async fn open(
+        &self,
+        head: Request<()>,
+        has_body: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        let sender = self.connection.sender.clone();
+        let opened = match sender.ready().await {
+            Ok(mut sender) => sender.send_request(head, !has_body),
+            Err(error) => Err(error),
+        };
+        if opened.is_err() {
+            self.connection.usage.lock().closed = true;
+        }
+        opened
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         {
-            let mut usage = self.connection.usage.lock();
-            usage.0 = usage.0.saturating_sub(1);
-            usage.1 = Instant::now();
+            let mut now = self.connection.usage.lock();
+            now.streams = now.streams.saturating_sub(1);
+            now.ended_at = Instant::now();
         }
         self.pool.freed.notify_waiters();
     }
@@ -121,51 +160,10 @@ impl fmt::Debug for Hold {
     }
 }
 
-/// A request without a response.
-pub(super) struct Unanswered {
-    /// Whether it may have been done nevertheless.
-    pub(super) maybe_done: bool,
-    pub(super) reason: String,
-    /// The request, if none of it was used.
-    pub(super) request: Option<Box<Request<StreamBody>>>,
-}
-
-impl Hold {
-    /// Sends `request`; answers when the response's head is there.
-    pub(super) async fn send(&self, request: Request<StreamBody>) -> Result<Response<Incoming>, Unanswered> {
-        let mut sender = self.connection.sender.clone();
-        match sender.try_send_request(request).await {
-            Ok(response) => Ok(response),
-            Err(mut unsent) => {
-                let request = unsent.take_message().map(Box::new);
-                Err(Unanswered {
-                    maybe_done: request.is_none() && !refused_untouched(unsent.error()),
-                    reason: with_causes(unsent.error()),
-                    request,
-                })
-            }
-        }
-    }
-}
-
 /// Whether the other end said that it has not looked at the stream: it refused it (RFC 9113, 8.7), or went away
 /// naming an earlier one as its last (6.8).
-fn refused_untouched(error: &hyper::Error) -> bool {
-    let Some(cause) = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()) else {
-        return false;
-    };
-    cause.is_remote() && (cause.is_go_away() || cause.reason() == Some(h2::Reason::REFUSED_STREAM))
-}
-
-fn with_causes(error: &hyper::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+pub(super) fn refused_untouched(error: &h2::Error) -> bool {
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
 }
 
 impl Pool {
@@ -211,7 +209,7 @@ impl Pool {
         let mut lines = self.lines();
         let line = lines.entry(target.clone()).or_default();
         line.open
-            .retain(|connection| !connection.sender.is_closed() && connection.since.elapsed() < AGE);
+            .retain(|connection| !connection.usage.lock().closed && connection.since.elapsed() < AGE);
         let least = line
             .open
             .iter()
@@ -259,15 +257,21 @@ impl Pool {
         let line = lines.entry(target.clone()).or_default();
         line.connecting = None;
         match connected {
-            Ok((sender, driver)) => {
+            Ok((sender, mut connection, heard)) => {
                 let usage = Usage::new();
                 line.open.push(Arc::new(Connection {
                     sender,
                     since: Instant::now(),
                     usage: usage.clone(),
                 }));
-                let idle = self.limits.idle;
-                tokio::spawn(drive(driver, usage, Arc::downgrade(self), target, idle));
+                let watch = Watch {
+                    usage,
+                    heard,
+                    pings: connection.ping_pong(),
+                    idle: self.limits.idle,
+                    keep_alive: self.limits.keep_alive,
+                };
+                tokio::spawn(drive(connection, watch, Arc::downgrade(self), target));
                 Ok(())
             }
             Err(reason) => {
@@ -296,29 +300,28 @@ impl Pool {
         // The server checks this side's certificate after TLS has finished here. Its first words tell that it
         // takes the connection: no call is handed over to one that does not.
         let stream = Primed::first_of(stream).await?;
-        let made = Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .adaptive_window(false)
-            .initial_stream_window_size(self.limits.stream_window_bytes)
+        let heard = stream.heard.clone();
+        let made = Builder::new()
+            .enable_push(false)
+            .initial_window_size(self.limits.stream_window_bytes)
             .initial_connection_window_size(connection_window(
                 self.limits.streams_per_connection,
                 self.limits.stream_window_bytes,
             ))
             .max_frame_size(FRAME_BYTES)
-            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .max_send_buffer_size(SEND_BUFFER_BYTES)
             .max_header_list_size(HEADER_BYTES)
-            .keep_alive_interval(self.limits.keep_alive)
-            .keep_alive_timeout(self.limits.keep_alive)
             // Calls are cancelled all the time (hedged reads); what still comes for them is no offence.
             .max_concurrent_reset_streams(RESET_STREAMS)
             .max_local_error_reset_streams(None)
-            .handshake(TokioIo::new(stream))
+            .handshake(stream)
             .await;
-        made.map_err(|error| with_causes(&error))
+        let (sender, connection) = made.map_err(|error| error.to_string())?;
+        Ok((sender, connection, heard))
     }
 
     /// Takes a connection out of use; calls under way on it go on.
-    fn retire(&self, target: &Target, usage: &Arc<Usage>) {
+    pub(super) fn retire(&self, target: &Target, usage: &Arc<Usage>) {
         let mut lines = self.lines();
         if let Some(line) = lines.get_mut(target) {
             line.open
@@ -352,39 +355,5 @@ enum Place {
     Full,
 }
 
-type Tls = TokioIo<Primed<tokio_rustls::client::TlsStream<BoxStream>>>;
-type Connected = (SendRequest<StreamBody>, Driver<Tls, StreamBody, TokioExecutor>);
-
-/// Keeps a connection going until it breaks, or is idle for `idle`, or nobody has use for it.
-async fn drive(
-    driver: Driver<Tls, StreamBody, TokioExecutor>,
-    usage: Arc<Usage>,
-    pool: Weak<Pool>,
-    target: Target,
-    idle: Duration,
-) {
-    let mut driver = std::pin::pin!(driver);
-    let ended = loop {
-        let idle_at = usage.idle_at(idle);
-        tokio::select! {
-            ended = driver.as_mut() => break ended,
-            () = sleep_until(idle_at) => {}
-        }
-        if usage.idle_at(idle) <= Instant::now() {
-            // Its sender goes with it, and then the connection ends by itself.
-            if let Some(pool) = pool.upgrade() {
-                pool.retire(&target, &usage);
-            }
-            break driver.await;
-        }
-    };
-    if let Some(pool) = pool.upgrade() {
-        pool.retire(&target, &usage);
-    }
-    match ended {
-        Ok(()) => tracing::trace!(address = %target.address, "a connection is closed"),
-        Err(error) => {
-            tracing::debug!(address = %target.address, error = %with_causes(&error), "a connection broke");
-        }
-    }
-}
+type Wire = Primed<tokio_rustls::client::TlsStream<BoxStream>>;
+type Connected = (SendRequest<Bytes>, h2::client::Connection<Wire>, LastHeard);
