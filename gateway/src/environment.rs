@@ -1,5 +1,18 @@
 //! Clock and randomness as the gateway sees them, so that a simulator can supply its own. Timers are tokio's,
 //! which a simulator pauses and advances by itself.
+//!
+//! What a simulator must know:
+//!
+//! - The data path begins at `store::Store::start` and needs no socket of clients. Its connections come from
+//!   `connect`, with the network, the clock and the randomness of `Seams`; `Connected::upkeep` must run beside it.
+//!   `run` adds the listeners for clients (the machine's own sockets) and is not for simulators.
+//! - No thread is started and nothing blocks: sealing, opening and signatures are done by the task that needs them.
+//! - Tasks are spawned in these places: `store.rs` (renewal and upkeep of the session, memory, probes), `session.rs`
+//!   and `keeper.rs` (asking for room, returning and shrinking leases), `network/probing.rs` (answers to probes).
+//! - All randomness comes from `Randomness`: keys, salts, the drawing of vendors, nonces of probes, jitter. What may
+//!   come in any order is polled in the order in which it was made; no choice depends on the order of a hash map.
+//! - `Clock::monotonic` must run with tokio's time: deadlines are computed from it and waited for by tokio's timers.
+//! - `std::time::Instant` is used in `server/pipeline.rs` only, to measure requests for their metrics.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,22 +1,22 @@
-//! The key-encryption key: reading and making its file, its name and check value, and what is sealed under
+//! The key-encryption key: reading its file, its name and check value, and what is sealed under
 //! it (blobs' data keys, users' secrets). The KEK never leaves this module.
 //!
-//! Formats. The file holds 32 random bytes as 64 hexadecimal digits and a line end, mode 0600. From it BLAKE3
-//! `derive_key` makes three values, each under a context of its own: the id (first 8 bytes, big-endian), the
-//! check value (32 bytes) and the wrapping key. Whatever is sealed under the KEK is
-//! `salt (24 random bytes) || ciphertext || tag (16)`: AES-256-GCM with an all-zero nonce under the key
-//! `BLAKE3 keyed_hash(wrapping key, purpose || salt)`, and the thing it is bound to as associated data. A fresh
-//! key per sealing lifts the bound of 2^32 sealings that random 96-bit nonces would put on a KEK
-//! (NIST SP 800-38D, section 8.3).
+//! Formats. The file, which `ullage keygen` makes, holds 32 random bytes as 64 hexadecimal digits and a line end,
+//! mode 0600. From it BLAKE3 `derive_key` makes three values, each under a context of its own: the id (first 8
+//! bytes, big-endian), the check value (32 bytes) and the wrapping key. Whatever is sealed under the KEK is `salt
+//! (24 random bytes) || ciphertext || tag (16)`: AES-256-GCM with an all-zero nonce under the key `BLAKE3
+//! keyed_hash(wrapping key, purpose || salt)`, and the thing it is bound to as associated data. A fresh key per
+//! sealing lifts the bound of 2^32 sealings that random 96-bit nonces would put on a KEK (NIST SP 800-38D, section
+//! 8.3).
 
 use crate::environment::Randomness;
 use crate::error::Error;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use bytes::Bytes;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use ullage_model::ids::{BlobId, KekId};
 use ullage_model::namespace::rows::WrappedKey;
@@ -90,29 +90,6 @@ impl Kek {
         let mut key = Zeroizing::new([0; KEY_BYTES]);
         hex::decode_to_slice(text.trim(), key.as_mut_slice())
             .map_err(|_| Error::Kek("not 64 hexadecimal digits".to_owned()))?;
-        Ok(Self::new(&key))
-    }
-
-    /// Writes a fresh key to `path`, which must not exist: durable, mode 0600.
-    ///
-    /// # Errors
-    /// When the file exists or cannot be written.
-    pub fn generate(path: &Path, random: &dyn Randomness) -> Result<Self, Error> {
-        let mut key = Zeroizing::new([0; KEY_BYTES]);
-        random.fill(key.as_mut_slice());
-        let text = Zeroizing::new(format!("{}\n", hex::encode(key.as_slice())));
-        let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-        };
-        write().map_err(|error: std::io::Error| Error::Kek(format!("{}: {error}", path.display())))?;
         Ok(Self::new(&key))
     }
 
@@ -281,19 +258,17 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_is_made_private_and_refused_when_it_is_not() {
+    fn a_key_file_that_is_not_private_or_not_a_key_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kek");
-        let made = Kek::generate(&path, &SystemRandomness).unwrap();
-        assert_eq!(Kek::read(&path).unwrap().id(), made.id());
-        assert!(
-            Kek::generate(&path, &SystemRandomness).is_err(),
-            "never overwritten"
-        );
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        std::fs::write(&path, format!("{}\n", hex::encode([1; KEY_BYTES]))).unwrap();
+        mode(0o600);
+        assert_eq!(Kek::read(&path).unwrap().id(), Kek::new(&[1; KEY_BYTES]).id());
+        mode(0o640);
         let error = Kek::read(&path).unwrap_err().to_string();
         assert!(error.contains("0600"), "{error}");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        mode(0o600);
         std::fs::write(&path, "abc").unwrap();
         assert!(Kek::read(&path).is_err());
     }

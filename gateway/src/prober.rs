@@ -39,6 +39,7 @@ pub async fn run(engine: Arc<Engine>) {
         let next = due.values().min().copied().unwrap_or(now + UPKEEP_EVERY);
         let look = next.clamp(now + UPKEEP_EVERY / 10, now + UPKEEP_EVERY);
         tokio::select! {
+            biased;
             Some((vendor, probed)) = probes.next(), if !probes.is_empty() => {
                 under_way.remove(&vendor);
                 if due.contains_key(&vendor) {

@@ -125,6 +125,7 @@ async fn live(
     stop_serving: &CancellationToken,
 ) -> Result<(), Error> {
     let opened = tokio::select! {
+        biased;
         () = stop.cancelled() => Ok(None),
         opened = open_store(parts) => opened.map(Some),
     };
@@ -240,6 +241,7 @@ impl Connected {
         async move {
             let following = async {
                 tokio::select! {
+                    biased;
                     () = stop.cancelled() => {}
                     () = metad.follow_members() => {}
                 }

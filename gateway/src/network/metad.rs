@@ -61,7 +61,7 @@ impl NetworkMetad {
     /// after the other, is still found. Never ends.
     pub async fn follow_members(&self) {
         loop {
-            let jitter = self.random.number() % (MEMBERS_EVERY.as_millis() as u64 / 4);
+            let jitter = self.random.number() % (millis(MEMBERS_EVERY) / 4);
             tokio::time::sleep(MEMBERS_EVERY + Duration::from_millis(jitter)).await;
             if let Err(error) = self.members(MembersRequest::List).await {
                 tracing::debug!(%error, "the metadata service does not tell its members");
