@@ -360,8 +360,17 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        if let Err(error) = self.close() {
-            tracing::warn!(%error, "cannot flush the index");
+        match self.workers {
+            Workers::Threads => {
+                if let Err(error) = self.close() {
+                    tracing::warn!(%error, "cannot flush the index");
+                }
+            }
+            // Dropped before it was shut, it has crashed: nothing more is written.
+            Workers::Tasks { .. } => {
+                self.devices.stop();
+                self.signer.stop();
+            }
         }
     }
 }

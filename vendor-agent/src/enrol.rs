@@ -63,9 +63,10 @@ impl Entry {
     pub(crate) fn read(config: &Config, data_dir: &DataDir) -> Result<Self, AgentError> {
         let stored = data_dir.credentials()?;
         let token = match &config.join_token_file {
-            // What has done its work may be gone.
-            Some(path) if stored.is_none() || path.exists() => Some(read_token(path)?),
-            _ => None,
+            Some(path) if stored.is_none() => Some(read_token(path)?),
+            // What has done its work may be gone, or hold anything but a token of another cluster.
+            Some(path) => read_token(path).ok(),
+            None => None,
         };
         let authority = match (&stored, &token) {
             (Some(stored), Some(token)) if stored.authority != token.authority => {

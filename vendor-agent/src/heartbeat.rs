@@ -257,7 +257,7 @@ impl Agent {
         if let Some(directory) = reply.directory {
             self.peers.learn(&directory.vendors);
             self.metad.learn(&directory.metad);
-            self.others.set_revision(directory.revision);
+            self.others.set_directory(directory);
         }
         self.leases.learn(&ClosedState::from(reply.closed));
         self.leases.close(&reply.close);

@@ -5,18 +5,26 @@ use crate::sync::{Shared, lock};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use ullage_model::ids::VendorId;
+use ullage_model::wire::agent::Directory;
 
 /// The other services, as last heard.
 #[derive(Default)]
 pub(crate) struct Others {
     revision: AtomicU64,
+    metad: Shared<Vec<String>>,
     revoked: Shared<BTreeSet<VendorId>>,
 }
 
 impl Others {
     /// Notes which directory was passed on.
-    pub(crate) fn set_revision(&self, revision: u64) {
-        self.revision.store(revision, Ordering::Relaxed);
+    pub(crate) fn set_directory(&self, directory: Directory) {
+        *lock(&self.metad) = directory.metad;
+        self.revision.store(directory.revision, Ordering::Relaxed);
+    }
+
+    /// Addresses of the metadata nodes as last heard; none before that.
+    pub(crate) fn metad(&self) -> Vec<String> {
+        lock(&self.metad).clone()
     }
 
     /// Revision of the directory that was passed on last; 0 before the first.

@@ -189,7 +189,6 @@ impl Reading {
                     if self.window() == Some(window) {
                         if let WindowError::Device(error @ DeviceError::Gone { .. }) = error {
                             // It may be back soon; if not, its copies are reported lost together.
-                            self.agent.kick();
                             return Err(ChunkRefusal::Devices(error.to_string()));
                         }
                         tracing::warn!(copy = %self.copy, frame = window.first_frame, device = %window.device, %error, "copy cannot be read");

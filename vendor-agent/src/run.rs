@@ -22,6 +22,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use ullage_transport::client::{Client, ClientLimits};
 use ullage_transport::credentials::{Credentials, Renewed, WallClock, keep_renewed};
@@ -30,6 +31,8 @@ use ullage_transport::server::{ServerLimits, serve};
 
 /// How long chunks under way have to end after the stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How often it is looked whether the metadata nodes have moved.
+const ADDRESSES_PERIOD: Duration = Duration::from_secs(2);
 
 /// Makes 32 random bytes.
 pub type Randomness = Arc<dyn Fn() -> [u8; 32] + Send + Sync>;
@@ -159,6 +162,7 @@ impl Service {
                 take_settings(Arc::clone(&agent), new_devices),
             ));
         }
+        running.spawn(until(stop.clone(), keep_addresses(Arc::clone(&agent))));
         if agent.workers == Workers::Threads {
             running.spawn(until(stop.clone(), answer_forever(Arc::clone(&agent))));
         }
@@ -369,6 +373,24 @@ async fn keep_enrolled(
         .boxed()
     };
     keep_renewed(credentials, wall, stop, renew).await;
+}
+
+/// Keeps where the metadata nodes are, so that a start finds them when all have moved since the enrolment.
+async fn keep_addresses(agent: Arc<Agent>) {
+    let mut kept = Vec::new();
+    loop {
+        sleep(ADDRESSES_PERIOD).await;
+        let heard = agent.others.metad();
+        if heard.is_empty() || heard == kept {
+            continue;
+        }
+        let (keeper, addresses) = (Arc::clone(&agent), heard.clone());
+        let keeping = move || lock(&keeper.data_dir).save_addresses(addresses);
+        match agent.workers.blocking(keeping).await.and_then(|kept| kept) {
+            Ok(()) => kept = heard,
+            Err(error) => tracing::warn!(%error, "cannot keep the addresses of the metadata nodes"),
+        }
+    }
 }
 
 /// Takes over the settings of devices whenever they are read again.

@@ -9,16 +9,20 @@
 mod common;
 
 use common::cluster::until;
-use common::{CAPACITY, FakeMetad, Peers, check_copy, config, copy, put_ok, read, seams, start_with};
+use common::{
+    CAPACITY, FakeMetad, Peers, check_copy, config, copy, put_ok, read, seams, start_on, start_with,
+};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
-use ullage_model::ids::{CopyId, DeviceId};
+use ullage_model::ids::{CopyId, DeviceId, LeaseId};
 use ullage_model::wire::agent::DeviceState;
 use ullage_model::wire::chunk::ChunkRefusal;
+use ullage_vendor_agent::device::Device;
+use ullage_vendor_agent::device::memory::{Faults, MemoryDevice};
 use ullage_vendor_agent::{AgentError, DeviceConfig};
 
 async fn start(home: &Path, metad: &Arc<FakeMetad>, devices: usize, lost_after_s: u64) -> common::Running {
@@ -222,5 +226,33 @@ async fn settings_read_again_bring_devices_and_take_them_away() {
         .await;
     let placed = put_ok(&running.agent, copy(2, 2), 200_000, 2).await;
     assert!(placed.pieces.iter().all(|piece| piece.device != DeviceId(1)));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_devices_take_no_records_reads_on_and_confirms_no_close() {
+    let home = TempDir::new().unwrap();
+    let metad = FakeMetad::new(1);
+    let device = Arc::new(MemoryDevice::new(DeviceId(0), 1 << 30, 8 << 20));
+    let running = start_on(home.path(), vec![Arc::clone(&device) as Arc<dyn Device>], &metad).await;
+    put_ok(&running.agent, copy(1, 1), 100_000, 1).await;
+    running.stop().await;
+    let worn = Arc::new(device.restarted());
+    worn.set_faults(Faults {
+        fail_write: true,
+        ..Faults::default()
+    });
+    metad.with(|state| {
+        state.closed.mark = LeaseId(2);
+        state.named.insert(copy(1, 1));
+    });
+    metad.order_close(LeaseId(1));
+    let running = start_on(home.path(), vec![Arc::clone(&worn) as Arc<dyn Device>], &metad).await;
+    check_copy(&running.agent, copy(1, 1), 100_000).await;
+    until_state(&metad, &running, 0, DeviceState::ReadOnly).await;
+    assert!(
+        metad.with(|state| state.close.contains(&LeaseId(1))),
+        "not confirmed"
+    );
     running.stop().await;
 }

@@ -403,6 +403,11 @@ async fn a_token_lets_in_once_and_the_registered_key_from_then_on() {
     std::fs::remove_file(&token).unwrap();
     let again = cluster.start(config.clone()).await;
     assert_eq!(again.vendor(), vendor);
+    // The metadata nodes move: where to is kept.
+    let moved = "metad.example:9310".to_owned();
+    cluster.books.add_metad(moved.clone());
+    let stored = || std::fs::read_to_string(config.data.join("credentials")).unwrap();
+    until("the new address is kept", || stored().contains(&moved)).await;
     again.end().await;
     assert_eq!(*cluster.books.enrolled.lock().unwrap(), 1);
     // What was given is lost: the key is registered, whatever the token is worth.

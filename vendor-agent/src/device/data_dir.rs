@@ -323,6 +323,19 @@ impl DataDir {
         write_json(&self.path.join(CREDENTIALS), &CredentialsFile::from(credentials))
     }
 
+    /// Keeps where the metadata nodes are now, durably.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub(crate) fn save_addresses(&self, metad: Vec<String>) -> Result<(), AgentError> {
+        match self.credentials()? {
+            Some(stored) if stored.metad != metad => {
+                self.save_credentials(&StoredCredentials { metad, ..stored })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Where the local FAT's index lies.
     #[must_use]
     pub fn index_path(&self) -> PathBuf {

@@ -50,6 +50,7 @@ pub struct Books {
     pub enrolled: Mutex<u32>,
     vendors: Mutex<Vec<Known>>,
     address: Mutex<String>,
+    more_metad: Mutex<Vec<String>>,
 }
 
 impl Books {
@@ -62,7 +63,19 @@ impl Books {
     fn directory(&self) -> Directory {
         let vendors = self.vendors.lock().unwrap();
         let addresses = vendors.iter().map(|known| (known.vendor, known.address.clone()));
-        Directory::new(addresses.collect(), vec![self.address.lock().unwrap().clone()])
+        Directory::new(addresses.collect(), self.metad_addresses())
+    }
+
+    fn metad_addresses(&self) -> Vec<String> {
+        let more = self.more_metad.lock().unwrap().clone();
+        std::iter::once(self.address.lock().unwrap().clone())
+            .chain(more)
+            .collect()
+    }
+
+    /// Makes a metadata node known that does not answer.
+    pub fn add_metad(&self, address: String) {
+        self.more_metad.lock().unwrap().push(address);
     }
 
     /// Sends others to `address` when they look for `vendor`.
@@ -133,7 +146,7 @@ impl Books {
             registered,
             certificate: Bytes::from(chain.leaf),
             authority: Bytes::from(chain.authority),
-            metad: vec![self.address.lock().unwrap().clone()],
+            metad: self.metad_addresses(),
         })
     }
 
@@ -189,6 +202,7 @@ impl Cluster {
             invited: Mutex::default(),
             enrolled: Mutex::default(),
             vendors: Mutex::default(),
+            more_metad: Mutex::default(),
         });
         let api = Api::new(Arc::clone(&books))
             .call(
