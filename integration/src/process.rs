@@ -52,6 +52,14 @@ pub fn processor_time(pid: u32) -> anyhow::Result<Duration> {
     ))
 }
 
+/// Processor time that processes have used together, user and system.
+///
+/// # Errors
+/// If one is gone.
+pub fn processor_times(pids: &[u32]) -> anyhow::Result<Duration> {
+    pids.iter().map(|pid| processor_time(*pid)).sum()
+}
+
 /// Bytes that a directory tree occupies on disk, as `du` counts them: blocks, holes not counted. Files
 /// that vanish during the walk count as nothing.
 #[must_use]

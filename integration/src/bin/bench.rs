@@ -1,4 +1,5 @@
-//! The benchmark program: `bench run`, `compare`, `table`, `commits`, `disk`, `bound`, `start`, `disk-ratio`.
+//! The benchmark program: `bench run`, `compare`, `table`, `cluster`, `commits`, `disk`, `bound`, `start`,
+//! `disk-ratio`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser, Subcommand};
+use ullage_integration::cluster::{AgentPlan, Cluster, Plan};
 use ullage_integration::load::bound::{self, Bound};
 use ullage_integration::load::commits;
 use ullage_integration::load::compare::Comparison;
 use ullage_integration::load::disk;
+use ullage_integration::load::garage::Garage;
 use ullage_integration::load::report::{Report, show_time};
 use ullage_integration::load::run::Prepared;
 use ullage_integration::load::stats::median;
@@ -21,7 +24,7 @@ use ullage_integration::process::disk_bytes;
 
 /// Load on S3 endpoints, measured and compared.
 ///
-/// An endpoint is URL[,label=L][,credentials=FILE][,region=R][,bucket=B][,pid=N][,data=DIR]; without a
+/// An endpoint is URL[,label=L][,credentials=FILE][,region=R][,bucket=B][,pid=N]...[,data=DIR]; without a
 /// credentials file, keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 #[derive(Parser)]
 #[command(name = "bench")]
@@ -67,6 +70,37 @@ enum Commands {
         /// Check every byte, length and ETag.
         #[arg(long)]
         verify: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Rows of the table on a cluster of processes, three metadata nodes, three vendors of one device each, one
+    /// gateway and three copies, beside a Garage of three nodes with replication 3.
+    Cluster {
+        /// Where both keep their data.
+        #[arg(long)]
+        directory: PathBuf,
+        /// The Garage binary; without it Ullage is measured alone.
+        #[arg(long)]
+        garage: Option<PathBuf>,
+        /// Garage syncs as Ullage always does.
+        #[arg(long)]
+        garage_fsync: bool,
+        /// These rows, by name.
+        #[arg(
+            long,
+            value_delimiter = ',',
+            default_value = "put-4k,get-4k,put-1m,get-1m,put-16m,get-16m"
+        )]
+        rows: Vec<String>,
+        /// Rounds.
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// Seconds of each run.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Client threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
         #[command(flatten)]
         output: Output,
     },
@@ -277,6 +311,33 @@ fn main() -> anyhow::Result<()> {
             let measured = measure_table(&endpoints, &rows, seconds, threads, verify)?;
             finish(&output, endpoints.a.data.as_deref(), measured)
         }
+        Commands::Cluster {
+            directory,
+            garage,
+            garage_fsync,
+            rows,
+            rounds,
+            seconds,
+            threads,
+            output,
+        } => {
+            std::fs::create_dir_all(&directory).context("make the directory")?;
+            // What is compared must lie on one disk. An error means that the directory was set before.
+            let _ = tempfile::env::override_temp_dir(&directory);
+            let runtime = tokio::runtime::Runtime::new().context("start a runtime")?;
+            let mut cluster = runtime.block_on(Cluster::start(three_vendors()))?;
+            let garage = garage
+                .map(|program| Garage::start(&program, &directory, garage_fsync))
+                .transpose()?;
+            let endpoints = Endpoints {
+                a: Target::of_cluster(&mut cluster)?,
+                b: garage.as_ref().map(Garage::target),
+                rounds,
+                keep: false,
+            };
+            let measured = measure_table(&endpoints, &rows, seconds, threads, false)?;
+            finish(&output, Some(&directory), measured)
+        }
         Commands::Commits {
             directory,
             etcd,
@@ -324,6 +385,22 @@ fn main() -> anyhow::Result<()> {
             size,
             connections,
         } => disk_ratio(&target, objects, size, connections),
+    }
+}
+
+/// Three vendors of one device each, and three copies.
+fn three_vendors() -> Plan {
+    let agent = AgentPlan {
+        devices: 1,
+        device_capacity: 16 << 30,
+        ..AgentPlan::default()
+    };
+    Plan {
+        metads: 3,
+        agents: vec![agent; 3],
+        gateways: 1,
+        copies: 3,
+        ..Plan::default()
     }
 }
 

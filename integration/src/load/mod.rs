@@ -9,6 +9,7 @@ pub mod bound;
 pub mod commits;
 pub mod compare;
 pub mod disk;
+pub mod garage;
 pub mod lane;
 pub mod report;
 pub mod run;

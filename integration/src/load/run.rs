@@ -12,7 +12,7 @@ use crate::load::lane::{Context, Failure, Lane, after, insist, upload};
 use crate::load::stats::{Counts, Summary};
 use crate::load::target::Target;
 use crate::load::workload::{Spec, Workload};
-use crate::process::processor_time;
+use crate::process::{processor_time, processor_times};
 use crate::seed::generator;
 
 /// Connections that prepare and remove objects.
@@ -80,7 +80,6 @@ impl Prepared {
     pub fn run(&mut self) -> anyhow::Result<Summary> {
         self.prepare()?;
         self.rounds += 1;
-        let pid = self.target.pid;
         let next = Arc::new(AtomicU64::new(0));
         let threads = self.spec.threads.clamp(1, self.spec.connections.max(1));
         let barrier = Arc::new(Barrier::new(threads + 1));
@@ -98,7 +97,8 @@ impl Prepared {
             let barrier = Arc::clone(&barrier);
             workers.push(std::thread::spawn(move || on_one_thread(share.work(&barrier))));
         }
-        let server_before = pid.map(processor_time).transpose()?;
+        let pids = &self.target.pids;
+        let server_before = processor_times(pids)?;
         let client_before = processor_time(std::process::id())?;
         barrier.wait();
         let begun = Instant::now();
@@ -114,11 +114,8 @@ impl Prepared {
                 Err(error) => failed = Some(error),
             }
         }
-        let server = pid
-            .map(processor_time)
-            .transpose()?
-            .zip(server_before)
-            .map(|(now, before)| now.saturating_sub(before));
+        let server = processor_times(pids)?.saturating_sub(server_before);
+        let server = (!pids.is_empty()).then_some(server);
         let client = processor_time(std::process::id())?.saturating_sub(client_before);
         let taken = next.load(Ordering::Relaxed);
         match self.spec.workload {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
+use crate::cluster::Cluster;
 use crate::sign::Credentials;
 use crate::standalone::read_credentials;
 
@@ -23,14 +24,14 @@ pub struct Target {
     pub region: String,
     /// The bucket, made if absent.
     pub bucket: String,
-    /// The server's process, for its processor time and memory.
-    pub pid: Option<u32>,
+    /// The server's processes, for their processor time.
+    pub pids: Vec<u32>,
     /// The server's data directory, for bytes on disk.
     pub data: Option<PathBuf>,
 }
 
 impl Target {
-    /// Reads `URL[,label=L][,credentials=FILE][,region=R][,bucket=B][,pid=N][,data=DIR]`. Keys come
+    /// Reads `URL[,label=L][,credentials=FILE][,region=R][,bucket=B][,pid=N]...[,data=DIR]`. Keys come
     /// from the credentials file (AWS's format, profile `default`), else from `AWS_ACCESS_KEY_ID` and
     /// `AWS_SECRET_ACCESS_KEY`.
     ///
@@ -57,7 +58,7 @@ impl Target {
             },
             region: "us-east-1".to_owned(),
             bucket: "bench".to_owned(),
-            pid: None,
+            pids: Vec::new(),
             data: None,
         };
         for part in parts {
@@ -67,13 +68,33 @@ impl Target {
                 Some(("region", value)) => target.region = value.to_owned(),
                 Some(("bucket", value)) => target.bucket = value.to_owned(),
                 Some(("pid", value)) => {
-                    target.pid = Some(value.parse().with_context(|| format!("pid {value:?}"))?)
+                    let pid = value.parse().with_context(|| format!("pid {value:?}"))?;
+                    target.pids.push(pid);
                 }
                 Some(("data", value)) => target.data = Some(value.into()),
                 _ => bail!("{part:?} is none of label=, credentials=, region=, bucket=, pid=, data="),
             }
         }
         Ok(target)
+    }
+
+    /// A cluster of processes, by its first gateway.
+    ///
+    /// # Errors
+    /// If one of its processes does not run.
+    pub fn of_cluster(cluster: &mut Cluster) -> anyhow::Result<Self> {
+        let pids: anyhow::Result<Vec<u32>> = cluster.nodes_mut().map(|node| node.daemon.pid()).collect();
+        let address = cluster.gateways[0].address;
+        Ok(Self {
+            label: "ullage".to_owned(),
+            address,
+            host: address.to_string(),
+            credentials: cluster.credentials().clone(),
+            region: "us-east-1".to_owned(),
+            bucket: "bench".to_owned(),
+            pids: pids?,
+            data: None,
+        })
     }
 }
 
@@ -83,9 +104,10 @@ mod tests {
 
     #[test]
     fn a_target_is_read_and_an_unknown_part_refused() {
-        let target = Target::parse("http://127.0.0.1:9000,label=a,bucket=b,pid=7,data=/x").expect("target");
+        let target =
+            Target::parse("http://127.0.0.1:9000,label=a,bucket=b,pid=7,pid=8,data=/x").expect("target");
         assert_eq!((target.label.as_str(), target.bucket.as_str()), ("a", "b"));
-        assert_eq!((target.pid, target.address.port()), (Some(7), 9000));
+        assert_eq!((target.pids, target.address.port()), (vec![7, 8], 9000));
         assert!(Target::parse("http://127.0.0.1:9000,colour=red").is_err());
         assert!(Target::parse("127.0.0.1:9000").is_err());
     }

@@ -198,7 +198,10 @@ async fn leads(address: &str) -> anyhow::Result<bool> {
 }
 
 /// Ports that nobody listens at.
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+///
+/// # Errors
+/// If the system has none.
+pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     let listeners: Result<Vec<TcpListener>, _> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
     let listeners = listeners.context("find free ports")?;

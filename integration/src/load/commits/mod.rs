@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::load::disk::{self, DiskBound};
 use crate::load::report::{show_rate, show_time};
 use crate::load::stats::{Counts, Latencies, Summary, median};
-use crate::process::processor_time;
+use crate::process::{processor_time, processor_times};
 
 /// Bytes of a key and its value together, or of a whole command.
 pub const COMMAND_BYTES: usize = 300;
@@ -260,10 +260,6 @@ async fn work<S: Service>(
         }
     }
     counts
-}
-
-fn processor_times(pids: &[u32]) -> anyhow::Result<Duration> {
-    pids.iter().map(|pid| processor_time(*pid)).sum()
 }
 
 impl Report {
