@@ -6,14 +6,13 @@
 
 use crate::agent::{Agent, LocalCopy};
 use crate::config::Config;
-use crate::device::data_dir::DataDir;
+use crate::device::data_dir::{DataDir, private_socket};
 use crate::error::AgentError;
 use crate::local_fat::{IndexHome, LocalFat};
 use crate::metrics::Metrics;
 use crate::opening;
 use crate::workers::Workers;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +34,7 @@ fn socket(data: &Path) -> PathBuf {
 /// Answers at the data directory's socket, one after the other, until it is dropped.
 pub(crate) async fn answer_forever(agent: Arc<Agent>) {
     let path = socket(&agent.config.data);
-    let listener = match listen(&path) {
+    let listener = match private_socket(&path).and_then(UnixListener::from_std) {
         Ok(listener) => listener,
         Err(error) => {
             // Nobody but `--show` misses it: a path longer than sockets have is no reason not to serve.
@@ -56,16 +55,6 @@ pub(crate) async fn answer_forever(agent: Arc<Agent>) {
             }
         }
     }
-}
-
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
 }
 
 async fn answer(agent: &Arc<Agent>, stream: UnixStream) -> io::Result<()> {

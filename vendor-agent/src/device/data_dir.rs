@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use ullage_model::ids::{ClusterId, DeviceId, VendorId};
 use ullage_model::limits::DEVICES_PER_VENDOR;
@@ -341,6 +342,22 @@ impl DataDir {
     pub fn index_path(&self) -> PathBuf {
         self.path.join("index")
     }
+}
+
+/// A socket at `path` that only the owner of the data directory can open, ready for a runtime; one that was left
+/// behind there goes.
+pub(crate) fn private_socket(path: &Path) -> io::Result<UnixListener> {
+    // It gets its name when nobody else can open it any more.
+    let nameless = path.with_extension("tmp");
+    match std::fs::remove_file(&nameless) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&nameless)?;
+    std::fs::set_permissions(&nameless, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&nameless, path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Makes a device's directory with its marker.
