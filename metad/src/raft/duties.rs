@@ -12,6 +12,9 @@ use tokio::sync::watch;
 /// How often a leader looks whether a change stands half done.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// How often is asked whether anybody has read what is corrupt.
+const READ_CORRUPTION_EVERY: Duration = Duration::from_millis(500);
+
 /// Tells who leads whenever that changes, and keeps the address book.
 pub(super) async fn follow(core: Arc<Core>, tell: watch::Sender<Leadership>) {
     let mut server = core.server.clone();
@@ -53,7 +56,13 @@ pub(super) async fn look_after_members(core: Arc<Core>) {
 
 /// Stops this replica for good when it must not go on, and sets its data directory aside.
 pub(super) async fn set_aside(core: Arc<Core>) {
-    let reason = core.health.condemned().await;
+    let reason = tokio::select! {
+        reason = core.health.condemned() => reason,
+        reason = corruption_read(&core) => {
+            core.health.condemn(reason.clone());
+            reason
+        }
+    };
     tracing::error!(
         reason,
         node = format!("{:016x}", core.me.node),
@@ -62,6 +71,16 @@ pub(super) async fn set_aside(core: Arc<Core>) {
     core.quarantine(&reason).await;
     if let Err(error) = core.raft.shutdown().await {
         tracing::error!(%error, "the Raft task did not end well");
+    }
+}
+
+/// Waits until somebody has read from the state what was never written there.
+async fn corruption_read(core: &Core) -> String {
+    loop {
+        tokio::time::sleep(READ_CORRUPTION_EVERY).await;
+        if let Some(reason) = core.states.current().corruption() {
+            return format!("the state database is corrupt: {reason}");
+        }
     }
 }
 

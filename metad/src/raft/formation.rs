@@ -90,6 +90,11 @@ async fn form(core: &Arc<Core>, link: &Link, first: &[String]) -> Result<Waits, 
         if who.initialised {
             return join(core, link, who).await;
         }
+        if who.cluster != NO_CLUSTER && core.me.cluster() != Some(who.cluster) {
+            // Its founder was lost before it had begun: only an operator can know that nothing else is.
+            let words = format!("{address}, which a cluster has adopted that is not here, to be emptied");
+            return Ok(Waits::For(words));
+        }
     }
     if first.first() != Some(mine) {
         let founder = first.first().map_or("any founder", String::as_str);
@@ -160,14 +165,16 @@ async fn tell(core: &Core, link: &Link, first: &[String]) -> Result<Waits, Error
         return Ok(Waits::Not);
     }
     let answers = join_all(addresses.iter().map(|address| link.who(address))).await;
-    let leader = answers
-        .iter()
-        .flatten()
-        .filter(|who| who.cluster == cluster)
-        .find_map(|who| who.leader.clone());
-    let Some((leader, address)) = leader else {
+    let of_this = answers.iter().flatten().filter(|who| who.cluster == cluster);
+    let mut led = of_this.filter_map(|who| who.leader.clone().map(|leader| (who, leader)));
+    let Some((who, (leader, address))) = led.next() else {
         return Ok(Waits::For("a leader".to_owned()));
     };
+    if !who.members.iter().any(|(node, _)| *node == core.me.node) {
+        // Removed nodes do not come back by themselves.
+        let words = "an operator: the group does not count this node among its members any more";
+        return Ok(Waits::For(words.to_owned()));
+    }
     if leader != core.me.node {
         say(core, link, cluster, leader, &address).await?;
     }

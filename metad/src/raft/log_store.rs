@@ -292,8 +292,8 @@ impl LogStore {
         let header = decode_header(index, &stored).map_err(|error| Error::Corrupt {
             database: "log",
             reason: error.to_string(),
-        })?;
-        Ok(Some(header.length))
+        });
+        Ok(Some(header.inspect_err(|error| self.health.note(error))?.length))
     }
 
     fn count_bytes(&self) {

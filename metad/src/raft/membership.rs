@@ -11,6 +11,7 @@ use openraft::{ChangeMembers, Precondition};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
+use ullage_model::limits::MEMBERS_MAX;
 use ullage_model::wire::members::{MembersReply, MembersRequest};
 
 /// Entries that a node may be behind and still count as caught up.
@@ -56,20 +57,23 @@ impl Core {
                 "the node at {address} is of another cluster or group"
             )));
         }
-        let _turn = self.turn()?;
-        let membership = self.membership();
-        let voters: BTreeSet<u64> = membership.voter_ids().collect();
-        if let Some(old) = replaces
-            && (old == who.node || membership.get_node(&old).is_none())
         {
-            return Err(refused(format!("{old:016x} is no other member")));
+            let _turn = self.turn(deadline).await?;
+            let membership = self.membership();
+            let gone = |old: &u64| membership.get_node(old).is_none();
+            let votes = membership.voter_ids().any(|voter| voter == who.node);
+            if votes && replaces.as_ref().is_none_or(gone) {
+                return Ok(());
+            }
+            if let Some(old) = replaces.filter(|old| *old == who.node || gone(old)) {
+                return Err(refused(format!("{old:016x} is no other member")));
+            }
+            self.learn(who.node, address, deadline).await?;
         }
-        if voters.contains(&who.node) && replaces.is_none() {
-            return Ok(());
-        }
-        self.learn(who.node, address, deadline).await?;
+        // Others may change what they like meanwhile.
         self.caught_up(who.node, deadline).await?;
-        let mut wanted = voters;
+        let _turn = self.turn(deadline).await?;
+        let mut wanted: BTreeSet<u64> = self.membership().voter_ids().collect();
         wanted.insert(who.node);
         let mut change = vec![Change::AddVoterIds(BTreeSet::from([who.node]))];
         if let Some(old) = replaces {
@@ -89,7 +93,7 @@ impl Core {
         if !self.leads() {
             return Err(self.not_leader());
         }
-        let _turn = self.turn()?;
+        let _turn = self.turn(deadline).await?;
         let membership = self.membership();
         if membership.get_node(&node).is_none() {
             return Err(refused(format!("{node:016x} is no member")));
@@ -111,8 +115,8 @@ impl Core {
         if !self.leads() {
             return Err(self.not_leader());
         }
-        let _turn = self.turn()?;
         let deadline = Instant::now() + Duration::from_millis(4 * self.config.election_max_ms);
+        let _turn = self.turn(deadline).await?;
         self.learn(node, &address, deadline).await
     }
 
@@ -139,6 +143,9 @@ impl Core {
         } else {
             Change::AddNodes(there)
         });
+        if known.is_none() && membership.nodes().count() >= MEMBERS_MAX {
+            return Err(refused(format!("there are {MEMBERS_MAX} members already")));
+        }
         tracing::info!(node = format!("{node:016x}"), address, "a member is there");
         self.propose(Change::Batch(change), deadline).await
     }
@@ -193,8 +200,9 @@ impl Core {
         asked.is_ok_and(|who| who.is_ok_and(|who| who.node == node))
     }
 
-    fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Error> {
-        let turn = self.changing.try_lock();
+    /// A turn at changing the members: one change at a time is decided on what the last one left.
+    async fn turn(&self, deadline: Instant) -> Result<tokio::sync::MutexGuard<'_, ()>, Error> {
+        let turn = tokio::time::timeout_at(deadline, self.changing.lock()).await;
         turn.map_err(|_| refused("another change is under way"))
     }
 

@@ -18,6 +18,9 @@ use ullage_transport::client::CallError;
 /// Reads that may wait for a round.
 const WAITING_MAX: usize = 65_536;
 
+/// How long a leader may take to answer a follower.
+const ASK_WITHIN: Duration = Duration::from_secs(2);
+
 type Confirmed = Result<u64, Refused>;
 
 /// Why a round confirmed nothing: cloned to all who waited.
@@ -133,7 +136,10 @@ impl Rounds {
             Err(_) => return Err(Refused::Unconfirmed("no quorum answered in time".to_owned())),
         };
         match (leader(&error), &self.link) {
-            (Some((leader, address)), Some(link)) => ask(link, leader, &address, patience).await,
+            (Some((leader, address)), Some(link)) => {
+                // One that is lost must not use up the patience of all who wait behind.
+                ask(link, leader, &address, patience.min(ASK_WITHIN)).await
+            }
             _ => Err(refused(error)),
         }
     }

@@ -94,12 +94,8 @@ async fn received(
         return Ok(SnapshotAnswer::Done(SnapshotResponse::new(mine)));
     }
     check(&offer.files)?;
-    let (turn, ended) = core.receiving.turn().await;
-    let transfer = transfer(core, &offer, pieces, answers);
-    let snapshot = tokio::select! {
-        snapshot = transfer => snapshot?,
-        _ = ended => return Ok(SnapshotAnswer::Failed(PeerError::Failed("another transfer began".to_owned()))),
-    };
+    let (turn, mut ended) = core.receiving.turn().await;
+    let snapshot = transfer(core, &offer, pieces, answers, &mut ended).await?;
     // From here on it goes to its end: openraft refuses what is older than what it has.
     let snapshot = SnapshotOf::<TypeConfig, _> {
         meta: offer.meta,
@@ -144,6 +140,7 @@ async fn transfer(
     offer: &SnapshotOffer,
     pieces: Pieces,
     answers: &Answers,
+    ended: &mut oneshot::Receiver<()>,
 ) -> Result<Arc<SnapshotDirectory>, Error> {
     let blocks = core.states.blocks();
     let (states, files) = (Arc::clone(&core.states), offer.files.clone());
@@ -173,7 +170,11 @@ async fn transfer(
             continue;
         };
         while offset < file.bytes {
-            let piece = source.next(file.bytes - offset).await?;
+            // What is being written is finished: the next transfer finds files that nobody touches.
+            let piece = tokio::select! {
+                piece = source.next(file.bytes - offset) => piece?,
+                _ = &mut *ended => return Err(refused("another transfer began")),
+            };
             let (name, length) = (file.name.clone(), piece.len() as u64);
             incoming = offload(blocks, move || {
                 incoming.write(&name, offset, &piece)?;

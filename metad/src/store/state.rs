@@ -26,6 +26,8 @@ pub struct StateDatabase {
     medium: Medium,
     steps: Steps,
     failed: OnceLock<String>,
+    /// The first thing that was read and never written.
+    corrupt: OnceLock<String>,
 }
 
 /// Where the state lies: in RocksDB, or in the twin of it that simulations use.
@@ -75,6 +77,7 @@ impl StateDatabase {
             medium: Medium::Rocks(db),
             steps,
             failed: OnceLock::new(),
+            corrupt: OnceLock::new(),
         })
     }
 
@@ -84,6 +87,7 @@ impl StateDatabase {
             medium: Medium::Memory(state),
             steps,
             failed: OnceLock::new(),
+            corrupt: OnceLock::new(),
         }
     }
 
@@ -232,6 +236,12 @@ impl StateDatabase {
             .map_err(|error| failed("checkpoint", error))
     }
 
+    /// The first thing that a reader found corrupt, if any did.
+    #[must_use]
+    pub fn corruption(&self) -> Option<&str> {
+        self.corrupt.get().map(String::as_str)
+    }
+
     /// The state at this instant, however it changes afterwards. Holds back space while it lives.
     #[must_use]
     pub fn snapshot(&self) -> StateSnapshot<'_> {
@@ -239,6 +249,7 @@ impl StateDatabase {
             Medium::Rocks(db) => StateSnapshot(View::Rocks {
                 db,
                 snapshot: db.snapshot(),
+                corrupt: &self.corrupt,
             }),
             Medium::Memory(state) => StateSnapshot(View::Memory(state.image())),
         }
@@ -259,7 +270,11 @@ fn read_family(db: &DB, column: Column) -> Result<&ColumnFamily, StoreError> {
 pub struct StateSnapshot<'a>(View<'a>);
 
 enum View<'a> {
-    Rocks { db: &'a DB, snapshot: Snapshot<'a> },
+    Rocks {
+        db: &'a DB,
+        snapshot: Snapshot<'a>,
+        corrupt: &'a OnceLock<String>,
+    },
     Memory(Arc<Image>),
 }
 
@@ -280,7 +295,7 @@ impl StateSnapshot<'_> {
     /// When it cannot be read.
     pub fn raft_row(&self, name: &'static str) -> Result<Option<Bytes>, Error> {
         match &self.0 {
-            View::Rocks { db, snapshot } => {
+            View::Rocks { db, snapshot, .. } => {
                 let found = snapshot.get_cf(family(db, RAFT_COLUMN)?, name);
                 Ok(found.map_err(|error| failed("read", error))?.map(Bytes::from))
             }
@@ -296,12 +311,21 @@ fn unreadable(column: Column, reason: impl ToString) -> StoreError {
     }
 }
 
+/// [`unreadable`], remembering what is corrupt.
+fn unread(corrupt: &OnceLock<String>, column: Column, error: &rocksdb::Error) -> StoreError {
+    if error.kind() == rocksdb::ErrorKind::Corruption {
+        corrupt.get_or_init(|| error.to_string());
+    }
+    unreadable(column, error)
+}
+
 impl Read for StateDatabase {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         match &self.medium {
             Medium::Rocks(db) => {
                 let found = db.get_cf(read_family(db, column)?, key);
-                Ok(found.map_err(|error| unreadable(column, error))?.map(Bytes::from))
+                let found = found.map_err(|error| unread(&self.corrupt, column, &error))?;
+                Ok(found.map(Bytes::from))
             }
             Medium::Memory(state) => state.image().get(column, key),
         }
@@ -321,7 +345,8 @@ impl Read for StateDatabase {
             Medium::Rocks(db) => {
                 let options = bounded(range, direction);
                 let rows = db.raw_iterator_cf_opt(read_family(db, column)?, options);
-                scan(column, rows, range, direction, visit)
+                let scanned = scan(rows, range, direction, visit);
+                scanned.map_err(|error| unread(&self.corrupt, column, &error))
             }
             Medium::Memory(state) => state.image().scan(column, range, direction, visit),
         }
@@ -331,9 +356,14 @@ impl Read for StateDatabase {
 impl Read for StateSnapshot<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         match &self.0 {
-            View::Rocks { db, snapshot } => {
+            View::Rocks {
+                db,
+                snapshot,
+                corrupt,
+            } => {
                 let found = snapshot.get_cf(read_family(db, column)?, key);
-                Ok(found.map_err(|error| unreadable(column, error))?.map(Bytes::from))
+                let found = found.map_err(|error| unread(corrupt, column, &error))?;
+                Ok(found.map(Bytes::from))
             }
             View::Memory(image) => image.get(column, key),
         }
@@ -350,10 +380,15 @@ impl Read for StateSnapshot<'_> {
             return Ok(());
         }
         match &self.0 {
-            View::Rocks { db, snapshot } => {
+            View::Rocks {
+                db,
+                snapshot,
+                corrupt,
+            } => {
                 let options = bounded(range, direction);
                 let rows = snapshot.raw_iterator_cf_opt(read_family(db, column)?, options);
-                scan(column, rows, range, direction, visit)
+                let scanned = scan(rows, range, direction, visit);
+                scanned.map_err(|error| unread(corrupt, column, &error))
             }
             View::Memory(image) => image.scan(column, range, direction, visit),
         }
@@ -385,12 +420,11 @@ fn bounded(range: &KeyRange, direction: Direction) -> ReadOptions {
 }
 
 fn scan<D: DBAccess>(
-    column: Column,
     mut rows: DBRawIteratorWithThreadMode<'_, D>,
     range: &KeyRange,
     direction: Direction,
     visit: &mut Visit<'_>,
-) -> Result<(), StoreError> {
+) -> Result<(), rocksdb::Error> {
     debug_assert!(!range.is_empty(), "an empty range has no bounds");
     match direction {
         Direction::Forward => rows.seek_to_first(),
@@ -405,5 +439,5 @@ fn scan<D: DBAccess>(
             Direction::Backward => rows.prev(),
         }
     }
-    rows.status().map_err(|error| unreadable(column, error))
+    rows.status()
 }

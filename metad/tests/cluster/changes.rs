@@ -87,6 +87,13 @@ fn a_leader_that_is_removed_goes_and_the_others_go_on() {
     nodes[led].put_soon("after", "x");
     assert_eq!(voters(&nodes[led].group.members()).len(), 2);
     eventually("it leads no more", || !removed.group.leads());
+    // It does not come back by itself, not even after a while.
+    std::thread::sleep(Duration::from_secs(4));
+    let members = nodes[leader(&nodes)].group.members();
+    assert!(
+        members.members.iter().all(|member| member.node != gone),
+        "{members:?}"
+    );
 }
 
 #[test]
@@ -178,4 +185,40 @@ fn the_leadership_is_handed_to_a_voter_that_is_there_and_to_no_other() {
     fit.put_soon("after", "x");
     let refused = leads.run(leads.group.hand_over(None, soon));
     assert!(matches!(refused, Err(Error::NotLeader { .. })), "{refused:?}");
+}
+
+#[test]
+fn two_operators_at_once_do_not_undo_each_other() {
+    let world = World::default();
+    let mut nodes = world.cluster(3);
+    let first: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
+    let newcomers = addresses(2);
+    let newcomers: Vec<Node> = (0..2)
+        .map(|at| world.start(3 + at, &newcomers[at], &first))
+        .collect();
+    let led = leader(&nodes);
+    let group = &nodes[led].group;
+    let add = |address: &str| {
+        let request = MembersRequest::Add {
+            address: address.to_owned(),
+            replaces: None,
+        };
+        group.change_members(request, PATIENCE)
+    };
+    let (one, other) = (add(&newcomers[0].address), add(&newcomers[1].address));
+    let (one, other) = nodes[led].run(async { tokio::join!(one, other) });
+    assert!(one.is_ok() && other.is_ok(), "{one:?} {other:?}");
+    let members = group.members();
+    assert!(!members.joint, "{members:?}");
+    assert_eq!(voters(&members).len(), 5, "{members:?}");
+    // Five go on without two.
+    nodes.extend(newcomers);
+    let led = leader(&nodes);
+    let mut lost = vec![(led + 1) % 5, led];
+    lost.sort_unstable();
+    for at in lost.into_iter().rev() {
+        nodes.remove(at).kill();
+    }
+    let led = leader(&nodes);
+    nodes[led].put_soon("after", "x");
 }

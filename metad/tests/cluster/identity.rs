@@ -96,6 +96,6 @@ fn a_directory_of_another_group_is_not_opened() {
     for node in nodes {
         node.shut_down();
     }
-    let opened = world.try_start_in_group(0, &address, &[address.clone()], 4);
+    let opened = world.try_start_in_group(0, &address, std::slice::from_ref(&address), 4);
     assert!(matches!(opened, Err(Error::OtherGroup { .. })));
 }

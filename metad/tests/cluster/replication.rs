@@ -137,3 +137,36 @@ fn entries_go_out_before_earlier_ones_are_answered() {
         eventually("every node has them", || node.applied("k1999").is_some());
     }
 }
+
+#[test]
+fn a_follower_in_a_black_hole_holds_up_nobody() {
+    let world = World::default();
+    let nodes = world.cluster(3);
+    let led = leader(&nodes);
+    nodes[led].put_soon("before", "x");
+    let term = nodes[led].group.status().term;
+    let lost = &nodes[(led + 1) % 3];
+    let other = &nodes[(led + 2) % 3];
+    world.cuts.cut(led, lost.number);
+    world.cuts.cut(other.number, lost.number);
+    for at in 0..40 {
+        let since = Instant::now();
+        nodes[led].put(&format!("k{at}"), "x").unwrap();
+        let took = since.elapsed();
+        assert!(took < Duration::from_secs(2), "write {at} took {took:?}");
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    assert_eq!(
+        nodes[led].group.status().term,
+        term,
+        "the lost one disturbed the others"
+    );
+    assert!(lost.get("before").is_err(), "the lost one serves reads");
+    world.cuts.heal();
+    eventually("it catches up", || lost.applied("k39").is_some());
+    assert_eq!(
+        nodes[led].group.status().term,
+        term,
+        "the lost one came back and disturbed the others"
+    );
+}

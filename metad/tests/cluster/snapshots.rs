@@ -1,7 +1,7 @@
 //! Snapshots over the wire: to a node whose entries are gone, in pieces, and while the members change.
 
 use super::node::{Node, PATIENCE, World, addresses, eventually, leader};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use ullage_metad::raft::GroupConfig;
 use ullage_model::store::{Column, Read};
 use ullage_model::wire::members::MembersRequest;
@@ -20,7 +20,7 @@ fn forgetful() -> World {
 }
 
 fn fill(node: &Node, from: usize, count: usize, bytes: usize) {
-    let value: Vec<u8> = (0..bytes).map(|at| (at * 31 % 251) as u8).collect();
+    let value = noise(1, bytes);
     let commands: Vec<_> = (from..from + count)
         .map(|at| super::support::put(format!("k{at}").as_bytes(), &value))
         .collect();
@@ -119,6 +119,12 @@ fn a_transfer_that_breaks_goes_on_where_it_stopped() {
             .unwrap();
     }
     purge_beyond(&nodes[led], had, 0);
+    // From here on there is one snapshot and no newer one.
+    nodes[led].run(nodes[led].group.trigger_snapshot()).unwrap();
+    eventually("the snapshot covers everything", || {
+        let status = nodes[led].group.status();
+        status.snapshot_index == status.last_index
+    });
 
     let back = world.start(number, &first[number], &first);
     let incoming = world.path(number).join("state/incoming");
@@ -135,11 +141,14 @@ fn a_transfer_that_breaks_goes_on_where_it_stopped() {
     for other in &others {
         world.cuts.cut(number, *other);
     }
-    let before = arrived();
-    if back.group.metrics().snapshot_bytes_received.get() > 0 && incoming.exists() && before > 0 {
-        // The connections die of silence, and nothing has been installed.
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    let (mut before, mut since) = (arrived(), Instant::now());
+    eventually("nothing comes any more", || {
+        let now = arrived();
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+        since.elapsed() > Duration::from_millis(500)
+    });
     world.cuts.heal();
     back.ready();
     assert!(back.applied("n59").is_some());
@@ -158,7 +167,7 @@ fn noise(seed: u64, bytes: usize) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (state >> 32) as u8
+        state.to_be_bytes()[3]
     });
     next.take(bytes).collect()
 }
@@ -176,8 +185,8 @@ fn members_change_while_a_snapshot_is_installed() {
     let led = leader(&nodes);
     let written = purge_beyond(&nodes[led], had, 0);
     first.extend(addresses(1));
-    let newcomer = world.start(3, &first[3], &first[..3].to_vec());
-    let back = world.start(number, &first[number], &first[..3].to_vec());
+    let newcomer = world.start(3, &first[3], &first[..3]);
+    let back = world.start(number, &first[number], &first[..3]);
     let request = MembersRequest::Add {
         address: newcomer.address.clone(),
         replaces: None,
