@@ -4,7 +4,7 @@
 
 use crate::agent::Agent;
 use crate::config::DeviceConfig;
-use crate::device::data_dir;
+use crate::device::{DeviceError, data_dir};
 use crate::devices::ToStart;
 use crate::error::AgentError;
 use crate::opening::{check_devices, marker, open_device, replay};
@@ -100,10 +100,12 @@ impl Agent {
                 }
                 match self.bring_back(known).await {
                     Ok(()) => known.said = None,
+                    // Not in place yet; that it is gone was said when it went.
+                    Err(AgentError::Device(DeviceError::Gone { .. })) => {}
                     Err(error) => {
                         let error = error.to_string();
                         if known.said.as_ref() != Some(&error) {
-                            tracing::warn!(device = %known.id, error, "device is gone");
+                            tracing::warn!(device = %known.id, error, "a device that is gone cannot be taken back");
                             known.said = Some(error);
                         }
                     }

@@ -70,11 +70,14 @@ impl Agent {
     /// When the metadata service will not have this agent, or belongs to another cluster.
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) -> Result<(), AgentError> {
         let registered = tokio::select! {
+            biased;
             registered = self.register() => registered,
             _ = stopped(&mut shutdown) => Ok(()),
         };
         if registered.is_ok() && !*shutdown.borrow() {
+            // In this order, always: a simulation is the same each time.
             tokio::select! {
+                biased;
                 () = self.report_forever() => {}
                 () = self.erase_forever() => {}
                 () = self.close_forever() => {}
@@ -157,6 +160,7 @@ impl Agent {
                 self.report.notified().await;
             };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(begun + pause) => {}
                 () = asked => {}
             }
@@ -349,6 +353,7 @@ impl Agent {
             }
             was_of_devices = false;
             tokio::select! {
+                biased;
                 () = self.outbox.close_work.notified() => {}
                 () = sleep(SETTLE_PERIOD) => {}
             }

@@ -132,6 +132,7 @@ impl Service {
         running.spawn(http::admin::serve(doors.admin, admin, stop.clone()).map(Ok));
         let entering = enter(config, seams);
         let entered = tokio::select! {
+            biased;
             entered = entering => entered?,
             () = stop.cancelled() => return Err(AgentError::Stopped),
         };
@@ -203,6 +204,7 @@ impl Service {
     /// Why the agent could not go on, or could not write everything out.
     pub async fn ended(mut self) -> Result<(), AgentError> {
         let failed = tokio::select! {
+            biased;
             () = self.stop.cancelled() => Ok(()),
             failed = first_error(&mut self.running) => failed,
         };
@@ -405,6 +407,7 @@ async fn take_settings(agent: Arc<Agent>, mut new_devices: mpsc::Receiver<Vec<De
 
 async fn until(stop: CancellationToken, work: impl Future<Output = ()>) -> Result<(), AgentError> {
     tokio::select! {
+        biased;
         () = work => {}
         () = stop.cancelled() => {}
     }

@@ -33,6 +33,7 @@ pub(crate) async fn serve(listener: Box<dyn Listener>, admin: Admin, stop: Cance
         .route("/metrics", get(move || async move { metrics(&of_metrics) }));
     let served = axum::serve(Accepting(listener), router);
     tokio::select! {
+        biased;
         // Ends by the token only.
         _ = served.into_future() => {}
         () = stop.cancelled() => {}
