@@ -18,11 +18,13 @@ pub struct Decision {
 /// Decides `command` on `rows`.
 ///
 /// # Errors
-/// Only when the store fails or its rows contradict each other; a refusal is a reply.
+/// Only when the store fails, its rows contradict each other, or they are of a format level that this release does
+/// not know; a refusal is a reply.
 ///
 /// # Panics
 /// When a transition changed more than `limits::ROWS_PER_COMMAND` rows: one of its bounds is wrong.
 pub fn decide<R: Read>(rows: &R, at: At, command: &Command) -> Result<Decision, StoreError> {
+    fat::member::check_known(rows)?;
     let mut step = Step::new(rows, at);
     match transition(&mut step, command) {
         Ok(reply) => {

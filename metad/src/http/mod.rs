@@ -91,7 +91,6 @@ pub fn routes_served() -> Vec<Route> {
 }
 
 /// The router of `metad`.
-#[must_use]
 pub fn router(metad: &Arc<Metad>, metrics: CallMetrics) -> Router {
     let state = State {
         metad: Arc::clone(metad),

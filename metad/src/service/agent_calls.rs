@@ -127,7 +127,8 @@ impl Metad {
     /// Tells which copies of closed leases the FAT knows.
     ///
     /// # Errors
-    /// When too many are asked for, the read cannot be confirmed, or the store fails.
+    /// When too many are asked for, the vendor is unknown or revoked, the read cannot be confirmed, or the store
+    /// fails.
     pub async fn judge(&self, request: JudgeRequest) -> Result<JudgeReply, MetadError> {
         if request.copies.len() > COPIES_PER_BATCH {
             return Err(MetadError::Refused(Rejection::Invalid(format!(
@@ -136,6 +137,7 @@ impl Metad {
             ))));
         }
         let state = self.reads.linearizable().await?;
+        self.admitted_vendor(request.vendor)?;
         query::judge(&state.snapshot(), &request).map_err(unavailable)
     }
 

@@ -30,6 +30,8 @@ struct Gauges {
     inline: IntGauge,
     disk_free: IntGauge,
     disk_low: IntGauge,
+    leads: IntGauge,
+    members: IntGaugeVec,
 }
 
 /// Registers the figures of `metad`.
@@ -92,10 +94,12 @@ impl Gauges {
                 "disk_low",
                 "1 while writes are refused because the disk is nearly full.",
             )?,
+            leads: one("leads", "1 while this node leads, as far as it knows.")?,
+            members: many("members", "Metadata nodes by role, as this node knows them.", &["role"])?,
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 10] {
+    fn all(&self) -> [&dyn Collector; 12] {
         [
             &self.capacity,
             &self.room,
@@ -107,6 +111,8 @@ impl Gauges {
             &self.inline,
             &self.disk_free,
             &self.disk_low,
+            &self.leads,
+            &self.members,
         ]
     }
 
@@ -167,6 +173,11 @@ impl Gauges {
         self.inline.set(number(query::inline(&rows)?.used_bytes));
         self.disk_free.set(number(metad.space().free_bytes()));
         self.disk_low.set(i64::from(metad.space().is_low()));
+        self.leads.set(i64::from(metad.group.term_led().is_some()));
+        for member in metad.group.members().members {
+            let role = if member.voter { "voter" } else { "learner" };
+            self.members.with_label_values(&[role]).inc();
+        }
         Ok(())
     }
 
@@ -176,6 +187,7 @@ impl Gauges {
             (&self.vendors, &["healthy", "stale", "dead", "revoked"][..]),
             (&self.leases, &["open", "closing"][..]),
             (&self.sessions, &["live", "ended"][..]),
+            (&self.members, &["voter", "learner"][..]),
         ] {
             for state in states {
                 gauge.with_label_values(&[*state]).set(0);

@@ -311,6 +311,12 @@ impl Metad {
         }
     }
 
+    /// The applied state, however old: for status pages and tests.
+    #[must_use]
+    pub fn rows(&self) -> Arc<OpenState> {
+        self.stale()
+    }
+
     /// This node's id.
     #[must_use]
     pub fn node(&self) -> u64 {

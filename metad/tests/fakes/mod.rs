@@ -56,6 +56,15 @@ pub struct TestClock {
     forward_ms: AtomicU64,
 }
 
+impl Default for TestClock {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            forward_ms: AtomicU64::new(0),
+        }
+    }
+}
+
 impl TestClock {
     pub fn forward(&self, ms: u64) {
         self.forward_ms.fetch_add(ms, Ordering::SeqCst);
@@ -88,10 +97,7 @@ impl Node {
         config.ballast_bytes = 0;
         change(&mut config);
         let registry = Registry::new();
-        let clock = Arc::new(TestClock {
-            began: Instant::now(),
-            forward_ms: AtomicU64::new(0),
-        });
+        let clock = Arc::new(TestClock::default());
         let budget = Budget::new(32 << 20, 64 << 20);
         let mut random = StdRng::seed_from_u64(7);
         let metad = Metad::start(

@@ -86,6 +86,18 @@ pub fn raise_format<R: Read>(step: &mut Step<'_, R>, to: u32) -> Result<Reply, S
     Ok(Reply::Done)
 }
 
+/// Refuses to decide on rows whose format level this release does not know: it came with a snapshot, or with a
+/// data directory that a newer release has used.
+pub(crate) fn check_known(rows: &impl Read) -> Result<(), StoreError> {
+    match query::cluster(rows)? {
+        Some(row) if row.format_level > FORMAT_LEVEL => Err(StoreError::Inconsistent(format!(
+            "the cluster is at format level {}: this release knows levels up to {FORMAT_LEVEL}",
+            row.format_level
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Forgets nodes that left so long before `now` that none of their grants is good.
 pub(crate) fn forget_left<R: Read>(step: &mut Step<'_, R>, now: ClusterTime) -> Result<(), Stop> {
     // A grant may have been dated by a tick that was applied after the node's leaving was.

@@ -278,4 +278,15 @@ fn the_format_level_is_raised_when_every_member_knows_it() {
     };
     let beyond = Command::RaiseFormat { to: FORMAT_LEVEL + 1 };
     assert!(decide(&world.rows, at, &beyond).is_err());
+    // Nor may it decide anything on what another node raised.
+    let later = ClusterRow {
+        format_level: FORMAT_LEVEL + 1,
+        ..before
+    };
+    world.rows.apply([Change {
+        column: Column::System,
+        key: keys::CLUSTER.into(),
+        value: Some(encode(&later)),
+    }]);
+    assert!(decide(&world.rows, at, &Command::DrainReleases).is_err());
 }

@@ -46,7 +46,7 @@ fn naive(open: &[(String, UploadId)], request: &UploadsRequest) -> UploadsReply 
     }
     // Rows are compared by their ids, see `check`.
     UploadsReply {
-        uploads: uploads.into_iter().map(|upload| row(upload)).collect(),
+        uploads: uploads.into_iter().map(row).collect(),
         common_prefixes,
         next,
     }
