@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use ullage_model::cluster_time::ClusterTime;
 use ullage_model::codec;
+use ullage_model::fat::placement;
+use ullage_model::fat::rows::ClassRow;
 use ullage_model::ids::{ChunkId, LeaseId, VendorId};
 use ullage_model::limits::FRAME_BYTES;
 use ullage_model::units::room;
@@ -79,6 +81,12 @@ struct Row {
     device_class: String,
     unused: u64,
     grant: Grant,
+}
+
+impl Row {
+    fn fits(&self, class: &ClassRow, room: u64) -> bool {
+        self.unused >= room && placement::allows_device_class(class, &self.device_class)
+    }
 }
 
 impl Lease {
@@ -213,18 +221,19 @@ pub enum LeaseDuty {
 }
 
 impl Rooms {
-    /// Vendors that have `room` bytes left for `class`, with what they have.
+    /// Vendors that have `room` bytes left for `class`, with what they have. Room of devices that the class, as
+    /// it is now, does not allow (it was locked before the class changed) is passed over.
     #[must_use]
-    pub fn vendors(&self, class: &str, room: u64, now: Now) -> Vec<(VendorId, u64)> {
+    pub fn vendors(&self, class: &ClassRow, room: u64, now: Now) -> Vec<(VendorId, u64)> {
         let classes = self.lock();
         let mut vendors: Vec<(VendorId, u64)> = Vec::new();
         for lease in classes
-            .get(class)
+            .get(&class.name)
             .iter()
             .flat_map(|class| &class.leases)
             .filter(|it| it.takes(now))
         {
-            for row in lease.rows.iter().filter(|row| row.unused >= room) {
+            for row in lease.rows.iter().filter(|row| row.fits(class, room)) {
                 match vendors.iter_mut().find(|(vendor, _)| *vendor == row.vendor) {
                     Some((_, unused)) => *unused += row.unused,
                     None => vendors.push((row.vendor, row.unused)),
@@ -236,9 +245,15 @@ impl Rooms {
 
     /// Takes `room` bytes at `vendor`, if a lease still has them.
     #[must_use]
-    pub fn take(self: &Arc<Self>, class: &str, vendor: VendorId, room: u64, now: Now) -> Option<Placement> {
+    pub fn take(
+        self: &Arc<Self>,
+        class: &ClassRow,
+        vendor: VendorId,
+        room: u64,
+        now: Now,
+    ) -> Option<Placement> {
         let mut classes = self.lock();
-        let held = classes.get_mut(class)?;
+        let held = classes.get_mut(&class.name)?;
         // Oldest first, so that leases are used up and returned one after the other.
         let lease = held
             .leases
@@ -248,7 +263,7 @@ impl Rooms {
                 lease
                     .rows
                     .iter()
-                    .any(|row| row.vendor == vendor && row.unused >= room)
+                    .any(|row| row.vendor == vendor && row.fits(class, room))
             })?;
         let id = lease.lease;
         let row = lease.row(vendor)?;
@@ -261,7 +276,7 @@ impl Rooms {
             score: 0,
             room,
             stage: Stage::Reserved,
-            class: class.to_owned(),
+            class: class.name.clone(),
             rooms: Arc::clone(self),
             local: now.local,
         };
@@ -279,10 +294,9 @@ impl Rooms {
         Some(ChunkId { lease, counter })
     }
 
-    /// Whether the next lease of `class` should be asked for now: less than a quarter of the room is left, or too
-    /// few vendors have room for two more chunks.
+    /// Whether the next lease of `class` should be asked for now: less than a quarter of the room is left.
     #[must_use]
-    pub fn is_low(&self, class: &str, copies: usize, room: u64, now: Now) -> bool {
+    pub fn is_low(&self, class: &str, now: Now) -> bool {
         let (locked, unused) = {
             let classes = self.lock();
             let Some(held) = classes.get(class) else {
@@ -293,7 +307,7 @@ impl Rooms {
                 (locked + lease.locked, unused + lease.unused())
             })
         };
-        unused < locked / 4 || self.vendors(class, room.saturating_mul(2), now).len() < copies
+        unused < locked / 4
     }
 
     /// Room of `class` is wanted now: it is not idle. Answers what is notified when room came, or did not come.
@@ -460,6 +474,14 @@ impl ClassRoom {
                 .map(|body| body.deadline)
         };
         let grants = fat.rows.iter().filter_map(|row| deadline_of(&row.grant)).min();
+        // The new one is never retired: what it has may be just what the others lack.
+        let taking = self.leases.iter().filter(|lease| !lease.retiring).count();
+        if taking >= LEASES_PER_CLASS {
+            let emptiest = self.leases.iter_mut().filter(|lease| !lease.retiring);
+            if let Some(lease) = emptiest.min_by_key(|lease| lease.unused()) {
+                lease.retiring = true;
+            }
+        }
         self.leases.push(Lease {
             lease: fat.lease,
             locked: fat.rows.iter().map(|row| row.bytes).sum(),
@@ -481,13 +503,6 @@ impl ClassRoom {
                 })
                 .collect(),
         });
-        let taking = self.leases.iter().filter(|lease| !lease.retiring).count();
-        if taking > LEASES_PER_CLASS {
-            let emptiest = self.leases.iter_mut().filter(|lease| !lease.retiring);
-            if let Some(lease) = emptiest.min_by_key(|lease| lease.unused()) {
-                lease.retiring = true;
-            }
-        }
     }
 
     fn duties(&mut self, class: &str, now: Now, duties: &mut Vec<LeaseDuty>) {
@@ -531,6 +546,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
     use ullage_model::cluster_time::ClusterTime;
+    use ullage_model::fat::rows::ClassRow;
     use ullage_model::ids::{LeaseId, VendorId};
     use ullage_model::wire::chunk::{Grant, PublicKey, Signature};
     use ullage_model::wire::metad::{ProvisionalFat, ProvisionalRow};
@@ -567,16 +583,40 @@ mod tests {
         rooms
     }
 
+    /// Class `A`.
+    fn class(device_class: Option<&str>) -> ClassRow {
+        ClassRow {
+            name: "A".to_owned(),
+            copies: 1,
+            zones: 0,
+            device_class: device_class.map(str::to_owned),
+            max_price: None,
+            chunk_bytes: 1 << 20,
+            pieces: 1,
+            settings_version: 1,
+        }
+    }
+
+    #[test]
+    fn room_locked_before_the_class_changed_serves_only_as_far_as_the_new_rule_goes() {
+        let rooms = rooms(100_000);
+        assert_eq!(rooms.vendors(&class(Some("ssd")), 1000, now(1)).len(), 2);
+        let other = class(Some("hdd"));
+        assert!(rooms.vendors(&other, 1000, now(1)).is_empty());
+        assert!(rooms.take(&other, VendorId(1), 1000, now(1)).is_none());
+        assert!(rooms.take(&class(None), VendorId(1), 1000, now(1)).is_some());
+    }
+
     #[test]
     fn room_that_no_vendor_heard_of_comes_back_and_sent_room_does_not() {
         let rooms = rooms(100_000);
-        let placement = rooms.take("A", VendorId(1), 60_000, now(1)).unwrap();
-        assert!(rooms.take("A", VendorId(1), 60_000, now(1)).is_none());
+        let placement = rooms.take(&class(None), VendorId(1), 60_000, now(1)).unwrap();
+        assert!(rooms.take(&class(None), VendorId(1), 60_000, now(1)).is_none());
         drop(placement);
-        let mut placement = rooms.take("A", VendorId(1), 60_000, now(1)).unwrap();
+        let mut placement = rooms.take(&class(None), VendorId(1), 60_000, now(1)).unwrap();
         placement.sent(Duration::from_secs(1));
         drop(placement);
-        assert!(rooms.take("A", VendorId(1), 60_000, now(1)).is_none());
+        assert!(rooms.take(&class(None), VendorId(1), 60_000, now(1)).is_none());
         assert!(rooms.duties(now(2)).is_empty());
         let later = now(2 + DIRTY_LEASE_KEPT.as_secs());
         assert_eq!(
@@ -588,7 +628,7 @@ mod tests {
     #[test]
     fn a_lease_with_uncommitted_chunks_is_renewed_and_not_returned() {
         let rooms = rooms(100_000);
-        let mut placement = rooms.take("A", VendorId(1), 60_000, now(1)).unwrap();
+        let mut placement = rooms.take(&class(None), VendorId(1), 60_000, now(1)).unwrap();
         placement.sent(Duration::from_secs(1));
         let duties = rooms.duties(now(50));
         assert_eq!(
@@ -596,7 +636,7 @@ mod tests {
             [LeaseDuty::Ask("A".to_owned()), LeaseDuty::Renew(LeaseId(1))]
         );
         assert!(
-            rooms.take("A", VendorId(2), 1000, now(50)).is_none(),
+            rooms.take(&class(None), VendorId(2), 1000, now(50)).is_none(),
             "its grants end soon"
         );
         placement.settled(50_000);
@@ -625,11 +665,11 @@ mod tests {
     #[test]
     fn a_recalled_lease_gives_up_what_is_unused() {
         let rooms = rooms(100_000);
-        let _taken = rooms.take("A", VendorId(1), 60_000, now(1)).unwrap();
+        let _taken = rooms.take(&class(None), VendorId(1), 60_000, now(1)).unwrap();
         assert_eq!(
             rooms.recall(LeaseId(1)),
             [(VendorId(1), 40_000), (VendorId(2), 100_000)]
         );
-        assert!(rooms.vendors("A", 1, now(1)).is_empty());
+        assert!(rooms.vendors(&class(None), 1, now(1)).is_empty());
     }
 }

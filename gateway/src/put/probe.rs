@@ -93,14 +93,14 @@ pub async fn place(
         let mut arrived = std::pin::pin!(changed.notified());
         arrived.as_mut().enable();
         if let Some(placements) = take(engine, plan, room, wanted) {
-            if rooms.is_low(&class.name, class.copies as usize, room, plan.session.now()) {
+            if runs_low(plan, room) {
                 plan.session.ask_for_room(class);
             }
             return Ok(placements);
         }
         // A vendor that registered a moment ago has room, but its zone and its key are not known here yet.
         let view = plan.session.view();
-        let with_room = rooms.vendors(&class.name, room, plan.session.now());
+        let with_room = rooms.vendors(class, room, plan.session.now());
         if with_room
             .iter()
             .any(|(vendor, _)| !view.vendors.contains_key(vendor))
@@ -137,13 +137,25 @@ pub async fn place(
     }
 }
 
+/// Whether the next provisional FAT should be asked for now: little is left in all, or too few vendors, or vendors
+/// in too few zones, have room for two more copies.
+fn runs_low(plan: &Plan, room: u64) -> bool {
+    let (class, rooms, now) = (&plan.class, &plan.session.rooms, plan.session.now());
+    let roomy = rooms.vendors(class, room.saturating_mul(2), now);
+    let view = plan.session.view();
+    let rows = roomy.iter().filter_map(|(vendor, _)| view.vendors.get(vendor));
+    roomy.len() < class.copies as usize
+        || placement::zones(rows.map(|info| &info.row)) < placement::least_zones(class)
+        || rooms.is_low(&class.name, now)
+}
+
 fn take(engine: &Engine, plan: &Plan, room: u64, wanted: Wanted<'_>) -> Option<Vec<Placement>> {
     let session = &plan.session;
     let now = session.now();
     let view = session.view();
     let with_room: Vec<(VendorId, u64)> = session
         .rooms
-        .vendors(&plan.class.name, room, now)
+        .vendors(&plan.class, room, now)
         .into_iter()
         .filter(|(vendor, _)| !wanted.tried.contains(vendor))
         .collect();
@@ -157,7 +169,7 @@ fn take(engine: &Engine, plan: &Plan, room: u64, wanted: Wanted<'_>) -> Option<V
     let chosen = choose(&plan.class, &view, &order, wanted)?;
     let mut placements = Vec::with_capacity(chosen.len());
     for (vendor, score) in chosen {
-        let mut placement = session.rooms.take(&plan.class.name, vendor, room, now)?;
+        let mut placement = session.rooms.take(&plan.class, vendor, room, now)?;
         placement.score = score;
         placements.push(placement);
     }
