@@ -81,6 +81,8 @@ impl Agent {
         let mut before = Vec::new();
         loop {
             sleep(PERIOD).await;
+            // Held from the look on: what it saw still holds when it is acted upon.
+            let mut wanted = self.wanted.lock().await;
             let agent = Arc::clone(self);
             let looked = self.workers.blocking(move || agent.devices.reports()).await;
             let Ok(reports) = looked else { return };
@@ -92,7 +94,6 @@ impl Agent {
                 self.report.notify_one();
             }
             before = states;
-            let mut wanted = self.wanted.lock().await;
             for known in wanted.iter_mut() {
                 let gone = (known.id, DeviceState::Gone);
                 if !before.contains(&gone) {

@@ -14,7 +14,10 @@ use common::cluster::{
     self, Cluster, Put, Running, credentials_of, put, put_with, read, routed, status, until,
 };
 use common::{check_receipts, copy, stored};
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
+use http::HeaderMap;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
@@ -30,7 +33,7 @@ use ullage_model::wire::routes;
 use ullage_transport::api::{Api, Route, StreamRequest, refusal};
 use ullage_transport::client::{Client, ClientLimits};
 use ullage_transport::credentials::{Credentials, LIFE};
-use ullage_transport::frame::FrameReader;
+use ullage_transport::frame::{FrameReader, framed};
 use ullage_transport::identity::{Callers, Identity, Peer};
 use ullage_transport::network::{DATAGRAM_TTL, Network, TokioNetwork};
 use ullage_transport::server::{ServerLimits, serve};
@@ -382,6 +385,46 @@ async fn a_refusal_comes_before_the_bytes() {
         ),
         "{refused:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_memory_a_chunk_is_refused_before_its_bytes_are_taken() {
+    let home = TempDir::new().unwrap();
+    let cluster = Cluster::new(home.path(), 1).await;
+    let mut config = cluster.invited("v1");
+    config.intake_memory = 2 << 20;
+    let running = cluster.start(config).await;
+    let plaintext = 1 << 20;
+    let bytes = stored(plaintext, 1);
+    // One sender that has begun and says no more.
+    let header = routed(copy(1, 1), plaintext, &[running.vendor()]);
+    let begun = futures::stream::iter([Ok(Frame::data(framed(&codec::encode(&header))))]);
+    let stalled = StreamBody::new(begun.chain(futures::stream::pending())).boxed_unsync();
+    let to = running.target();
+    let slow = cluster
+        .client
+        .open(&to, routes::CHUNK_PUT, HeaderMap::new(), stalled)
+        .await
+        .unwrap();
+    assert_eq!(slow.status(), 200, "it is taken");
+    let in_flight = running.service.agent().in_flight_bytes();
+    assert_eq!(in_flight, bytes.len() as u64);
+    let header = routed(copy(1, 2), plaintext, &[running.vendor()]);
+    let refused = put(&cluster.client, &to, &header, &bytes).await;
+    assert!(
+        matches!(refused, Put::Refused(ChunkRefusal::Overloaded)),
+        "{refused:?}"
+    );
+    assert_eq!(running.service.agent().in_flight_bytes(), in_flight);
+    // When the slow one goes, there is memory again.
+    drop(slow);
+    until("its memory is free", || {
+        running.service.agent().in_flight_bytes() == 0
+    })
+    .await;
+    let header = routed(copy(1, 3), plaintext, &[running.vendor()]);
+    let reports = put(&cluster.client, &to, &header, &bytes).await.reports();
+    assert!(matches!(reports[&running.vendor()], HopReport::Stored { .. }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
