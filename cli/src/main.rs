@@ -3,6 +3,7 @@
 mod admin;
 mod keygen;
 mod logging;
+mod service;
 mod standalone;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +26,12 @@ struct Arguments {
 enum Command {
     /// Run a whole store in one process: metadata service, vendors and S3 gateway.
     Standalone(standalone::Options),
+    /// Run a metadata node: one of those that keep the FAT.
+    Metad(service::metad::Options),
+    /// Run an S3 gateway.
+    Gateway(service::gateway::Options),
+    /// Run a vendor agent: offer this server's room.
+    VendorAgent(service::vendor_agent::Options),
     /// Write a fresh secret (a key-encryption key or a cluster secret) to a new file, mode 0600.
     Keygen(keygen::Options),
     /// Look at a running store and change its settings.
@@ -41,6 +48,9 @@ fn main() -> ExitCode {
     logging::start();
     let done = match arguments.command {
         Command::Standalone(options) => standalone::run(options),
+        Command::Metad(options) => service::metad::run(&options),
+        Command::Gateway(options) => service::gateway::run(options),
+        Command::VendorAgent(options) => service::vendor_agent::run(options),
         Command::Keygen(options) => keygen::run(&options),
         Command::Admin(options) => admin::run(options),
     };

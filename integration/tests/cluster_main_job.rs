@@ -86,13 +86,16 @@ async fn files_of_all_sizes_go_up_by_one_gateway_and_down_by_the_other() -> anyh
     }
     one.run(work.path(), &["s3", "mb", &format!("s3://{BUCKET}")])?;
     let tree = format!("s3://{BUCKET}/tree");
-    one.run(work.path(), &["s3", "cp", "--recursive", "--quiet", "up", &tree])?;
+    one.run(
+        work.path(),
+        &["s3", "cp", "--recursive", "--only-show-errors", "up", &tree],
+    )?;
     std::fs::remove_dir_all(&up)?;
     let listed = other.run(work.path(), &["s3", "ls", "--recursive", &tree])?;
     assert_eq!(listed.lines().count(), contents.len(), "{listed}");
     other.run(
         work.path(),
-        &["s3", "cp", "--recursive", "--quiet", &tree, "down"],
+        &["s3", "cp", "--recursive", "--only-show-errors", &tree, "down"],
     )?;
     for (key, content) in &contents {
         content.check_file(&work.path().join("down").join(key))?;
@@ -113,7 +116,13 @@ async fn files_of_all_sizes_go_up_by_one_gateway_and_down_by_the_other() -> anyh
 
     other.run(
         work.path(),
-        &["s3", "rm", "--recursive", "--quiet", &format!("s3://{BUCKET}")],
+        &[
+            "s3",
+            "rm",
+            "--recursive",
+            "--only-show-errors",
+            &format!("s3://{BUCKET}"),
+        ],
     )?;
     one.run(work.path(), &["s3", "rb", &format!("s3://{BUCKET}")])?;
     assert_eq!(other.run(work.path(), &["s3", "ls"])?, "");

@@ -2,13 +2,15 @@
 
 mod client;
 mod credentials;
+mod members;
 mod print;
+mod tables;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use client::Client;
 pub use credentials::{CREDENTIALS_FILE, Credentials};
-use print::Table;
+use members::{InviteCommand, MetadCommand};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -53,9 +55,17 @@ enum Command {
     /// Provisional FATs.
     #[command(subcommand)]
     Lease(LeaseCommand),
-    /// Paths from this gateway to the vendors.
+    /// Paths from this gateway to the vendors: round trip, hops, throughput, score, and why one is discarded.
+    Path {
+        #[command(subcommand)]
+        command: Option<PathCommand>,
+    },
+    /// The metadata service's own nodes.
     #[command(subcommand)]
-    Path(PathCommand),
+    Metad(MetadCommand),
+    /// Invitations.
+    #[command(subcommand)]
+    Invite(InviteCommand),
     /// Users of S3.
     #[command(subcommand)]
     User(UserCommand),
@@ -68,6 +78,11 @@ enum Command {
 enum VendorCommand {
     /// All vendors with their devices and room.
     List,
+    /// Shut a vendor out for good, or until it is invited anew: nothing is read from it or stored at it.
+    Revoke {
+        /// The vendor's number, as `vendor list` shows it.
+        vendor: u64,
+    },
     /// The copies that a vendor says it holds: its local FAT.
     LocalFat {
         /// The vendor's number, as `vendor list` shows it.
@@ -135,7 +150,7 @@ enum LeaseCommand {
 
 #[derive(Debug, Subcommand)]
 enum PathCommand {
-    /// Score, throughput, latency and failures of each vendor as this gateway measured them.
+    /// The same.
     List,
 }
 
@@ -184,13 +199,21 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     if options.json {
         return print::json(&answer);
     }
-    print::text(&table(&options.command, &answer))
+    if let Command::Invite(InviteCommand::Vendor(_)) = &options.command {
+        return members::print_invitation(&answer);
+    }
+    print::text(&tables::table(&options.command, &answer))
 }
 
 async fn ask(client: &Client, command: &Command) -> anyhow::Result<Value> {
     match command {
         Command::Status => client.get("/v1/status", &[]).await,
         Command::Vendor(VendorCommand::List) => client.get("/v1/vendors", &[]).await,
+        Command::Vendor(VendorCommand::Revoke { vendor }) => {
+            client
+                .post(&format!("/v1/vendors/{vendor}/revoke"), &json!({}))
+                .await
+        }
         Command::Vendor(VendorCommand::LocalFat { vendor }) => {
             client
                 .pages(&format!("/v1/vendors/{vendor}/copies"), &[], "copies")
@@ -217,7 +240,9 @@ async fn ask(client: &Client, command: &Command) -> anyhow::Result<Value> {
                 .await
         }
         Command::Lease(LeaseCommand::List) => client.get("/v1/leases", &[]).await,
-        Command::Path(PathCommand::List) => client.get("/v1/paths", &[]).await,
+        Command::Path { .. } => client.get("/v1/paths", &[]).await,
+        Command::Metad(command) => members::metad(client, command).await,
+        Command::Invite(InviteCommand::Vendor(invitation)) => members::invite(client, invitation).await,
         Command::User(UserCommand::Create(user)) => create_user(client, user).await,
         Command::User(UserCommand::List) => client.get("/v1/users", &[]).await,
         Command::Key(KeyCommand::List) => client.get("/v1/keys", &[]).await,
@@ -253,91 +278,4 @@ async fn create_user(client: &Client, user: &NewUser) -> anyhow::Result<Value> {
         "policy": user.policy,
     });
     client.post("/v1/users", &body).await
-}
-
-fn table(command: &Command, answer: &Value) -> Table {
-    match command {
-        Command::Status => Table::facts(answer),
-        Command::Vendor(VendorCommand::List) => Table::rows(
-            answer,
-            &[
-                ("VENDOR", "/vendor"),
-                ("NAME", "/name"),
-                ("STATE", "/state"),
-                ("ZONE", "/zone"),
-                ("DEVICES", "/devices/*/state"),
-                ("FREE", "/room/free"),
-                ("LEASED", "/room/leased"),
-                ("USED", "/room/used"),
-                ("ERASING", "/room/erasing"),
-            ],
-        ),
-        Command::Vendor(VendorCommand::LocalFat { .. }) => Table::rows(
-            answer,
-            &[
-                ("CHUNK", "/chunk"),
-                ("LEASE", "/lease"),
-                ("BYTES", "/length"),
-                ("PIECES", "/pieces"),
-            ],
-        ),
-        Command::Fat(FatCommand::Copies { .. }) => {
-            Table::rows(answer, &[("CHUNK", "/chunk"), ("LEASE", "/lease")])
-        }
-        Command::Class(ClassCommand::List) => Table::rows(
-            answer,
-            &[
-                ("CLASS", "/name"),
-                ("COPIES", "/copies"),
-                ("ZONES", "/zones"),
-                ("DEVICE CLASS", "/device_class"),
-                ("MAX PRICE", "/max_price"),
-                ("PIECES", "/pieces"),
-                ("CHUNK", "/chunk_bytes"),
-            ],
-        ),
-        Command::Fat(FatCommand::Show { .. }) => Table::object(answer),
-        Command::Fat(FatCommand::List { .. }) => Table::rows(
-            answer,
-            &[
-                ("BUCKET", "/bucket"),
-                ("KEY", "/key"),
-                ("BYTES", "/length"),
-                ("CLASS", "/class"),
-                ("WHERE", "/place"),
-            ],
-        ),
-        Command::Lease(LeaseCommand::List) => Table::rows(
-            answer,
-            &[
-                ("LEASE", "/lease"),
-                ("SESSION", "/session"),
-                ("CLASS", "/class"),
-                ("STATE", "/state"),
-                ("LEFT", "/left_ms"),
-                ("ROWS", "/rows"),
-            ],
-        ),
-        Command::Path(PathCommand::List) => Table::rows(
-            answer,
-            &[
-                ("VENDOR", "/vendor"),
-                ("SCORE", "/score"),
-                ("LATENCY us", "/latency_us"),
-                ("BYTES/s", "/bytes_per_second"),
-                ("FAILURES", "/failure_rate"),
-                ("DISCARDED", "/discarded"),
-            ],
-        ),
-        Command::User(UserCommand::List) => Table::rows(
-            answer,
-            &[("USER", "/user"), ("NAME", "/name"), ("POLICY", "/policy")],
-        ),
-        Command::Key(KeyCommand::List) => {
-            Table::rows(answer, &[("ACCESS KEY", "/access_key"), ("USER", "/user")])
-        }
-        Command::Class(ClassCommand::Set(_))
-        | Command::User(UserCommand::Create(_))
-        | Command::Key(KeyCommand::Delete { .. }) => Table::facts(answer),
-    }
 }

@@ -71,7 +71,7 @@ assert body_of(one, "parts") == b"".join(parts)
 upload = other.create_multipart_upload(Bucket=BUCKET, Key="given up")["UploadId"]
 one.upload_part(Bucket=BUCKET, Key="given up", UploadId=upload, PartNumber=1, Body=parts[0])
 one.abort_multipart_upload(Bucket=BUCKET, Key="given up", UploadId=upload)
-assert code_of(other.list_parts, Bucket=BUCKET, Key="given up", UploadId=upload) == "NoSuchUpload"
+assert code_of(other.upload_part, Bucket=BUCKET, Key="given up", UploadId=upload, PartNumber=1, Body=b"1") == "NoSuchUpload"
 assert code_of(other.get_object, Bucket=BUCKET, Key="given up") == "NoSuchKey"
 
 # The transfer manager, parts side by side.
