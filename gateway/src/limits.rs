@@ -139,10 +139,11 @@ pub const READ_AHEAD_CHUNKS: u64 = 2;
 /// Segments of one read in flight.
 pub const SEGMENTS_IN_FLIGHT: usize = 8;
 /// How long a transfer to or from a vendor may stand still, no byte moved and no word heard, before it goes on
-/// elsewhere: while the path has no experience of its own, at least, and at most.
+/// elsewhere: while the path has no experience of its own, at least, and at most. A vendor lets a chunk wait for memory
+/// for 4 s before it says that it is overloaded: that word should be waited for.
 pub const PATIENCE: (Duration, Duration, Duration) = (
-    Duration::from_secs(4),
-    Duration::from_secs(2),
+    Duration::from_secs(6),
+    Duration::from_secs(5),
     Duration::from_secs(10),
 );
 /// A read that has not answered for so long is tried at another copy too, until the path has its own experience.
@@ -182,6 +183,11 @@ const _: () = assert!(GRANT_SUCCESSOR_MS > GRANT_MARGIN_MS && LEASE_MS > GRANT_S
 const _: () = assert!(
     GRANT_MARGIN_MS > CHUNK_WAIT.as_secs() * 1000,
     "a chunk sent under a grant is there before the grant ends"
+);
+const _: () = assert!(
+    PATIENCE.1.as_millis() <= PATIENCE.0.as_millis()
+        && PATIENCE.0.as_millis() <= PATIENCE.2.as_millis()
+        && PATIENCE.2.as_millis() <= CHUNK_WAIT.as_millis()
 );
 const _: () = assert!(LEASE_RENEWED_MS > GRANT_MARGIN_MS);
 const _: () = assert!(SLICE_AGE.as_millis() < LEASE_MS as u128 / 2);

@@ -243,11 +243,17 @@ impl Session {
     /// A refusal; `OutcomeUnknown` when it could not be learned in time whether it was done; otherwise it was
     /// surely not done.
     pub async fn submit(&self, command: SessionCommand) -> Result<Reply, Error> {
+        let began = self.around.clock.monotonic();
         for _ in 0..ABANDONED_RETRIES {
             let sequence = self.sequences.take(&self.wake).await;
             match self.submit_once(&command, &sequence).await? {
-                // Surely not done: the next sequence says it again.
-                Reply::Abandoned | Reply::Refused(Rejection::SequenceAbandoned(_)) => {}
+                // Surely not done: the next sequence says it again, unless that has taken all the time there is.
+                Reply::Abandoned | Reply::Refused(Rejection::SequenceAbandoned(_)) => {
+                    let passed = self.around.clock.monotonic().saturating_sub(began);
+                    if passed > SUBMIT_PATIENCE + RESOLVE_PATIENCE {
+                        break;
+                    }
+                }
                 Reply::Refused(Rejection::WindowFull) => {
                     self.wake.notify_one();
                     tokio::time::sleep(RETRY_PAUSE.1).await;
