@@ -1,5 +1,6 @@
 //! Tests of the stores below openraft: its own suite, crashes between any two writes, failing disks.
 
+mod admission;
 mod crash;
 mod flush;
 mod suite;
