@@ -6,12 +6,13 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use http::StatusCode;
 use http::header::CONTENT_LENGTH;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ullage_model::wire::metad::MetadError;
-use ullage_transport::api::refusal;
+use ullage_transport::api::{refusal, text};
 use ullage_transport::identity::{Identity, Peer};
 
 /// Calls of gateways being answered at a time, and of nodes that pass calls on.
@@ -28,6 +29,9 @@ const UNTOLD_BYTES: usize = 16 * 1024 * 1024;
 const ENROLMENT_BURST: u32 = 64;
 /// … and after that, one in so much time.
 const ENROLMENT_EVERY: Duration = Duration::from_millis(50);
+
+/// How long an enrolment may take, its request's body included.
+const ENROLMENT_WITHIN: Duration = Duration::from_secs(15);
 
 /// What is in flight.
 pub(super) struct Admission {
@@ -48,6 +52,7 @@ struct Enrolments {
 
 /// What a call holds while it is answered.
 struct Held {
+    anonymous: bool,
     _call: OwnedSemaphorePermit,
     bytes: OwnedSemaphorePermit,
     metrics: CallMetrics,
@@ -77,6 +82,7 @@ impl Admission {
         self.metrics.in_flight.inc();
         self.metrics.in_flight_bytes.add(i64::from(permits));
         Some(Held {
+            anonymous: peer == Peer::Anonymous,
             _call: call,
             bytes,
             metrics: self.metrics.clone(),
@@ -131,7 +137,16 @@ pub(super) async fn admit(
         admission.metrics.not_admitted.inc();
         return refusal(&MetadError::Overloaded);
     };
-    let response = next.run(request).await;
+    let answer = next.run(request);
+    let response = if held.anonymous {
+        // Who has proven nothing must not hold a place by being slow.
+        match tokio::time::timeout(ENROLMENT_WITHIN, answer).await {
+            Ok(response) => response,
+            Err(_) => text(StatusCode::REQUEST_TIMEOUT, "the call took too long"),
+        }
+    } else {
+        answer.await
+    };
     drop(held);
     response
 }

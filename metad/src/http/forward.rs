@@ -7,12 +7,16 @@ use crate::service::Metad;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use ullage_model::codec::Versioned;
 use ullage_model::wire::metad::MetadError;
 use ullage_model::wire::routes::{DEADLINE_MS, FORWARDED_FOR};
 use ullage_transport::client::{CallError, Target};
 use ullage_transport::identity::{Expect, Identity};
+
+/// How long a leader that was replaced has to answer what it was passed before.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What a call is answered.
 pub(super) type Answer<Resp> = BoxFuture<'static, Result<Resp, MetadError>>;
@@ -73,9 +77,28 @@ impl State {
                     expect: Expect::Exactly(Identity::Metad(node)),
                     lane: FORWARD_LANE,
                 };
-                self.forward(&target, path, acting, &request, deadline).await
+                let forward = self.forward(&target, path, acting, &request, deadline);
+                self.unless_replaced(node, forward).await
             }
         }
+    }
+
+    /// What `forward` answers, unless another node than `leader` leads meanwhile: then the old one has a moment
+    /// left to answer, and whoever asked need not wait for a node that is gone.
+    async fn unless_replaced<Resp>(
+        &self,
+        leader: u64,
+        forward: impl Future<Output = Result<Resp, MetadError>>,
+    ) -> Result<Resp, MetadError> {
+        let mut forward = std::pin::pin!(forward);
+        let mut elections = self.metad.group.watch_leadership();
+        let replaced = elections.wait_for(|now| now.leader.as_ref().is_some_and(|(node, _)| *node != leader));
+        tokio::select! {
+            answer = forward.as_mut() => return answer,
+            Ok(_) = replaced => {}
+        }
+        let late = tokio::time::timeout(LAST_WORDS, forward).await;
+        late.unwrap_or_else(|_| Err(MetadError::Unknown("another node leads now".to_owned())))
     }
 
     async fn forward<Req, Resp>(

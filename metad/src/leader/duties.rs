@@ -67,9 +67,17 @@ async fn turn(metad: &Metad, memory: &mut Memory) {
     let leadership = match metad.leading().await {
         Ok(leadership) => leadership,
         Err(Error::NotLeader { .. }) => {
-            if let Err(error) = metad.publish().await {
-                tracing::debug!(%error, "this node's own row waits for its next turn");
+            match metad.publish().await {
+                Ok(()) => {}
+                Err(error @ Error::Members { .. }) => {
+                    tracing::warn!(%error, "this node's own row is not there")
+                }
+                Err(error) => tracing::debug!(%error, "this node's own row waits for its next turn"),
             }
+            return;
+        }
+        Err(error @ (Error::Members { .. } | Error::Store(_))) => {
+            tracing::error!(%error, "this node cannot take over");
             return;
         }
         Err(error) => {

@@ -13,7 +13,7 @@ use ullage_model::wire::chunk::{PublicKey, Signature};
 use ullage_model::wire::enrol::{EnrolReply, EnrolRequest, InviteReply, InviteRequest, JoinToken};
 use ullage_model::wire::members::{MembersReply, MembersRequest};
 use ullage_model::wire::metad::{Done, MetadError};
-use ullage_transport::client::Target;
+use ullage_transport::client::{CallError, Target};
 use ullage_transport::identity::{Expect, Identity};
 
 /// How long a change of the membership may take: a new node is given the whole state first.
@@ -169,8 +169,15 @@ impl Metad {
             lane: FORWARD_LANE,
         };
         let answer = client.call::<_, Done, MetadError>(&target, PUBLISH, &command, PUBLISH_WITHIN);
-        answer.await.map(drop).map_err(|error| Error::Members {
-            reason: format!("the leader has not taken this node's row: {error}"),
+        answer.await.map(drop).map_err(|error| match error {
+            CallError::Application(MetadError::Refused(rejection)) => Error::Members {
+                reason: format!("the leader has refused this node's row: {rejection}"),
+            },
+            error => Error::Peer {
+                action: "tell of this node",
+                address: target.address.clone(),
+                reason: error.to_string(),
+            },
         })
     }
 }

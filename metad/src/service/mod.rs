@@ -41,6 +41,8 @@ use ullage_transport::credentials::WallClock;
 pub(crate) const FIRST_GROUP: u64 = 0;
 /// How long a linearizable read may wait for its confirmation.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a node that is alone may take until it leads.
+const LEAD_WITHIN: Duration = Duration::from_secs(60);
 /// How long a caller waits for its turn to allocate or to open a session.
 const TURN_PATIENCE: Duration = Duration::from_secs(5);
 /// Queries that read many rows, under way at a time.
@@ -146,12 +148,30 @@ impl Metad {
             issuing: None,
         };
         let metad = Self::assemble(config, parts).await?;
-        match metad.leading().await {
-            Ok(_) => Ok(metad),
+        match metad.lead_at_last().await {
+            Ok(()) => Ok(metad),
             Err(error) => {
                 metad.shutdown().await;
                 Err(error)
             }
+        }
+    }
+
+    /// Waits until this node, which is alone, leads; a slow disk may take a few attempts.
+    async fn lead_at_last(&self) -> Result<(), Error> {
+        let deadline = tokio::time::Instant::now() + LEAD_WITHIN;
+        loop {
+            match self.leading().await {
+                Ok(_) => return Ok(()),
+                Err(
+                    Error::NotLeader { .. }
+                    | Error::LeaderNotReady
+                    | Error::ReadUnconfirmed { .. }
+                    | Error::OutcomeUnknown { .. },
+                ) if tokio::time::Instant::now() < deadline => {}
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

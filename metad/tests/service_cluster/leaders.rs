@@ -6,7 +6,10 @@ use crate::fakes::{self, Gateway, Vendor, eventually};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use ullage_model::command::Reply;
-use ullage_model::wire::metad::{Answer, MetadError, Query, QueryReply, RenewSessionReply, SubmitReply};
+use ullage_model::wire::members::{MembersReply, MembersRequest};
+use ullage_model::wire::metad::{
+    Answer, Done, MetadError, Query, QueryReply, RenewSessionReply, StatusReply, SubmitReply,
+};
 use ullage_model::wire::routes;
 use ullage_transport::client::CallError;
 
@@ -189,6 +192,42 @@ async fn a_new_leader_orders_nothing_erased_until_sessions_have_reported_to_it()
         assert!(vendor.held.lock().unwrap().is_empty());
     }
     drop(node);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_removed_is_told_of_no_more_and_its_grants_stay_good() {
+    let mut cluster = Cluster::start(3).await;
+    let gateway = Remote::new(1);
+    let follower = cluster.follower().await;
+    let node = cluster.nodes[follower].as_ref().unwrap().metad().node();
+    let address = cluster.addresses[cluster.leader().await].clone();
+    eventually("every node has told its address", async || {
+        gateway.invite(&address, 1000).await.metad.len() == 3
+    })
+    .await;
+    cluster.stop_node(follower).await;
+    let remove = MembersRequest::Remove { node };
+    let left: MembersReply = gateway
+        .caller
+        .call(&address, routes::MEMBERS, &remove)
+        .await
+        .unwrap();
+    assert!(left.members.iter().all(|member| member.node != node) && left.members.len() == 2);
+    eventually("its address is told no more", async || {
+        gateway.invite(&address, 1000).await.metad.len() == 2
+    })
+    .await;
+    let status: StatusReply = gateway
+        .caller
+        .call(&address, routes::STATUS, &Done)
+        .await
+        .unwrap();
+    assert_eq!(
+        status.issuers.len(),
+        3,
+        "what it granted is good until it has run out"
+    );
     cluster.stop().await;
 }
 
