@@ -215,6 +215,21 @@ impl Caller {
         self.0.call(&target(address), path, request, WITHIN).await
     }
 
+    /// Calls as a metadata node does for somebody else.
+    pub async fn call_for<Req: Versioned, Resp: Versioned>(
+        &self,
+        address: &str,
+        path: &str,
+        request: &Req,
+        whom: Identity,
+    ) -> Result<Resp, CallError<MetadError>> {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(routes::FORWARDED_FOR, whom.to_string().parse().unwrap());
+        self.0
+            .call_with(&target(address), path, headers, request, WITHIN)
+            .await
+    }
+
     /// Calls `path` with a body that is no message.
     pub async fn knock(&self, address: &str, path: &str, headers: http::HeaderMap) -> CallError<Bytes> {
         let body = Bytes::from_static(b"?");

@@ -267,6 +267,31 @@ async fn a_metadata_node_may_ask_for_others_only_and_others_may_not_ask_for_anyb
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_is_passed_on_once_and_who_it_is_for_is_believed_of_metadata_nodes_only() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.addresses[cluster.leader().await].clone();
+    let follower = &cluster.addresses[cluster.follower().await];
+    let session = Gateway::new(1).open(&leader).await;
+    let (owner, renewal) = (Identity::Gateway(1), renewal(session));
+    let metad = Caller::known(Identity::Metad(99));
+    let passed = metad.call_for::<_, RenewSessionReply>(&leader, routes::SESSION_RENEW, &renewal, owner);
+    passed.await.unwrap();
+    let passed = metad.call_for::<_, RenewSessionReply>(follower, routes::SESSION_RENEW, &renewal, owner);
+    match passed.await {
+        Err(CallError::Application(MetadError::NotLeader { leader: named })) => {
+            assert_eq!(named.as_ref(), Some(&leader));
+        }
+        other => panic!("{other:?}"),
+    }
+    let thief = Caller::known(Identity::Gateway(2));
+    for address in [&leader, follower] {
+        let forged = thief.call_for::<_, RenewSessionReply>(address, routes::SESSION_RENEW, &renewal, owner);
+        is_refused(forged.await);
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_and_metrics_are_told_to_anybody() {
     let cluster = Cluster::start(1).await;
     let admin = cluster.addresses[0].replace(":9310", ":9311");
