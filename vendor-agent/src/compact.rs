@@ -155,6 +155,8 @@ impl Keeper {
                     self.remove(memory, info.segment)?;
                 }
             }
+            // Without those that have just gone.
+            let segments = self.device.segments();
             let urgent = self.is_short(&segments);
             let Some(victim) = self.victim(memory, &segments, urgent) else {
                 break;
