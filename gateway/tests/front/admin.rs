@@ -168,7 +168,7 @@ async fn documents_have_the_shapes_that_the_command_line_reads() {
         .await
         .expect(200)
         .json();
-    assert_eq!(classes.as_array().map(Vec::len), Some(3), "{classes}");
+    assert_eq!(classes.as_array().map(Vec::len), Some(4), "{classes}");
     let bad = json!({"copies": 0, "zones": 0, "device_class": null, "max_price": null, "pieces": 1, "chunk_bytes": 5});
     assert_eq!(
         admin
