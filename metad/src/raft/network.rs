@@ -145,7 +145,13 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         if self.lane == Lane::Append {
             return Box::pin(async move {
                 let target = self.link()?.target(self.target, &self.address, Lane::Append);
-                append_stream::open(self.link()?, self.target, target, input).await
+                let opened = append_stream::open(self.link()?, self.target, target, input).await;
+                if opened.is_err() {
+                    // openraft makes its pauses when it is asked for requests, which such an attempt never
+                    // does: without a pause here it would try again at once, over and over.
+                    tokio::time::sleep(BACKOFF).await;
+                }
+                opened
             });
         }
         let this = &*self;

@@ -179,7 +179,7 @@ impl DataDirectory {
     /// Whether its calls may block; see [`super::offload`].
     #[must_use]
     pub fn blocks(&self) -> bool {
-        true
+        self.memory.is_none()
     }
 
     /// Opens its log.

@@ -20,6 +20,8 @@ struct State {
     pairs: HashSet<(usize, usize)>,
     /// Which node listens where.
     addresses: Vec<(String, usize)>,
+    /// Who was dialled, each time.
+    dialled: Vec<usize>,
 }
 
 impl Cuts {
@@ -42,6 +44,12 @@ impl Cuts {
     /// Everything passes again, on connections made from now on.
     pub fn heal(&self) {
         self.0.lock().unwrap().pairs.clear();
+    }
+
+    /// How often `node` was dialled so far.
+    pub fn dialled(&self, node: usize) -> usize {
+        let state = self.0.lock().unwrap();
+        state.dialled.iter().filter(|dialled| **dialled == node).count()
     }
 
     fn is_cut(&self, one: usize, other: usize) -> bool {
@@ -72,6 +80,7 @@ impl Network for CutNetwork {
             let Some(other) = self.cuts.node_at(address) else {
                 return TokioNetwork.connect(address).await;
             };
+            self.cuts.0.lock().unwrap().dialled.push(other);
             if self.cuts.is_cut(self.node, other) {
                 std::future::pending::<()>().await;
             }

@@ -170,3 +170,27 @@ fn a_follower_in_a_black_hole_holds_up_nobody() {
         "the lost one came back and disturbed the others"
     );
 }
+
+#[test]
+fn a_dead_member_is_tried_now_and_then_but_not_hammered() {
+    let world = World::default();
+    let mut nodes = world.cluster(3);
+    let led = leader(&nodes);
+    let dead = nodes.remove((led + 1) % 3);
+    let number = dead.number;
+    dead.kill();
+    let led = leader(&nodes);
+    nodes[led].put_soon("before", "x");
+    let before = world.cuts.dialled(number);
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(3) {
+        nodes[led].put_soon("meanwhile", "x");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let dialled = world.cuts.dialled(number) - before;
+    // Heartbeats ten times a second, each call with a few tries; entries four times a second.
+    assert!(
+        (2..300).contains(&dialled),
+        "dialled {dialled} times in three seconds"
+    );
+}
