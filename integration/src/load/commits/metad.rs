@@ -38,8 +38,6 @@ const SESSIONS: usize = 16;
 const RENEWAL: Duration = Duration::from_millis(100);
 /// How long a call may take.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Most clients at once: their calls are spread over the connections.
-const CLIENTS_MAX: usize = 1024;
 /// Calls of the benchmark never share a connection with anybody else's.
 const LANE: u8 = 7;
 const ROOT: Actor = Actor {
@@ -323,7 +321,6 @@ fn client(cluster: &Cluster) -> anyhow::Result<Client> {
     let credentials = Credentials::issued_by(&authority, identity, SystemTime::now())?;
     let limits = ClientLimits {
         connections_per_target: CONNECTIONS,
-        streams_per_connection: u32::try_from(CLIENTS_MAX / CONNECTIONS).context("count streams")?,
         ..ClientLimits::default()
     };
     Ok(Client::new(Arc::new(TokioNetwork), credentials, limits))
