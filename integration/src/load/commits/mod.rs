@@ -166,7 +166,7 @@ impl Measured {
         etcd: Option<&Arc<etcd::Etcd>>,
         time: Duration,
     ) -> anyhow::Result<()> {
-        if round % 2 == 0
+        if round.is_multiple_of(2)
             && let Some(service) = ullage
         {
             self.ullage.push(run(service, self.row, time).await?);
@@ -174,7 +174,7 @@ impl Measured {
         if let Some(service) = etcd {
             self.etcd.push(run(service, self.row, time).await?);
         }
-        if round % 2 == 1
+        if !round.is_multiple_of(2)
             && let Some(service) = ullage
         {
             self.ullage.push(run(service, self.row, time).await?);
