@@ -240,3 +240,24 @@ async fn a_path_has_one_handler() {
         Box::pin(async { http::Response::new(axum::body::Body::empty()) })
     });
 }
+
+#[tokio::test]
+async fn a_burst_of_more_calls_than_the_connections_take_is_served_in_turns() {
+    let cluster = Cluster::new(1);
+    let seen = Seen::default();
+    let server = cluster.serve(metad(7), echo_api(&seen)).await;
+    let limits = ClientLimits {
+        connections_per_target: 3,
+        streams_per_connection: 2,
+        ..ClientLimits::default()
+    };
+    let network = Arc::new(ullage_transport::network::TokioNetwork::default());
+    let client = Client::new(network, cluster.credentials(vendor(3)), limits);
+    let target = server.target(Expect::AnyMetad);
+    let calls = (0..200).map(|_| echo(&client, &target, "hello"));
+    for answer in futures::future::join_all(calls).await {
+        assert!(answer.unwrap().starts_with("hello"));
+    }
+    assert_eq!(seen.count(), 200);
+    server.stop().await;
+}

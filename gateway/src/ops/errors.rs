@@ -104,6 +104,11 @@ fn of_rejection(rejection: &Rejection) -> S3Error {
             ErrorCode::OperationAborted,
             "The source of the copy kept changing while it was copied. Try again.",
         ),
+        // Nothing was done: the copies lie where the rule of a moment ago wanted them.
+        Rejection::Placement(_) => S3Error::new(
+            ErrorCode::ServiceUnavailable,
+            "The placement rules of the storage class changed while the object was stored. Try again.",
+        ),
         Rejection::StaleSettings => s3_error(Error::StaleSettings),
         Rejection::Cluster(_)
         | Rejection::Invalid(_)
@@ -116,7 +121,6 @@ fn of_rejection(rejection: &Rejection) -> S3Error {
         | Rejection::VendorNameTaken(_)
         | Rejection::LeaseClosed(_)
         | Rejection::LeaseExceeded { .. }
-        | Rejection::Placement(_)
         | Rejection::NotInlined(_)
         | Rejection::Blob(..)
         | Rejection::UserExists(_) => {
@@ -143,6 +147,8 @@ mod tests {
     fn fullness_and_overload_are_told_apart() {
         assert_eq!(s3_error(Error::NoRoom(String::new())).status().as_u16(), 507);
         assert_eq!(s3_error(Error::SlowDown("x")).code(), ErrorCode::SlowDown);
+        let moved = Rejection::Placement(String::new());
+        assert_eq!(s3_error(Error::Rejected(moved)).code(), ErrorCode::ServiceUnavailable);
         let full = Rejection::WindowFull;
         assert_eq!(s3_error(Error::Rejected(full)).code(), ErrorCode::SlowDown);
     }

@@ -191,13 +191,19 @@ impl Pool {
             freed.as_mut().enable();
             let connecting = match self.place(target) {
                 Place::Found(hold) => return Ok(hold),
-                Place::Connecting(connecting) => connecting,
+                Place::Connecting {
+                    connecting,
+                    has_others,
+                } => {
+                    // One that others have filled meanwhile did not close.
+                    connects += usize::from(!has_others);
+                    connecting
+                }
                 Place::Full => {
                     freed.await;
                     continue;
                 }
             };
-            connects += 1;
             if connects > CONNECTS {
                 return Err("its connections close as soon as they are made".to_owned());
             }
@@ -227,7 +233,10 @@ impl Pool {
         }
         match (found, &line.connecting) {
             (Some(hold), _) => Place::Found(hold),
-            (None, Some(connecting)) => Place::Connecting(connecting.clone()),
+            (None, Some(connecting)) => Place::Connecting {
+                connecting: connecting.clone(),
+                has_others: !line.open.is_empty(),
+            },
             (None, None) => Place::Full,
         }
     }
@@ -350,7 +359,12 @@ impl fmt::Debug for Pool {
 /// Where a call may go.
 enum Place {
     Found(Hold),
-    Connecting(Connecting),
+    /// One is being made.
+    Connecting {
+        connecting: Connecting,
+        /// Whether there are others, all of them full.
+        has_others: bool,
+    },
     /// All connections have as many streams as they may, and no more may be made.
     Full,
 }
