@@ -138,12 +138,18 @@ impl Drop for Group {
     }
 }
 
+/// The same text with loopback addresses that a cluster somebody else brought up here by the README does not use.
+fn elsewhere(text: &str) -> String {
+    text.replace("127.0.", &format!("127.{}.", 20 + std::process::id() % 200))
+}
+
 fn copy_example(to: &Path) -> anyhow::Result<()> {
-    for entry in std::fs::read_dir(example())? {
-        let path = entry?.path();
-        if path.is_file() {
-            std::fs::copy(&path, to.join(path.file_name().unwrap_or_default()))?;
-        }
+    let mut files = Vec::new();
+    visit_files(&example(), &mut |path| files.push(path.to_owned()));
+    for path in files {
+        let copy = to.join(path.strip_prefix(example())?);
+        std::fs::create_dir_all(copy.parent().context("a file has a directory")?)?;
+        std::fs::write(copy, elsewhere(&std::fs::read_to_string(&path)?))?;
     }
     Ok(())
 }
@@ -174,7 +180,7 @@ fn the_walk_through_does_what_it_says() -> anyhow::Result<()> {
             return Ok(());
         }
     }
-    let page = std::fs::read_to_string(example().join("README.md"))?;
+    let page = elsewhere(&std::fs::read_to_string(example().join("README.md"))?);
     let blocks = shell_blocks(&page);
     ensure!(blocks.len() >= 8, "only {} blocks", blocks.len());
     let directory = tempfile::tempdir()?;
@@ -227,11 +233,8 @@ fn the_walk_through_does_what_it_says() -> anyhow::Result<()> {
         2,
         "{text}"
     );
-    for row in ["vendor-1", "vendor-4", "cellar/example/README.md"] {
-        assert!(
-            text.contains(row) || text.contains(row.trim_start_matches("cellar/")),
-            "no {row} in:\n{text}"
-        );
+    for row in ["vendor-1  alive", "vendor-4  alive", "units/ullage-metad.service"] {
+        assert!(text.contains(row), "no {row} in:\n{text}");
     }
     Ok(())
 }
@@ -239,7 +242,8 @@ fn the_walk_through_does_what_it_says() -> anyhow::Result<()> {
 fn logs(directory: &Path) -> String {
     let mut all = String::new();
     visit_files(&directory.join("run"), &mut |path| {
-        if path.extension().is_some_and(|extension| extension == "log") {
+        let is_log = path.extension().is_some_and(|extension| extension == "log");
+        if is_log && path.parent().is_some_and(|parent| parent.ends_with("run")) {
             let text = std::fs::read_to_string(path).unwrap_or_default();
             let lines: Vec<&str> = text.lines().collect();
             let tail = lines[lines.len().saturating_sub(20)..].join("\n");

@@ -72,8 +72,11 @@ fn bad_settings_are_named_with_their_file_and_make_nothing() -> anyhow::Result<(
         let missing = directory.path().join("missing.toml");
         let missing = missing.to_string_lossy().into_owned();
         assert_refused(&run(&[service, "--config", &missing], &[])?, &[&missing]);
-        std::fs::write(directory.path().join("settings.toml"), sound)?;
-        assert_refused(&run(&[service, "--config", &path], &[])?, &["data", &path]);
+        // What must be there and is not.
+        std::fs::write(&path, "")?;
+        let lacking = run(&[service, "--check-config", "--config", &path], &[])?;
+        let first = if service == "gateway" { "--metad" } else { "--data" };
+        assert_refused(&lacking, &["missing", first, &path]);
     }
     assert!(
         !directory.path().join("data").exists(),

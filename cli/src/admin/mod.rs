@@ -78,7 +78,8 @@ enum Command {
 enum VendorCommand {
     /// All vendors with their devices and room.
     List,
-    /// Shut a vendor out for good, or until it is invited anew: nothing is read from it or stored at it.
+    /// Shut a vendor out, for good: nothing is stored at it or read from it any more, and its copies count as
+    /// lost.
     Revoke {
         /// The vendor's number, as `vendor list` shows it.
         vendor: u64,

@@ -1,6 +1,6 @@
 //! `ullage gateway`.
 
-use super::layers::{check_address, load, refused, secret};
+use super::layers::{check_address, load, missing, refused, secret};
 use super::{Common, signals};
 use crate::BadConfiguration;
 use serde::Serialize;
@@ -85,6 +85,15 @@ impl Options {
         let file = self.common.config.as_deref();
         let config: GatewayConfig = load(file, &self)?;
         config.check().map_err(|error| refused(file, &error))?;
+        let given = [
+            ("metad", !config.metad.is_empty()),
+            ("cluster_secret_file", config.cluster_secret_file.is_some()),
+            ("kek_file", config.kek_file.is_some()),
+            ("root_access_key", config.root_access_key.is_some()),
+        ];
+        if let Some((name, _)) = given.into_iter().find(|(_, given)| !given) {
+            return Err(missing(file, name).into());
+        }
         for address in &config.metad {
             check_address("metad", address).map_err(|error| refused(file, &error))?;
         }
@@ -135,10 +144,8 @@ mod tests {
     fn secrets_come_from_files_and_bad_settings_are_refused_by_name() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let (file, key) = (directory.path().join("g.toml"), directory.path().join("key"));
-        std::fs::write(
-            &file,
-            "data = \"d\"\nmetad = [\"a:1\"]\nroot_access_key = \"AK\"\n",
-        )?;
+        let text = "data = \"d\"\nmetad = [\"a:1\"]\ncluster_secret_file = \"s\"\nkek_file = \"k\"\n";
+        std::fs::write(&file, format!("{text}root_access_key = \"AK\"\n"))?;
         std::fs::write(&key, "hush\n")?;
         let file = file.to_string_lossy().into_owned();
         let key = key.to_string_lossy().into_owned();

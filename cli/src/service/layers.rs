@@ -29,7 +29,7 @@ fn read<C: DeserializeOwned>(file: &Path) -> Result<Table, BadConfiguration> {
     let text = std::fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
     // Its own errors show the line; only what is missing may come from elsewhere.
     if let Err(error) = toml::from_str::<C>(&text)
-        && missing(&error).is_none()
+        && lacks(&error).is_none()
     {
         return Err(bad(error.to_string()));
     }
@@ -48,27 +48,30 @@ fn lay_over(table: &mut Table, over: Table) {
 }
 
 /// The setting that an error says is missing.
-fn missing(error: &toml::de::Error) -> Option<&str> {
+fn lacks(error: &toml::de::Error) -> Option<&str> {
     let rest = error.message().strip_prefix("missing field `")?;
     Some(rest.split('`').next().unwrap_or(rest))
 }
 
 fn explain(file: Option<&Path>, error: &toml::de::Error) -> BadConfiguration {
     let message = error.to_string().trim().replace('\n', " ");
-    BadConfiguration(match (missing(error), file) {
+    match (lacks(error), file) {
         // Of the settings at the top; those of a device or the like are named by the message.
-        (Some(name), file) if message == error.message() => {
-            let flag = name.replace('_', "-");
-            match file {
-                Some(file) => format!(
-                    "{name} is missing: give --{flag}, or set it in {}",
-                    file.display()
-                ),
-                None => format!("{name} is missing: give --{flag}, or a file with settings by --config"),
-            }
-        }
-        (_, Some(file)) => format!("{message} (settings are from {})", file.display()),
-        (_, None) => message,
+        (Some(name), file) if message == error.message() => missing(file, name),
+        (_, Some(file)) => BadConfiguration(format!("{message} (settings are from {})", file.display())),
+        (_, None) => BadConfiguration(message),
+    }
+}
+
+/// That nobody gave the setting `name`, and how to give it.
+pub fn missing(file: Option<&Path>, name: &str) -> BadConfiguration {
+    let flag = name.replace('_', "-");
+    BadConfiguration(match file {
+        Some(file) => format!(
+            "{name} is missing: give --{flag}, or set it in {}",
+            file.display()
+        ),
+        None => format!("{name} is missing: give --{flag}, or a file with settings by --config"),
     })
 }
 

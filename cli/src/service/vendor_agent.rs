@@ -23,7 +23,7 @@ pub struct Options {
     #[command(flatten)]
     #[serde(skip)]
     common: Common,
-    /// List the local FAT, copy by copy, and start nothing. The agent must not be running.
+    /// List the local FAT, copy by copy, and start nothing. Asks the agent if it runs.
     #[arg(long)]
     #[serde(skip)]
     show: bool,
