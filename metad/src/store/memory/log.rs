@@ -105,8 +105,8 @@ impl MemoryLog {
         }
         disk.log.live.apply(&batch);
         disk.log.unsynced.push(batch);
-        if sync && !disk.behaviour.lies {
-            let all = disk.log.written();
+        if sync {
+            let all = disk.log.written().saturating_sub(disk.behaviour.lies_by);
             disk.log.sync_up_to(all);
         }
     }
@@ -124,8 +124,9 @@ impl MemoryLog {
     /// Ends a sync that began at `written`.
     pub(in crate::store) fn synced(&self, written: u64) {
         let mut disk = self.disk.lock();
-        if !disk.behaviour.lies && disk.log.life == self.life {
-            disk.log.sync_up_to(written);
+        if disk.log.life == self.life {
+            let durable = written.saturating_sub(disk.behaviour.lies_by);
+            disk.log.sync_up_to(durable);
         }
     }
 

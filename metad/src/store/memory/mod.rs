@@ -25,8 +25,9 @@ pub struct DiskBehaviour {
     pub sync_ms: (u64, u64),
     /// One in so many writes to the state makes the database flush by itself; 0: none does.
     pub flush_one_in: u64,
-    /// Lies: a sync is reported done while nothing of it is durable. For the test that a simulation finds it.
-    pub lies: bool,
+    /// Lies: a sync is reported done while the last so many batches written are not durable. For the test that
+    /// a simulation finds it; 0 is honest.
+    pub lies_by: u64,
 }
 
 /// A simulated disk: what survives a crash of its node. Clones are the same disk.

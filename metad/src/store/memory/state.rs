@@ -24,11 +24,6 @@ impl Image {
         self.raft.get(name).cloned()
     }
 
-    /// The rows.
-    pub(in crate::store) fn rows(&self) -> &Memory {
-        &self.rows
-    }
-
     fn apply(&mut self, write: &StateWrite) {
         self.rows.apply(write.changes.iter().cloned());
         for (name, row) in &write.raft {
