@@ -4,6 +4,7 @@
 use crate::history::History;
 use crate::plan::{Event, FAULTS_MS, Fault, Host, Plan};
 use crate::stage::{Phase, Stage};
+use crate::watch;
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -102,6 +103,7 @@ impl<S: Scenario> Driver<'_, S> {
         self.heal();
         self.stage.enter(Phase::Healed);
         self.until("the healed cluster works again", S::works_again)?;
+        watch::forgive_gateways();
         self.stage.enter(Phase::Reading);
         self.until("every key is read", S::has_read)?;
         if let Err((key, violation)) = self.history.check() {
