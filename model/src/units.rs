@@ -13,7 +13,8 @@ pub fn frames(plaintext_bytes: u64) -> u64 {
 /// Bytes of a chunk as it travels and is stored: its frames, each with its tag.
 #[must_use]
 pub fn stored_bytes(plaintext_bytes: u64) -> u64 {
-    plaintext_bytes + frames(plaintext_bytes) * FRAME_TAG_BYTES
+    // What others say may be any number, and is refused by its bounds, not by a panic in the sum.
+    plaintext_bytes.saturating_add(frames(plaintext_bytes).saturating_mul(FRAME_TAG_BYTES))
 }
 
 /// Room, in bytes of device space, that a chunk of `plaintext_bytes` takes at one vendor when cut into
@@ -25,13 +26,14 @@ pub fn stored_bytes(plaintext_bytes: u64) -> u64 {
 #[must_use]
 pub fn room(plaintext_bytes: u64, pieces: u32) -> u64 {
     let pieces = u64::from(pieces.max(1)).min(frames(plaintext_bytes).max(1));
-    let payload = stored_bytes(plaintext_bytes) + frames(plaintext_bytes) * FRAME_CRC_BYTES;
-    let bytes = payload + pieces * RECORD_HEADER_BYTES;
+    let checks = frames(plaintext_bytes).saturating_mul(FRAME_CRC_BYTES);
+    let payload = stored_bytes(plaintext_bytes).saturating_add(checks);
+    let bytes = payload.saturating_add(pieces * RECORD_HEADER_BYTES);
     if bytes < ALIGNED_RECORD_BYTES {
         bytes
     } else {
         // Each piece may be padded at its head (first block kept when its hole is punched) and at its tail.
-        bytes + pieces * 2 * BLOCK_BYTES
+        bytes.saturating_add(pieces * 2 * BLOCK_BYTES)
     }
 }
 
@@ -64,5 +66,13 @@ mod tests {
             last = room(len, 1);
         }
         assert_eq!(frames(FRAME_BYTES + 1), 2);
+    }
+
+    #[test]
+    fn lengths_that_nothing_has_are_sums_too() {
+        for pieces in [0, 1, u32::MAX] {
+            assert_eq!(stored_bytes(u64::MAX), u64::MAX);
+            assert_eq!(room(u64::MAX, pieces), u64::MAX);
+        }
     }
 }

@@ -293,6 +293,7 @@ fn malformed_bodies_are_refused() {
     };
     check(inline(0, 0));
     check(inline(10, 10));
+    check(inline(u64::MAX, 10));
     let class = ("STANDARD".to_owned(), 0);
     let chunks = |chunk_bytes, class| Body::Chunks {
         blob,
