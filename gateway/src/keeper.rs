@@ -2,10 +2,12 @@
 //! leases and tells what is left over.
 
 use crate::error::Error;
-use crate::limits::{PERHAPS_GONE, REFRESH_AFTER, RENEW_EVERY, RETRY_PAUSE, UPKEEP_EVERY};
+use crate::limits::{
+    METAD_PATIENCE_ALLOCATE, PERHAPS_GONE, REFRESH_AFTER, RENEW_EVERY, RETRY_PAUSE, UPKEEP_EVERY,
+};
 use crate::rooms::LeaseDuty;
 use crate::session::{Session, Surroundings, View};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -27,8 +29,9 @@ pub struct Keeper {
     wake_renewal: Arc<Notify>,
     wake_upkeep: Notify,
     renewing: tokio::sync::Mutex<()>,
-    /// Leases the metadata service named at the last renewal that this gateway does not hold.
-    strangers: Mutex<BTreeSet<LeaseId>>,
+    /// Leases the metadata service named at the last renewal that this gateway does not hold, with the time since
+    /// when it names them.
+    strangers: Mutex<BTreeMap<LeaseId, Duration>>,
 }
 
 impl Keeper {
@@ -70,7 +73,8 @@ impl Keeper {
         }
         if self.view_age() >= PERHAPS_GONE {
             // This process stood still, or the metadata service did: the session has ended without a word.
-            self.renew_unless(|keeper| keeper.view_age() < PERHAPS_GONE).await?;
+            self.renew_unless(|keeper| keeper.view_age() < PERHAPS_GONE)
+                .await?;
             return Ok(self.session());
         }
         Ok(session)
@@ -155,25 +159,20 @@ impl Keeper {
 
     fn take_over(&self, session: &Arc<Session>, reply: RenewSessionReply) {
         let held = session.rooms.held();
-        let mut strangers = BTreeSet::new();
+        let mut strangers = Vec::new();
         for row in &reply.leases {
             let known = held.contains(&row.lease);
             if row.state == LeaseState::Closing {
                 session.rooms.closed(row.lease);
             } else if !known {
-                strangers.insert(row.lease);
+                strangers.push(row.lease);
             } else if row.recalled {
                 self.give_back(session, row.lease);
             }
         }
         self.around.agents.learn(&reply.vendors);
         session.set_view(View::of(reply, self.around.clock.monotonic()));
-        // One that is unknown twice was not just being made: its answer was lost.
-        let mut before = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        let lost: Vec<LeaseId> = strangers.intersection(&before).copied().collect();
-        *before = strangers;
-        drop(before);
-        for lease in lost {
+        for lease in self.lost(strangers) {
             let session = Arc::clone(session);
             tokio::spawn(async move {
                 if let Err(error) = session.return_lease(lease).await {
@@ -181,6 +180,21 @@ impl Keeper {
                 }
             });
         }
+    }
+
+    /// Those of `strangers` that have been there for longer than an answer may take that makes one: theirs was lost.
+    /// Renewals may follow each other quickly, so that being named twice says nothing.
+    fn lost(&self, strangers: Vec<LeaseId>) -> Vec<LeaseId> {
+        let now = self.around.clock.monotonic();
+        let mut known = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = |lease: LeaseId| (lease, known.get(&lease).copied().unwrap_or(now));
+        let named: BTreeMap<LeaseId, Duration> = strangers.into_iter().map(since).collect();
+        let (lost, kept) = named
+            .into_iter()
+            .partition(|(_, since)| now.saturating_sub(*since) >= METAD_PATIENCE_ALLOCATE);
+        *known = kept;
+        let lost: BTreeMap<LeaseId, Duration> = lost;
+        lost.into_keys().collect()
     }
 
     fn give_back(&self, session: &Arc<Session>, lease: LeaseId) {
@@ -278,7 +292,7 @@ impl Keeper {
         for blob in leftovers.blobs {
             session.abandon(blob);
         }
-        let mut by_vendor: std::collections::BTreeMap<VendorId, Vec<_>> = std::collections::BTreeMap::new();
+        let mut by_vendor: BTreeMap<VendorId, Vec<_>> = BTreeMap::new();
         for ((vendor, _), copy) in leftovers.damaged {
             by_vendor.entry(vendor).or_default().push(copy);
         }

@@ -17,7 +17,7 @@ use futures::stream::{BoxStream, SelectAll};
 use std::time::Duration;
 use ullage_model::fat::rows::VendorState;
 use ullage_model::ids::{ChunkId, CopyId, Digest, VendorId};
-use ullage_model::wire::chunk::{ChunkHeader, ChunkRefusal, Hop, HopReport, PublicKey, SignedReceipts};
+use ullage_model::wire::chunk::{ChunkHeader, ChunkRefusal, Hop, HopReport, SignedReceipts};
 
 /// Stores all copies of `chunk`.
 ///
@@ -252,16 +252,16 @@ impl<'a> Sending<'a> {
         // One that comes after its vendor was given up, or for somebody else, changes nothing.
         let Some(at) = self.position(vendor) else { return };
         let view = self.plan.session.view();
-        let public_key = view
-            .vendors
-            .get(&vendor)
-            .map_or(PublicKey::default(), |info| info.row.public_key);
         let waiting = self.waiting.remove(at);
+        let Some(info) = view.vendors.get(&vendor) else {
+            // Nobody's key: nothing can be signed with it.
+            return self.receipt_refused(waiting, ReceiptFault::Signature);
+        };
         let sent = SentCopy {
             cluster: self.plan.session.cluster,
             session: self.plan.session.id,
             vendor,
-            public_key: &public_key,
+            public_key: &info.row.public_key,
             copy: CopyId {
                 chunk: self.id,
                 lease: waiting.placement.lease,
