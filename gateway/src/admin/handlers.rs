@@ -50,54 +50,115 @@ pub(super) enum Route {
     DeleteKey(String),
 }
 
+/// Every route of the API, by method and path, `{}` standing for one name or number: none that is missing here is
+/// answered. All are the root user's, but for [`USER_ROUTES`].
+pub const ROUTES: &[(&str, &str)] = &[
+    ("GET", "/v1/status"),
+    ("GET", "/v1/vendors"),
+    ("POST", "/v1/vendors/{}/revoke"),
+    ("GET", "/v1/vendors/{}/copies"),
+    ("POST", "/v1/invitations"),
+    ("GET", "/v1/metad"),
+    ("POST", "/v1/metad"),
+    ("DELETE", "/v1/metad/{}"),
+    ("POST", "/v1/metad/transfer"),
+    ("GET", "/v1/fat/vendor/{}"),
+    ("GET", "/v1/fat/object"),
+    ("GET", "/v1/fat/user"),
+    ("GET", "/v1/classes"),
+    ("PUT", "/v1/classes/{}"),
+    ("GET", "/v1/leases"),
+    ("GET", "/v1/paths"),
+    ("GET", "/v1/users"),
+    ("POST", "/v1/users"),
+    ("GET", "/v1/keys"),
+    ("DELETE", "/v1/keys/{}"),
+];
+
+/// Those of [`ROUTES`] that answer every user, of what is the user's own.
+pub const USER_ROUTES: &[(&str, &str)] = &[("GET", "/v1/fat/user")];
+
+impl Route {
+    /// Its line in [`ROUTES`].
+    fn entry(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Status => ("GET", "/v1/status"),
+            Self::Vendors => ("GET", "/v1/vendors"),
+            Self::RevokeVendor(_) => ("POST", "/v1/vendors/{}/revoke"),
+            Self::Invite => ("POST", "/v1/invitations"),
+            Self::Members => ("GET", "/v1/metad"),
+            Self::AddMember => ("POST", "/v1/metad"),
+            Self::RemoveMember(_) => ("DELETE", "/v1/metad/{}"),
+            Self::TransferLeadership => ("POST", "/v1/metad/transfer"),
+            Self::LocalFat(_) => ("GET", "/v1/vendors/{}/copies"),
+            Self::FatOfVendor(_) => ("GET", "/v1/fat/vendor/{}"),
+            Self::FatOfObject => ("GET", "/v1/fat/object"),
+            Self::FatOfUser => ("GET", "/v1/fat/user"),
+            Self::Classes => ("GET", "/v1/classes"),
+            Self::SetClass(_) => ("PUT", "/v1/classes/{}"),
+            Self::Leases => ("GET", "/v1/leases"),
+            Self::Paths => ("GET", "/v1/paths"),
+            Self::Users => ("GET", "/v1/users"),
+            Self::CreateUser => ("POST", "/v1/users"),
+            Self::Keys => ("GET", "/v1/keys"),
+            Self::DeleteKey(_) => ("DELETE", "/v1/keys/{}"),
+        }
+    }
+}
+
 /// The route of a path: its first segment and the rest, decoded.
 ///
 /// # Errors
 /// 404 for other paths, 405 for other methods of known ones.
 pub(super) fn route(method: &Method, first: Option<&str>, rest: Option<&str>) -> Result<Route> {
     let rest = rest.filter(|_| first == Some("v1")).unwrap_or("");
-    let (known, allowed) = match rest.split_once('/').unwrap_or((rest, "")) {
-        ("status", "") => (Route::Status, Method::GET),
-        ("vendors", "") => (Route::Vendors, Method::GET),
-        ("vendors", of) if of.ends_with("/copies") => (
-            Route::LocalFat(vendor(of.trim_end_matches("/copies"))?),
-            Method::GET,
-        ),
-        ("vendors", of) if of.ends_with("/revoke") => (
-            Route::RevokeVendor(vendor(of.trim_end_matches("/revoke"))?),
-            Method::POST,
-        ),
-        ("invitations", "") => (Route::Invite, Method::POST),
-        ("metad", "") if method == Method::POST => (Route::AddMember, Method::POST),
-        ("metad", "") => (Route::Members, Method::GET),
-        ("metad", "transfer") => (Route::TransferLeadership, Method::POST),
-        ("metad", node) => (Route::RemoveMember(members::node(node)?), Method::DELETE),
-        ("fat", "object") => (Route::FatOfObject, Method::GET),
-        ("fat", "user") => (Route::FatOfUser, Method::GET),
-        ("fat", of) if of.starts_with("vendor/") => (
-            Route::FatOfVendor(vendor(of.trim_start_matches("vendor/"))?),
-            Method::GET,
-        ),
-        ("classes", "") => (Route::Classes, Method::GET),
-        ("classes", name) => (Route::SetClass(name.to_owned()), Method::PUT),
-        ("leases", "") => (Route::Leases, Method::GET),
-        ("paths", "") => (Route::Paths, Method::GET),
-        ("users", "") if method == Method::POST => (Route::CreateUser, Method::POST),
-        ("users", "") => (Route::Users, Method::GET),
-        ("keys", "") => (Route::Keys, Method::GET),
-        ("keys", access_key) => (Route::DeleteKey(access_key.to_owned()), Method::DELETE),
-        _ => return Err(AdminError::not_found("there is no such route")),
+    let known = match rest.split_once('/').unwrap_or((rest, "")) {
+        ("status", "") => Route::Status,
+        ("vendors", "") => Route::Vendors,
+        ("vendors", of) if of.ends_with("/copies") => {
+            Route::LocalFat(vendor(of.trim_end_matches("/copies"))?)
+        }
+        ("vendors", of) if of.ends_with("/revoke") => {
+            Route::RevokeVendor(vendor(of.trim_end_matches("/revoke"))?)
+        }
+        ("invitations", "") => Route::Invite,
+        ("metad", "") if method == Method::POST => Route::AddMember,
+        ("metad", "") => Route::Members,
+        ("metad", "transfer") => Route::TransferLeadership,
+        ("metad", node) => Route::RemoveMember(members::node(node)?),
+        ("fat", "object") => Route::FatOfObject,
+        ("fat", "user") => Route::FatOfUser,
+        ("fat", of) if of.starts_with("vendor/") => {
+            Route::FatOfVendor(vendor(of.trim_start_matches("vendor/"))?)
+        }
+        ("classes", "") => Route::Classes,
+        ("classes", name) => Route::SetClass(name.to_owned()),
+        ("leases", "") => Route::Leases,
+        ("paths", "") => Route::Paths,
+        ("users", "") if method == Method::POST => Route::CreateUser,
+        ("users", "") => Route::Users,
+        ("keys", "") => Route::Keys,
+        ("keys", access_key) => Route::DeleteKey(access_key.to_owned()),
+        _ => return Err(no_route()),
     };
-    if *method == allowed {
+    let entry = known.entry();
+    if !ROUTES.contains(&entry) {
+        return Err(no_route());
+    }
+    if method.as_str() == entry.0 {
         Ok(known)
     } else {
-        let message = format!("this route takes {allowed}");
+        let message = format!("this route takes {}", entry.0);
         Err(AdminError::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "MethodNotAllowed",
             message,
         ))
     }
+}
+
+fn no_route() -> AdminError {
+    AdminError::not_found("there is no such route")
 }
 
 fn vendor(text: &str) -> Result<VendorId> {
@@ -109,7 +170,7 @@ fn vendor(text: &str) -> Result<VendorId> {
 impl AdminApi {
     /// Does what is asked, and answers with a JSON document.
     pub(super) async fn handle(&self, route: Route, call: &Call) -> Result<Vec<u8>> {
-        if route != Route::FatOfUser {
+        if !USER_ROUTES.contains(&route.entry()) {
             call.require_root()?;
         }
         match route {

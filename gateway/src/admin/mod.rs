@@ -8,6 +8,7 @@ mod local;
 mod members;
 mod views;
 
+pub use handlers::{ROUTES, USER_ROUTES};
 pub use local::{LocalCopies, LocalCopy, LocalFatError, LocalFats};
 
 use crate::memory::Budget;
@@ -32,6 +33,8 @@ use tracing::{error, info};
 const SERVICE: &str = "ullage";
 /// Target of the audit log's lines: logged also where nothing else of this level is.
 pub const AUDIT: &str = "ullage_audit";
+/// The routes that need no signature, all of them. They tell nothing of what is stored.
+pub const PUBLIC_ROUTES: [&str; 3] = ["/health/live", "/health/ready", "/metrics"];
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -95,11 +98,14 @@ impl AdminApi {
         }
     }
 
-    /// The routes that need no signature, all of them. They tell nothing of what is stored.
+    /// The answer of one of [`PUBLIC_ROUTES`].
     fn public(&self, parts: &Parts) -> Option<Response<AnswerBody>> {
         let reads = matches!(parts.method, Method::GET | Method::HEAD);
-        Some(match parts.uri.path() {
-            _ if !reads => return None,
+        let path = parts.uri.path();
+        if !reads || !PUBLIC_ROUTES.contains(&path) {
+            return None;
+        }
+        Some(match path {
             "/health/live" => text(StatusCode::OK, TEXT, "live\n".to_owned()),
             "/health/ready" if self.shared.is_ready() => text(StatusCode::OK, TEXT, "ready\n".to_owned()),
             "/health/ready" => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n".to_owned()),
