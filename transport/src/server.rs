@@ -29,6 +29,10 @@ pub(crate) const FRAME_BYTES: u32 = 256 * 1024;
 const SEND_BUFFER_BYTES: usize = 1024 * 1024;
 /// How long a connection without a certificate may live: enrolment takes less.
 const ANONYMOUS_LIFE: Duration = Duration::from_secs(60);
+/// Streams of a connection without a certificate at a time: enrolment is one call.
+const ANONYMOUS_STREAMS: u32 = 8;
+/// Bytes that a stream of such a connection may have on the way unread.
+const ANONYMOUS_WINDOW_BYTES: u32 = 64 * 1024;
 /// How long to wait after the operating system refused to accept a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -49,6 +53,9 @@ pub(crate) fn connection_window(streams: u32, stream_window_bytes: u32) -> u32 {
 pub struct ServerLimits {
     /// Connections at a time; more wait in the operating system's queue.
     pub connections: usize,
+    /// Connections without a certificate among them; further ones are closed, so that nobody's cannot keep out
+    /// those who belong here.
+    pub anonymous: usize,
     /// Streams of one connection at a time.
     pub streams: u32,
     /// Bytes a stream may have on the way unread. A connection may have as many for each of its streams: were
@@ -67,6 +74,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            anonymous: 256,
             streams: STREAMS,
             stream_window_bytes: STREAM_WINDOW_BYTES,
             handshake: Duration::from_secs(10),
@@ -92,6 +100,7 @@ pub async fn serve(
         credentials,
         router: TowerToHyperService::new(router),
         limits,
+        anonymous: Semaphore::new(limits.anonymous),
         stop,
         kill: CancellationToken::new(),
     });
@@ -148,6 +157,8 @@ struct Server {
     credentials: Credentials,
     router: TowerToHyperService<axum::Router>,
     limits: ServerLimits,
+    /// Places of connections without a certificate.
+    anonymous: Semaphore,
     stop: CancellationToken,
     /// What is under way is cut.
     kill: CancellationToken,
@@ -172,6 +183,13 @@ impl Server {
             Ok(Some(identity)) => Peer::Known(identity),
             Ok(None) => Peer::Anonymous,
             Err(error) => return tracing::debug!(%from, %error, "a certificate names nobody"),
+        };
+        let _place = match peer {
+            Peer::Known(_) => None,
+            Peer::Anonymous => match self.anonymous.try_acquire() {
+                Ok(place) => Some(place),
+                Err(_) => return tracing::debug!(%from, "too many connections without a certificate"),
+            },
         };
         let router = self.router.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
@@ -207,16 +225,17 @@ impl Server {
     }
 
     fn http(&self, peer: Peer) -> http2::Builder<TokioExecutor> {
+        let (streams, window_bytes) = match peer {
+            Peer::Known(_) => (self.limits.streams, self.limits.stream_window_bytes),
+            Peer::Anonymous => (ANONYMOUS_STREAMS, ANONYMOUS_WINDOW_BYTES),
+        };
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
             .adaptive_window(false)
-            .initial_stream_window_size(self.limits.stream_window_bytes)
-            .initial_connection_window_size(connection_window(
-                self.limits.streams,
-                self.limits.stream_window_bytes,
-            ))
-            .max_concurrent_streams(self.limits.streams)
+            .initial_stream_window_size(window_bytes)
+            .initial_connection_window_size(connection_window(streams, window_bytes))
+            .max_concurrent_streams(streams)
             .max_frame_size(FRAME_BYTES)
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .max_header_list_size(HEADER_BYTES)

@@ -126,6 +126,34 @@ async fn a_caller_without_a_certificate_is_served_on_public_routes_only() {
 }
 
 #[tokio::test]
+async fn callers_without_a_certificate_do_not_keep_out_those_who_belong_here() {
+    let cluster = Cluster::new(1);
+    let limits = ServerLimits {
+        anonymous: 2,
+        ..ServerLimits::default()
+    };
+    let router = echo_api(&Seen::default()).into_router();
+    let server = Server::start("127.0.0.1:0", cluster.credentials(metad(7)), router, limits).await;
+    let target = server.target(Expect::AnyMetad);
+    let hello = Echo::of("hello");
+    let nobody = || common::client(Credentials::anonymous(cluster.authority.fingerprint()).unwrap());
+    let all = [nobody(), nobody(), nobody()];
+    let mut outcomes = Vec::new();
+    for client in &all {
+        // Their connections stay.
+        outcomes.push(
+            client
+                .call::<_, Echo, Echo>(&target, "/public", &hello, LONG)
+                .await,
+        );
+    }
+    assert!(outcomes[..2].iter().all(Result::is_ok), "{outcomes:?}");
+    not_sent(outcomes.pop().unwrap());
+    echo(&cluster.client(vendor(3)), &target, "hello").await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn an_expired_certificate_is_refused_on_either_side() {
     let cluster = Cluster::new(1);
     let seen = Seen::default();
