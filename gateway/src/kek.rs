@@ -14,12 +14,10 @@ use crate::error::Error;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use bytes::Bytes;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use ullage_model::ids::{BlobId, KekId};
 use ullage_model::namespace::rows::WrappedKey;
+use ullage_transport::secret_file;
 use zeroize::Zeroizing;
 
 /// Bytes of a KEK and of a data key.
@@ -32,8 +30,6 @@ const CHECK_CONTEXT: &str = "Ullage 2026 key-encryption key: check value v1";
 const WRAP_CONTEXT: &str = "Ullage 2026 key-encryption key: wrapping v1";
 const DATA_KEY: &[u8] = b"data key";
 const SECRET: &[u8] = b"user secret";
-/// Digits and a line end, with room for a stray one.
-const FILE_BYTES_MAX: u64 = 80;
 
 /// A key-encryption key.
 #[derive(Clone)]
@@ -68,18 +64,11 @@ impl Kek {
     /// # Errors
     /// When the file cannot be read, may be read by others than its owner, or is not 64 hexadecimal digits.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let at = |reason: String| Error::Kek(format!("{}: {reason}", path.display()));
-        let file = File::open(path).map_err(|error| at(error.to_string()))?;
-        let metadata = file.metadata().map_err(|error| at(error.to_string()))?;
-        if metadata.mode() & 0o077 != 0 {
-            let mode = metadata.mode() & 0o777;
-            return Err(at(format!("mode {mode:03o} lets others in; make it 0600")));
-        }
-        let mut text = Zeroizing::new(String::new());
-        file.take(FILE_BYTES_MAX)
-            .read_to_string(&mut text)
-            .map_err(|error| at(error.to_string()))?;
-        Self::parse(&text).map_err(|error| at(error.to_string()))
+        let text = secret_file::read(path).map_err(Error::Kek)?;
+        Self::parse(&text).map_err(|_| {
+            let reason = "not 64 hexadecimal digits, as `ullage keygen` writes them";
+            Error::Kek(format!("{}: {reason}", path.display()))
+        })
     }
 
     /// The KEK written as 64 hexadecimal digits, white space around them allowed.
@@ -265,9 +254,9 @@ mod tests {
         std::fs::write(&path, format!("{}\n", hex::encode([1; KEY_BYTES]))).unwrap();
         mode(0o600);
         assert_eq!(Kek::read(&path).unwrap().id(), Kek::new(&[1; KEY_BYTES]).id());
-        mode(0o640);
+        mode(0o660);
         let error = Kek::read(&path).unwrap_err().to_string();
-        assert!(error.contains("0600"), "{error}");
+        assert!(error.contains("660"), "{error}");
         mode(0o600);
         std::fs::write(&path, "abc").unwrap();
         assert!(Kek::read(&path).is_err());

@@ -4,7 +4,7 @@
 use crate::clock::Clock;
 use crate::config::{MetadConfig, MetadFile};
 use crate::error::Error;
-use crate::http::{self, CallMetrics, Health, serve_admin};
+use crate::http::{self, CallMetrics};
 use crate::raft::{GroupConfig, Peers};
 use crate::service::{FIRST_GROUP, Issuing, Metad, MetadParts};
 use crate::store::{Budget, DataDirectory};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use ullage_transport::authority::{Authority, ClusterSecret, TrustError};
 use ullage_transport::client::{Client, ClientLimits};
 use ullage_transport::credentials::{Credentials, WallClock, keep_issued};
+use ullage_transport::health::{self, Health};
 use ullage_transport::identity::Identity;
 use ullage_transport::network::{Listener, Network};
 use ullage_transport::server::{ServerLimits, serve};
@@ -145,7 +146,7 @@ impl Node {
         let metad = Metad::assemble(config, parts).await?;
         let (serving, admin) = (CancellationToken::new(), CancellationToken::new());
         let ready = Arc::new(AtomicBool::new(false));
-        let health = health(&metad, &ready);
+        let health = health_of(&metad, &ready, registry);
         let router = http::router(&metad, metrics);
         let limits = ServerLimits::default();
         let tasks = vec![
@@ -163,7 +164,7 @@ impl Node {
                 serving.clone(),
             )),
         ];
-        let admin_task = tokio::spawn(serve_admin(admin_listener, registry, health, admin.clone()));
+        let admin_task = tokio::spawn(health::serve(admin_listener, health, admin.clone()));
         Ok(Self {
             metad,
             admin,
@@ -246,16 +247,21 @@ fn group(file: &MetadFile) -> GroupConfig {
     }
 }
 
-fn health(metad: &Arc<Metad>, ready: &Arc<AtomicBool>) -> Health {
+fn health_of(metad: &Arc<Metad>, ready: &Arc<AtomicBool>, registry: Registry) -> Health {
     // Weak: whoever looks at the health page must not keep the databases open.
     let (of_live, of_ready) = (Arc::downgrade(metad), Arc::downgrade(metad));
     let ready = Arc::clone(ready);
-    Health {
-        live: Arc::new(move || of_live.upgrade().is_some_and(|metad| metad.is_live())),
-        ready: Arc::new(move || {
-            ready.load(Ordering::Acquire) && of_ready.upgrade().is_some_and(|metad| metad.is_ready())
-        }),
-    }
+    let is_live = move || of_live.upgrade().is_some_and(|metad| metad.is_live());
+    let is_ready =
+        move || ready.load(Ordering::Acquire) && of_ready.upgrade().is_some_and(|metad| metad.is_ready());
+    let said = |holds: bool, otherwise| if holds { Ok(()) } else { Err(otherwise) };
+    Health::new(registry, move || {
+        said(
+            is_ready(),
+            "no leader is known, or not caught up with it, or stopping",
+        )
+    })
+    .living(move || said(is_live(), "a part of this node has stopped"))
 }
 
 /// Says that the node is ready once it has caught up with its cluster.

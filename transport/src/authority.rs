@@ -3,6 +3,7 @@
 
 use crate::credentials::{Chain, LIFE, PublicHalf};
 use crate::identity::Identity;
+use crate::secret_file;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use aws_lc_rs::{digest, hkdf};
 use rcgen::{
@@ -10,9 +11,6 @@ use rcgen::{
     PKCS_ED25519, SanType, SerialNumber, SignatureAlgorithm,
 };
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
@@ -23,8 +21,6 @@ const KEY_INFO: &[u8] = b"ullage cluster authority v1";
 const NAME: &str = "Ullage cluster authority";
 /// How far certificates are backdated, for clocks that are behind.
 const BACKDATED: Duration = Duration::from_secs(24 * 3600);
-/// The length of a secret's file: 64 hexadecimal digits and white space around them.
-const SECRET_FILE_BYTES: u64 = 256;
 
 /// Why keys and certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,24 +59,13 @@ impl ClusterSecret {
     /// # Errors
     /// When the file cannot be read, is readable by others, or is no such file.
     pub fn read(path: &Path) -> Result<Self, TrustError> {
-        let refused = |reason: &dyn fmt::Display| {
-            unusable("the cluster secret", format!("{}: {reason}", path.display()))
-        };
-        let file = File::open(path).map_err(|error| refused(&error))?;
-        let metadata = file.metadata().map_err(|error| refused(&error))?;
-        if metadata.mode() & 0o077 != 0 {
-            let mode = metadata.mode() & 0o777;
-            return Err(refused(&format!(
-                "mode {mode:03o} lets others than its owner at it; make it 600"
-            )));
-        }
-        let mut text = Zeroizing::new(String::new());
-        file.take(SECRET_FILE_BYTES)
-            .read_to_string(&mut text)
-            .map_err(|error| refused(&error))?;
+        let refused = |reason: String| unusable("the cluster secret", reason);
+        let text = secret_file::read(path).map_err(refused)?;
         let mut bytes = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text.trim(), bytes.as_mut_slice())
-            .map_err(|_| refused(&"not 64 hexadecimal digits, as `ullage keygen` writes them"))?;
+        hex::decode_to_slice(text.trim(), bytes.as_mut_slice()).map_err(|_| {
+            let reason = "not 64 hexadecimal digits, as `ullage keygen` writes them";
+            refused(format!("{}: {reason}", path.display()))
+        })?;
         Ok(Self(bytes))
     }
 }
@@ -329,7 +314,7 @@ mod tests {
         assert_eq!(*read.0, [7; 32]);
         ClusterSecret::read(&write("read-only", &text, 0o400)).unwrap();
         for (name, text, mode) in [
-            ("group", text.as_str(), 0o640),
+            ("group", text.as_str(), 0o660),
             ("world", &text, 0o604),
             ("short", &text[2..], 0o600),
             ("long", &format!("00{text}"), 0o600),

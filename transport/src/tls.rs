@@ -37,6 +37,17 @@ fn provider() -> Arc<CryptoProvider> {
     })
 }
 
+/// Why a handshake failed, in words for operators.
+pub(crate) fn handshake_failure(error: &std::io::Error) -> String {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "its certificate is not of this cluster: are the cluster secrets the same?".to_owned()
+        }
+        _ => format!("the handshake failed: {error}"),
+    }
+}
+
 /// What a client uses: with a certificate, or without one.
 pub(crate) fn client(
     own: Option<(&TlsKey, &Chain)>,

@@ -26,6 +26,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use ullage_transport::client::{Client, ClientLimits};
 use ullage_transport::credentials::{Credentials, Renewed, WallClock, keep_renewed};
+use ullage_transport::health;
 use ullage_transport::network::{Datagrams, Listener, Network};
 use ullage_transport::server::{ServerLimits, serve};
 
@@ -125,11 +126,8 @@ impl Service {
         config.advertise = advertised(&config, address)?;
         let known = Arc::new(OnceLock::new());
         let mut running = JoinSet::new();
-        let admin = http::admin::Admin {
-            agent: Arc::clone(&known),
-            registry: seams.registry.clone(),
-        };
-        running.spawn(http::admin::serve(doors.admin, admin, stop.clone()).map(Ok));
+        let health = http::admin::health(Arc::clone(&known), seams.registry.clone());
+        running.spawn(health::serve(doors.admin, health, stop.clone()).map(Ok));
         let entering = enter(config, seams);
         let entered = tokio::select! {
             biased;

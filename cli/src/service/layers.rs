@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 use toml::{Table, Value};
+use ullage_transport::secret_file;
 
 /// The settings in `file` with those in `over` laid over them, as the service wants them. What is absent in
 /// `over` (`None`) stays as the file has it.
@@ -95,10 +96,10 @@ pub fn check_address(name: &str, address: &str) -> Result<(), BadConfiguration> 
     }
 }
 
-/// The first of two ways to give a secret that was used: itself, or the file whose first line it is.
+/// A secret, given by itself or as what a file holds.
 ///
 /// # Errors
-/// `BadConfiguration` when both were used, or the file cannot be read or is empty.
+/// `BadConfiguration` when both were used, or the file cannot be read, may be read by others, or is empty.
 pub fn secret(name: &str, given: Option<&str>, file: Option<&Path>) -> anyhow::Result<Option<String>> {
     let text = match (given, file) {
         (None, None) => return Ok(None),
@@ -107,9 +108,11 @@ pub fn secret(name: &str, given: Option<&str>, file: Option<&Path>) -> anyhow::R
             file.display()
         ))),
         (Some(text), None) => text.to_owned(),
-        (None, Some(file)) => std::fs::read_to_string(file).map_err(|error| {
-            BadConfiguration(format!("{name}_file: cannot read {}: {error}", file.display()))
-        })?,
+        (None, Some(file)) => {
+            let text = secret_file::read(file);
+            let text = text.map_err(|error| BadConfiguration(format!("{name}_file: {error}")))?;
+            text.to_string()
+        }
     };
     let text = text.trim().to_owned();
     if text.is_empty() {

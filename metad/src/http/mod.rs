@@ -1,7 +1,6 @@
 //! The service on the network: the table of its routes, who may call each, and what a node that does not lead
 //! does with a call. What a call does is [`crate::service`]'s; only this module names axum.
 
-mod admin;
 mod admission;
 mod agent_api;
 mod caller;
@@ -9,8 +8,8 @@ mod forward;
 mod gateway_api;
 mod metrics;
 
-pub(crate) use admin::{Health, serve_admin};
 pub use metrics::CallMetrics;
+pub use ullage_transport::health::PUBLIC_ROUTES;
 
 use crate::raft::{self, peer_api};
 use crate::service::Metad;

@@ -299,7 +299,7 @@ impl Pool {
         let config = self.credentials.current().client.clone();
         let name = tls::no_name().map_err(|error| error.to_string())?;
         let stream = TlsConnector::from(config).connect(name, stream).await;
-        let stream = stream.map_err(|error| format!("the handshake failed: {error}"))?;
+        let stream = stream.map_err(|error| tls::handshake_failure(&error))?;
         let found = tls::peer_identity(stream.get_ref().1.peer_certificates())
             .map_err(|error| error.to_string())?
             .ok_or("it showed no certificate")?;
