@@ -57,8 +57,20 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ullage: {error:#}");
+            eprintln!("ullage: {}", told(&error));
             ExitCode::from(if error.is::<BadConfiguration>() { 2 } else { 1 })
         }
     }
+}
+
+/// An error with its causes, but for those whose words it says already.
+fn told(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !words.ends_with(&cause) {
+            let separator = if words.is_empty() { "" } else { ": " };
+            words = format!("{words}{separator}{cause}");
+        }
+    }
+    words
 }

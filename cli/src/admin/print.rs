@@ -157,7 +157,17 @@ fn cell(value: Option<&Value>) -> String {
             let fields: Vec<String> = fields.values().map(|value| cell(Some(value))).collect();
             fields.join(":")
         }
+        Some(Value::Number(number)) if number.is_f64() => number.as_f64().map_or_else(String::new, real),
         Some(other) => other.to_string(),
+    }
+}
+
+/// What was measured, no finer than it matters.
+fn real(number: f64) -> String {
+    if number.fract() == 0.0 {
+        format!("{number:.0}")
+    } else {
+        format!("{number:.2}")
     }
 }
 

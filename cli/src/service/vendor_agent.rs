@@ -157,7 +157,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         ullage_vendor_agent::run(config, seams, stop)
             .await
             .map_err(|error| match error {
-                AgentError::Config { .. } | AgentError::Trust(_) => {
+                AgentError::Config { .. } | AgentError::Trust(_) | AgentError::Listen { .. } => {
                     BadConfiguration(error.to_string()).into()
                 }
                 other => anyhow::Error::from(other).context("the vendor agent ended"),

@@ -98,9 +98,12 @@ async fn form(core: &Arc<Core>, link: &Link, first: &[String]) -> Result<Waits, 
     }
     if first.first() != Some(mine) {
         let founder = first.first().map_or("any founder", String::as_str);
-        return Ok(Waits::For(format!(
-            "{founder} makes the cluster, or somebody to join"
-        )));
+        let mut words = format!("{founder} makes the cluster, or somebody to join");
+        let unheard = asked.iter().find_map(|(_, answer)| answer.as_ref().err());
+        if let Some(error) = unheard {
+            words = format!("{words}; {error}");
+        }
+        return Ok(Waits::For(words));
     }
     let mut members = BTreeMap::from([(core.me.node, BasicNode::new(mine))]);
     for (address, answer) in asked {

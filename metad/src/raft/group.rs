@@ -415,16 +415,14 @@ impl Group {
             ..
         } = self;
         stop.send_replace(true);
+        // They first: whoever asks Raft something after its end gets an error logged.
+        join(tasks).await;
         if let Err(error) = core.raft.shutdown().await {
             tracing::error!(%error, "the Raft task did not end well");
         }
         let Background { stop, task } = keeper;
         drop(stop);
-        for task in tasks.into_iter().chain([task]) {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a task of the group did not end well");
-            }
-        }
+        join([task]).await;
         if let Some(reason) = core.health.reason() {
             // The task that does this may have been stopped before it came to it.
             core.quarantine(&reason).await;
@@ -536,6 +534,14 @@ fn start_tasks(
         ]);
     }
     (tasks, leadership)
+}
+
+async fn join(tasks: impl IntoIterator<Item = JoinHandle<()>>) {
+    for task in tasks {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a task of the group did not end well");
+        }
+    }
 }
 
 /// Why Raft did not apply a command.
