@@ -28,6 +28,8 @@ pub(crate) struct RequestBody {
     received: IntCounter,
     /// The client waits for leave to send.
     expects_leave: bool,
+    /// Nothing comes, so that no leave is ever given.
+    empty: bool,
     /// Something was asked of it, so that leave was given.
     begun: bool,
     /// It broke off; nothing can be read any more.
@@ -80,6 +82,7 @@ impl RequestBody {
             .get(header::EXPECT)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         Self {
+            empty: incoming.is_end_stream(),
             incoming,
             received,
             expects_leave,
@@ -164,6 +167,11 @@ impl RequestBody {
 
     /// Does away with what was not read, before the answer is given.
     pub(crate) async fn settle(mut self) -> Afterwards {
+        if self.empty && self.expects_leave {
+            // Right away a final answer, without leave: the AWS CLI (botocore before 1.44) takes its status for
+            // that of the next request on the connection too, and that one's answer for an empty one.
+            return Afterwards::Close;
+        }
         if self.incoming.is_end_stream() {
             return Afterwards::KeepAlive;
         }

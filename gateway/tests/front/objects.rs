@@ -459,3 +459,26 @@ async fn what_does_not_verify_is_an_error_or_a_cut_connection_and_never_a_short_
     let none = client.send("GET", "/first/one-frame", &[], b"").await;
     none.expect_error(500, "InternalError");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_for_leave_to_send_nothing_begins_anew() {
+    let gateway = Gateway::start().await;
+    let client = bucket(&gateway).await;
+    let expect = [("expect", "100-continue")];
+    let mut connection = client.connect().await;
+    let head = client.head("PUT", "/first/full", &expect, 4);
+    connection.send(head.as_bytes()).await;
+    assert_eq!(connection.some_bytes().await, b"HTTP/1.1 100 Continue\r\n\r\n");
+    connection.send(b"four").await;
+    let stored = connection.answer(false).await.expect("an answer").expect(200);
+    assert_eq!(
+        stored.header("connection"),
+        None,
+        "with leave the connection is used again"
+    );
+    let head = client.head("PUT", "/first/empty", &expect, 0);
+    connection.send(head.as_bytes()).await;
+    let stored = connection.answer(false).await.expect("an answer").expect(200);
+    assert_eq!((stored.interim, stored.header("connection")), (0, Some("close")));
+    assert!(connection.is_closed().await);
+}
