@@ -29,6 +29,8 @@ pub struct Keeper {
     wake_renewal: Arc<Notify>,
     wake_upkeep: Notify,
     renewing: tokio::sync::Mutex<()>,
+    /// When the last attempt to give a sign of life began that brought no answer, and why it did not.
+    silence: Mutex<Option<(Duration, Error)>>,
     /// Leases the metadata service named at the last renewal that this gateway does not hold, with the time since
     /// when it names them.
     strangers: Mutex<BTreeMap<LeaseId, Duration>>,
@@ -50,6 +52,7 @@ impl Keeper {
             wake_renewal: wake,
             wake_upkeep: Notify::new(),
             renewing: tokio::sync::Mutex::new(()),
+            silence: Mutex::default(),
             strangers: Mutex::default(),
         }))
     }
@@ -94,12 +97,14 @@ impl Keeper {
     }
 
     async fn renew_unless(&self, is_done: impl FnOnce(&Self) -> bool) -> Result<(), Error> {
-        let _one_at_a_time = self.renewing.lock().await;
+        let came = self.around.clock.monotonic();
+        let one_at_a_time = self.renewing.lock().await;
         if is_done(self) {
             return Ok(());
         }
-        let session = self.session();
         let now = self.around.clock.monotonic();
+        self.heard_since(came)?;
+        let session = self.session();
         let acknowledged_below = session.sequences.acknowledged_below();
         let request = RenewSessionRequest {
             session: session.id,
@@ -115,11 +120,31 @@ impl Keeper {
             }
             Err(MetadError::Refused(Rejection::SessionGone)) => {
                 session.lost();
-                drop(_one_at_a_time);
+                drop(one_at_a_time);
                 self.reopen().await
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.unheard(now, error.into())),
         }
+    }
+
+    /// Whoever came before an attempt that brought no answer is told so with it: were each to try for itself, one
+    /// after the other, those who come while the metadata service is away would wait longer and longer.
+    ///
+    /// # Errors
+    /// Why an attempt failed that began after `came`.
+    fn heard_since(&self, came: Duration) -> Result<(), Error> {
+        let silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*silence {
+            Some((began, error)) if *began > came => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that the attempt that began at `began` failed with `error`.
+    fn unheard(&self, began: Duration, error: Error) -> Error {
+        let mut silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        *silence = Some((began, error.clone()));
+        error
     }
 
     /// Renews unless that was done a moment ago: something is named that this gateway has not heard of yet.
@@ -148,11 +173,15 @@ impl Keeper {
     }
 
     async fn reopen(&self) -> Result<(), Error> {
+        let came = self.around.clock.monotonic();
         let _one_at_a_time = self.renewing.lock().await;
         if !self.session().is_gone() {
             return Ok(());
         }
-        let session = open_session(&self.around, &self.gateway, &self.wake_renewal).await?;
+        let now = self.around.clock.monotonic();
+        self.heard_since(came)?;
+        let opened = open_session(&self.around, &self.gateway, &self.wake_renewal).await;
+        let session = opened.map_err(|error| self.unheard(now, error))?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = session;
         Ok(())
     }

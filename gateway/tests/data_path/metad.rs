@@ -55,6 +55,8 @@ pub struct MetadFaults {
     pub lost_after: u64,
     /// Of 100 calls, so many find no leader.
     pub unavailable: u64,
+    /// Every call takes so much longer.
+    pub slow: Duration,
     /// So many times a bucket is not made because the settings were others.
     pub stale_creates: u32,
     /// What becomes of the next finalizes, one after the other.
@@ -301,7 +303,7 @@ impl Metad {
     /// The network, on the way there.
     async fn arrive(&self) -> Result<(), MetadError> {
         let faults = self.faults.lock().unwrap().clone();
-        tokio::time::sleep(Duration::from_millis(self.random.below(3))).await;
+        tokio::time::sleep(faults.slow + Duration::from_millis(self.random.below(3))).await;
         if self.random.percent(faults.unavailable) {
             return Err(MetadError::Unavailable("no leader".to_owned()));
         }

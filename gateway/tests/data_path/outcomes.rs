@@ -134,3 +134,32 @@ async fn a_gateway_that_was_cut_off_past_its_sessions_end_stores_nothing_then_an
     harness.settle().await;
     assert_eq!(harness.copies_stored(), 2 * 2 * 6);
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_do_not_queue_up_behind_a_metadata_service_that_is_away() {
+    let harness = Harness::new(Setup::default()).await;
+    let body = harness.body(10);
+    harness.metad.set_faults(MetadFaults {
+        unavailable: 100,
+        slow: Duration::from_secs(6),
+        ..MetadFaults::default()
+    });
+    // So long that the session may have ended.
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    let began = tokio::time::Instant::now();
+    let puts = (0..50).map(|_| harness.put("key", &body));
+    let outcomes = futures::future::join_all(puts).await;
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| matches!(outcome, Err(Error::Unavailable(_)))),
+        "{outcomes:?}"
+    );
+    let took = began.elapsed();
+    assert!(
+        took < Duration::from_secs(30),
+        "{took:?} for requests that nobody answers"
+    );
+    harness.metad.set_faults(MetadFaults::default());
+    harness.put("key", &body).await.unwrap();
+}
