@@ -202,5 +202,27 @@ fn secrets_that_are_not_there_or_open_to_others_are_refused_by_name() -> anyhow:
         assert_refused(&run(&start, &[])?, &["cluster_secret_file", "644"]);
         std::fs::remove_file(&secret)?;
     }
+    let (service, sound) = SOUND[1];
+    let path = write(directory.path(), sound, "")?;
+    let key = directory.path().join("root-secret-key");
+    std::fs::write(&key, "from-a-file\n")?;
+    let text = key.to_string_lossy().into_owned();
+    let check = [
+        service,
+        "--check-config",
+        "--config",
+        &path,
+        "--root-secret-key-file",
+        &text,
+    ];
+    for (mode, sound) in [(0o644, false), (0o600, true)] {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode))?;
+        let checked = run(&check, &[])?;
+        if sound {
+            assert_sound(&checked);
+        } else {
+            assert_refused(&checked, &["root_secret_key_file", &text, "644"]);
+        }
+    }
     Ok(())
 }

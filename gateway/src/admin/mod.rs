@@ -10,6 +10,8 @@ mod views;
 
 pub use handlers::{ROUTES, USER_ROUTES};
 pub use local::{LocalCopies, LocalCopy, LocalFatError, LocalFats};
+/// The routes that need no signature, all of them. They tell nothing of what is stored.
+pub use ullage_transport::health::PUBLIC_ROUTES;
 
 use crate::memory::Budget;
 use crate::ops::{self, Caller};
@@ -28,13 +30,12 @@ use prometheus::{IntCounter, Registry, TextEncoder};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tracing::{error, info};
+use ullage_transport::health;
 
 /// Name of the service in signatures.
 const SERVICE: &str = "ullage";
 /// Target of the audit log's lines: logged also where nothing else of this level is.
 pub const AUDIT: &str = "ullage_audit";
-/// The routes that need no signature, all of them. They tell nothing of what is stored.
-pub const PUBLIC_ROUTES: [&str; 3] = ["/health/live", "/health/ready", "/metrics"];
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -106,10 +107,10 @@ impl AdminApi {
             return None;
         }
         Some(match path {
-            "/health/live" => text(StatusCode::OK, TEXT, "live\n".to_owned()),
-            "/health/ready" if self.shared.is_ready() => text(StatusCode::OK, TEXT, "ready\n".to_owned()),
-            "/health/ready" => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n".to_owned()),
-            "/metrics" => self.metrics(),
+            health::LIVE => text(StatusCode::OK, TEXT, "live\n".to_owned()),
+            health::READY if self.shared.is_ready() => text(StatusCode::OK, TEXT, "ready\n".to_owned()),
+            health::READY => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n".to_owned()),
+            health::METRICS => self.metrics(),
             _ => return None,
         })
     }
