@@ -40,6 +40,8 @@ pub enum Peer {
 pub struct Callers(u8);
 
 impl Callers {
+    /// Nobody: what a path that is in no table answers.
+    pub const NOBODY: Self = Self(0);
     /// Metadata nodes.
     pub const METAD: Self = Self(1);
     /// Gateways.
@@ -207,6 +209,8 @@ mod tests {
         );
         assert_eq!(admitted(Callers::ANYONE), [true; 3]);
         assert!(Callers::ANYONE.admit(&Peer::Anonymous));
+        assert_eq!(admitted(Callers::NOBODY), [false; 3]);
+        assert!(!Callers::NOBODY.admit(&Peer::Anonymous));
         let services = Callers::METAD.and(Callers::GATEWAY).and(Callers::VENDOR);
         assert!(!services.admit(&Peer::Anonymous));
         assert_eq!(

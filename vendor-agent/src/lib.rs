@@ -36,6 +36,8 @@ pub use agent::{Agent, LocalCopy, LocalPiece};
 pub use config::{Config, DeviceConfig};
 pub use device::data_dir::{DataDir, DeviceMarker, hex_of};
 pub use error::AgentError;
+pub use http::ROUTES;
+pub use http::admin::PUBLIC_ROUTES;
 pub use run::{Randomness, RunSeams, Service, run};
 pub use seams::{
     ChunkParts, HopReports, MetadClient, MetadError, MonotonicClock, PeerSender, Seams, SystemClock,

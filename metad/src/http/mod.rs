@@ -72,7 +72,7 @@ const fn route(path: &'static str, callers: Callers, body_bytes: usize) -> Route
 fn route_of(path: &'static str) -> Route {
     let found = ROUTES.iter().find(|route| route.path == path).copied();
     // Nobody may call what the table does not name.
-    found.unwrap_or(route(path, Callers::METAD, 0))
+    found.unwrap_or(route(path, Callers::NOBODY, 0))
 }
 
 /// What handlers share.

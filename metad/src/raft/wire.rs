@@ -80,7 +80,12 @@ const fn route(path: &'static str, body_bytes: usize) -> Route {
 /// The route of a path above.
 pub(super) fn route_of(path: &'static str) -> Route {
     let found = ROUTES.iter().find(|route| route.path == path);
-    found.copied().unwrap_or(route(path, SMALL_BYTES_MAX))
+    // Nobody may call what the table does not name.
+    let callers = Callers::NOBODY;
+    found.copied().unwrap_or(Route {
+        callers,
+        ..route(path, 0)
+    })
 }
 
 /// Whose message this is, and for whom.

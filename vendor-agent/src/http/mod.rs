@@ -23,6 +23,28 @@ const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Longest body of a question, in bytes.
 const QUESTION_BYTES_MAX: usize = 64 * 1024;
 
+/// The agent's routes, all of them.
+pub const ROUTES: &[Route] = &[
+    route(routes::CHUNK_PUT, Callers::GATEWAY.and(Callers::VENDOR)),
+    route(routes::CHUNK_READ, Callers::GATEWAY),
+    route(routes::COPIES, Callers::GATEWAY),
+    route(routes::PROBE_COOKIE, Callers::GATEWAY),
+];
+
+const fn route(path: &'static str, callers: Callers) -> Route {
+    Route {
+        path,
+        callers,
+        body_bytes: QUESTION_BYTES_MAX,
+    }
+}
+
+fn route_of(path: &'static str) -> Route {
+    let found = ROUTES.iter().find(|route| route.path == path).copied();
+    // Nobody may call what the table does not name.
+    found.unwrap_or(route(path, Callers::NOBODY))
+}
+
 /// What the routes need.
 #[derive(Clone)]
 pub(crate) struct Service {
@@ -32,27 +54,18 @@ pub(crate) struct Service {
 
 /// The routes of `agent`.
 pub(crate) fn api(agent: Arc<Agent>, cookies: Arc<Cookies>) -> Api<Service> {
-    let route = |path, callers| Route {
-        path,
-        callers,
-        body_bytes: QUESTION_BYTES_MAX,
-    };
-    let chunks = Callers::GATEWAY.and(Callers::VENDOR);
     Api::new(Service { agent, cookies })
-        .stream(
-            route(routes::CHUNK_PUT, chunks),
-            |service: Service, peer, request| put::put(service.agent, peer, request).boxed(),
-        )
-        .stream(
-            route(routes::CHUNK_READ, Callers::GATEWAY),
-            |service: Service, _, request| read::read(service.agent, request).boxed(),
-        )
+        .stream(route_of(routes::CHUNK_PUT), |service: Service, peer, request| {
+            put::put(service.agent, peer, request).boxed()
+        })
+        .stream(route_of(routes::CHUNK_READ), |service: Service, _, request| {
+            read::read(service.agent, request).boxed()
+        })
+        .call(route_of(routes::COPIES), |service: Service, _, request| {
+            copies(service.agent, request).boxed()
+        })
         .call(
-            route(routes::COPIES, Callers::GATEWAY),
-            |service: Service, _, request| copies(service.agent, request).boxed(),
-        )
-        .call(
-            route(routes::PROBE_COOKIE, Callers::GATEWAY),
+            route_of(routes::PROBE_COOKIE),
             |service: Service, _: Peer, _: Done| {
                 let cookie = service.cookies.cookie();
                 async move { Ok::<ProbeCookie, ChunkRefusal>(cookie) }.boxed()
