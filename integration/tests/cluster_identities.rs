@@ -216,6 +216,9 @@ impl Somebody {
     }
 }
 
+/// Somebody, and whether a rule takes them.
+type Walker = (Somebody, fn(&For) -> bool);
+
 /// Requires that every route has its rule, and every rule its route.
 fn ruled(routes: &[Route], rules: &'static [(&'static str, For)]) -> anyhow::Result<()> {
     let served: Vec<&str> = routes.iter().map(|route| route.path).collect();
@@ -237,7 +240,7 @@ async fn walk(
     target: &Target,
     routes: &[Route],
     rules: &'static [(&'static str, For)],
-    all: &[(Somebody, fn(&For) -> bool)],
+    all: &[Walker],
 ) -> anyhow::Result<()> {
     let rules: BTreeMap<&str, For> = rules.iter().copied().collect();
     for route in routes {
@@ -266,7 +269,7 @@ async fn walk(
 }
 
 /// Everybody there is, and whether a rule takes them.
-fn everybody(authority: &Authority) -> anyhow::Result<Vec<(Somebody, fn(&For) -> bool)>> {
+fn everybody(authority: &Authority) -> anyhow::Result<Vec<Walker>> {
     let nobody = Credentials::anonymous(authority.fingerprint())?;
     let stranger = Identity::Vendor(VendorId(0xdead));
     Ok(vec![
