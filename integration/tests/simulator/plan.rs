@@ -11,8 +11,6 @@ pub const METADS: usize = 3;
 pub const VENDORS: usize = 4;
 /// Gateways.
 pub const GATEWAYS: usize = 2;
-/// When traffic and faults begin at the latest, in ms.
-pub const BEGIN_BY_MS: u64 = 30_000;
 /// For how long faults go on.
 pub const FAULTS_MS: u64 = 20_000;
 
