@@ -148,7 +148,10 @@ mod tests {
         assert_eq!(s3_error(Error::NoRoom(String::new())).status().as_u16(), 507);
         assert_eq!(s3_error(Error::SlowDown("x")).code(), ErrorCode::SlowDown);
         let moved = Rejection::Placement(String::new());
-        assert_eq!(s3_error(Error::Rejected(moved)).code(), ErrorCode::ServiceUnavailable);
+        assert_eq!(
+            s3_error(Error::Rejected(moved)).code(),
+            ErrorCode::ServiceUnavailable
+        );
         let full = Rejection::WindowFull;
         assert_eq!(s3_error(Error::Rejected(full)).code(), ErrorCode::SlowDown);
     }

@@ -95,7 +95,11 @@ impl Gauges {
                 "1 while writes are refused because the disk is nearly full.",
             )?,
             leads: one("leads", "1 while this node leads, as far as it knows.")?,
-            members: many("members", "Metadata nodes by role, as this node knows them.", &["role"])?,
+            members: many(
+                "members",
+                "Metadata nodes by role, as this node knows them.",
+                &["role"],
+            )?,
         })
     }
 
