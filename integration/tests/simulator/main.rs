@@ -46,7 +46,7 @@ use tracing::Level;
 /// Seeds of replication groups alone, unless the environment says otherwise.
 const RAFT_SEEDS: u64 = 300;
 /// Seeds of whole clusters, unless the environment says otherwise.
-const CLUSTER_SEEDS: u64 = 200;
+const CLUSTER_SEEDS: u64 = 120;
 
 /// One seed, as the environment names it. This is what the other tests start in processes of its own, and what
 /// replays a seed that failed.
