@@ -60,10 +60,19 @@ impl std::fmt::Debug for Seams {
 /// When it cannot start; see [`Node::start`].
 pub async fn run(file: &MetadFile, seams: Seams, stop: CancellationToken) -> Result<(), Error> {
     let node = Node::start(file, seams).await?;
-    stop.cancelled().await;
+    let failure = tokio::select! {
+        () = stop.cancelled() => None,
+        failure = node.failed() => Some(failure),
+    };
     node.stop().await;
-    Ok(())
+    match failure {
+        None => Ok(()),
+        Some(reason) => Err(Error::Stopped { reason }),
+    }
 }
+
+/// How often a node is looked at while all is well.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A node at work.
 #[derive(Debug)]
@@ -78,6 +87,17 @@ pub struct Node {
 }
 
 impl Node {
+    /// Waits until the node has stopped for good, because its disk failed or its state is not that of the others.
+    /// Nothing but a new process, and maybe a person, helps then.
+    async fn failed(&self) -> String {
+        loop {
+            if let Some(failure) = self.metad.failure() {
+                return failure;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Opens the node and listens. Whether it serves yet, its health page says: it may have to wait for others.
     ///
     /// # Errors

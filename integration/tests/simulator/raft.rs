@@ -90,7 +90,9 @@ impl RaftScenario {
     /// Members on fresh disks; files lie in `scratch`.
     pub fn new(plan: &Plan, stage: &Stage, history: &History, scratch: &Path) -> Self {
         let plan = Arc::new(plan.clone());
-        let running: Running = Arc::new(Mutex::new(vec![Weak::new(); METADS]));
+        let running: Running = Arc::new(Mutex::new(
+            std::iter::repeat_with(Weak::new).take(METADS).collect(),
+        ));
         let homes = (0..METADS).map(|number| Home {
             number,
             plan: Arc::clone(&plan),

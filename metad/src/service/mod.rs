@@ -358,7 +358,13 @@ impl Metad {
     /// Whether the node does not need to be restarted: the group has not stopped, and the duties are at work.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.group.status().failure.is_none() && !self.tasks().iter().any(JoinHandle::is_finished)
+        self.failure().is_none() && !self.tasks().iter().any(JoinHandle::is_finished)
+    }
+
+    /// Why the node has stopped for good, if it has.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.group.status().failure
     }
 
     /// Whether the node serves: it is live and knows a leader, be it itself.
