@@ -251,7 +251,7 @@ async fn a_burst_of_more_calls_than_the_connections_take_is_served_in_turns() {
         streams_per_connection: 2,
         ..ClientLimits::default()
     };
-    let network = Arc::new(ullage_transport::network::TokioNetwork::default());
+    let network = Arc::new(ullage_transport::network::TokioNetwork);
     let client = Client::new(network, cluster.credentials(vendor(3)), limits);
     let target = server.target(Expect::AnyMetad);
     let calls = (0..200).map(|_| echo(&client, &target, "hello"));

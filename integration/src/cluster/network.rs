@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -40,14 +41,14 @@ impl Placement {
                 missing.join(", ")
             ));
         }
-        // A container may be root and yet not be allowed to.
-        let name = format!("ullage-try-{}", std::process::id());
-        match ip(&["netns", "add", &name]) {
-            Ok(()) => ip(&["netns", "del", &name])
-                .err()
-                .map(|error| format!("{error:#}")),
-            Err(error) => Some(format!("{error:#}")),
-        }
+        // A container may be root and yet not be allowed to. Tried once: tests of one process run side by side.
+        static TRIED: OnceLock<Option<String>> = OnceLock::new();
+        let try_it = || {
+            let name = format!("ullage-try-{}", std::process::id());
+            let tried = ip(&["netns", "add", &name]).and_then(|()| ip(&["netns", "del", &name]));
+            tried.err().map(|error| format!("{error:#}"))
+        };
+        TRIED.get_or_init(try_it).clone()
     }
 }
 

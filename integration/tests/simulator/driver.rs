@@ -154,7 +154,7 @@ impl<S: Scenario> Driver<'_, S> {
             }
             self.step()?;
         }
-        self.say(&what.to_string());
+        self.say(what);
         Ok(())
     }
 

@@ -2,7 +2,6 @@
 //! about the link when it fails.
 
 use crate::seams::{ChunkParts, HopReports, PeerSender};
-use crate::sync::{Shared, lock};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -16,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use ullage_model::codec;
 use ullage_model::ids::VendorId;
@@ -25,6 +25,8 @@ use ullage_transport::client::{Answer, Client, Target};
 use ullage_transport::frame::{FrameError, framed, messages};
 use ullage_transport::identity::{Expect, Identity};
 
+/// How long a vendor's address is waited for: two heartbeats.
+const LEARNED_WITHIN: Duration = Duration::from_secs(2);
 /// How long the next hop may take to say whether it takes a chunk: longer than it waits for memory.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long it may neither take a byte that is there for it nor report.
@@ -39,7 +41,7 @@ const LANE: u8 = 0;
 /// The way to other vendors over the network.
 pub struct NetworkPeers {
     client: Client,
-    addresses: Shared<BTreeMap<VendorId, String>>,
+    addresses: watch::Sender<BTreeMap<VendorId, String>>,
 }
 
 impl NetworkPeers {
@@ -48,8 +50,21 @@ impl NetworkPeers {
     pub fn new(client: Client) -> Self {
         Self {
             client,
-            addresses: Shared::default(),
+            addresses: watch::Sender::default(),
         }
+    }
+
+    /// Where `vendor` is. A gateway may hear of a new vendor before this agent does, which is soon told too.
+    async fn address(&self, vendor: VendorId) -> Result<String, ChunkRefusal> {
+        let mut addresses = self.addresses.subscribe();
+        let known = timeout(
+            LEARNED_WITHIN,
+            addresses.wait_for(|known| known.contains_key(&vendor)),
+        )
+        .await;
+        let known = known.ok().and_then(Result::ok);
+        let address = known.and_then(|known| known.get(&vendor).cloned());
+        address.ok_or_else(|| link(format!("the address of {vendor} is not known")))
     }
 
     async fn send(
@@ -58,8 +73,7 @@ impl NetworkPeers {
         header: &ChunkHeader,
         parts: ChunkParts,
     ) -> Result<HopReports, ChunkRefusal> {
-        let address = lock(&self.addresses).get(&vendor).cloned();
-        let address = address.ok_or_else(|| link(format!("the address of {vendor} is not known")))?;
+        let address = self.address(vendor).await?;
         let target = Target {
             address,
             expect: Expect::Exactly(Identity::Vendor(vendor)),
@@ -104,7 +118,7 @@ impl PeerSender for NetworkPeers {
     }
 
     fn learn(&self, addresses: &[(VendorId, String)]) {
-        *lock(&self.addresses) = addresses.iter().cloned().collect();
+        self.addresses.send_replace(addresses.iter().cloned().collect());
     }
 }
 
