@@ -841,7 +841,10 @@ fn routes_are_made_where_the_tables_are() -> anyhow::Result<()> {
     let mut found: BTreeMap<String, usize> = BTreeMap::new();
     for krate in ["transport", "metad", "vendor-agent", "gateway", "cli"] {
         visit_files(&repository().join(krate).join("src"), &mut |path| {
-            let text = std::fs::read_to_string(path).unwrap_or_default();
+            // A struct filled up with `..route(…)` makes none.
+            let text = std::fs::read_to_string(path)
+                .unwrap_or_default()
+                .replace("..route(", "");
             let makers = [
                 ".route(",
                 ".route_service(",
