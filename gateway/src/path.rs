@@ -33,8 +33,10 @@ const SLOW_BYTES_PER_S: f64 = 512.0 * 1024.0;
 const AVAILABLE_MIN: f64 = 0.5;
 /// What was measured longer ago discards nobody: who is never used is never measured again.
 const JUDGED_FOR: Duration = Duration::from_secs(60);
-/// Slower by way of another vendor than directly, by so many times and [`OUTLIER_MS`]: it is sent to directly.
-const RELAYED_TIMES: f64 = 4.0;
+/// Slower by way of another vendor than directly, by so many times and so many ms: it is sent to directly.
+const RELAYED_SLOWER: (f64, f64) = (4.0, 500.0);
+/// Chunks that went by way of others before that is judged: the first ones wait for connections.
+const RELAYED_SAMPLES: u32 = 8;
 /// Transfers below this say nothing about throughput.
 const THROUGHPUT_SAMPLE_BYTES: u64 = 256 * 1024;
 /// Samples from which a path's own experience counts.
@@ -156,6 +158,7 @@ struct Path {
     read: Averages,
     /// ms from the first byte sent until the receipt of a hop that others passed the chunk on to.
     relayed_ms: Mean,
+    relayed: u32,
     round_trip_ms: Mean,
     hops: Option<u8>,
     /// Share of answered probes.
@@ -252,12 +255,15 @@ impl PathTable {
         self.with(vendor, |path| {
             path.forgive(now);
             path.relayed_ms.add(took.as_secs_f64() * 1000.0);
+            path.relayed = path.relayed.saturating_add(1);
             let (Some(relayed), Some(direct)) = (path.relayed_ms.0, path.write.ms.0) else {
                 return;
             };
-            if relayed > direct * RELAYED_TIMES && relayed > direct + OUTLIER_MS {
+            let (times, more_ms) = RELAYED_SLOWER;
+            let is_slower = relayed > direct * times && relayed > direct + more_ms;
+            if is_slower && path.relayed >= RELAYED_SAMPLES {
                 path.relay_trouble_until = now + COOLING.1;
-                path.relayed_ms = Mean::default();
+                (path.relayed_ms, path.relayed) = (Mean::default(), 0);
             }
         });
     }
