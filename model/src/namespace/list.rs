@@ -88,12 +88,7 @@ impl<'a> Page<'a> {
 
     /// The common prefix that `key` is folded into.
     fn common_prefix<'k>(&self, key: &'k str) -> Option<&'k str> {
-        if self.request.delimiter.is_empty() {
-            return None;
-        }
-        let rest = key.strip_prefix(self.request.prefix.as_str())?;
-        let at = rest.find(self.request.delimiter.as_str())?;
-        Some(&key[..self.request.prefix.len() + at + self.request.delimiter.len()])
+        common_prefix(&self.request.prefix, &self.request.delimiter, key)
     }
 
     /// Takes one row.
@@ -119,7 +114,16 @@ impl<'a> Page<'a> {
     }
 }
 
+/// The common prefix that `key` is folded into by a listing of `prefix` with `delimiter`; none if that is empty.
+pub(super) fn common_prefix<'k>(prefix: &str, delimiter: &str, key: &'k str) -> Option<&'k str> {
+    if delimiter.is_empty() {
+        return None;
+    }
+    let at = key.strip_prefix(prefix)?.find(delimiter)?;
+    Some(&key[..prefix.len() + at + delimiter.len()])
+}
+
 /// The first place behind all keys that start with `prefix`.
-fn behind(prefix: &[u8]) -> Option<Bound<Bytes>> {
+pub(super) fn behind(prefix: &[u8]) -> Option<Bound<Bytes>> {
     after_prefix(prefix).map(Bound::Included)
 }

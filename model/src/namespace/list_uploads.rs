@@ -3,9 +3,10 @@
 use crate::ids::UploadId;
 use crate::limits::LIST_PAGE_KEYS_MAX;
 use crate::namespace::keys;
+use crate::namespace::list::{behind, common_prefix};
 use crate::namespace::rows::UploadRow;
 use crate::step::ReadRows;
-use crate::store::{Column, Direction, KeyRange, Read, StoreError, after_prefix};
+use crate::store::{Column, Direction, KeyRange, Read, StoreError};
 use crate::wire::metad::{UploadsReply, UploadsRequest};
 use bytes::Bytes;
 use std::ops::{Bound, ControlFlow};
@@ -32,7 +33,7 @@ pub fn list(rows: &impl Read, request: &UploadsRequest) -> Result<UploadsReply, 
             reply.next = last;
             break;
         }
-        match common_prefix(request, &row.key) {
+        match common_prefix(&request.prefix, &request.delimiter, &row.key) {
             Some(common) => {
                 let common = common.to_owned();
                 next = behind(&keys::uploads_with_prefix(request.bucket, &common));
@@ -57,7 +58,7 @@ fn start(request: &UploadsRequest) -> Option<Bound<Bytes>> {
     let Some((key, upload)) = &request.after else {
         return Some(Bound::Included(first));
     };
-    if let Some(common) = common_prefix(request, key) {
+    if let Some(common) = common_prefix(&request.prefix, &request.delimiter, key) {
         return behind(&keys::uploads_with_prefix(bucket, common));
     }
     if key.as_str() < request.prefix.as_str() {
@@ -79,19 +80,4 @@ fn first(rows: &impl Read, range: KeyRange) -> Result<Option<UploadRow>, StoreEr
     let upload = UploadId(u64::from_be_bytes(id.ok_or_else(lost)?));
     let row: Option<UploadRow> = rows.row(Column::Uploads, &keys::upload(upload))?;
     row.ok_or_else(lost).map(Some)
-}
-
-/// The common prefix that `key` is folded into.
-fn common_prefix<'k>(request: &UploadsRequest, key: &'k str) -> Option<&'k str> {
-    if request.delimiter.is_empty() {
-        return None;
-    }
-    let rest = key.strip_prefix(request.prefix.as_str())?;
-    let at = rest.find(request.delimiter.as_str())?;
-    Some(&key[..request.prefix.len() + at + request.delimiter.len()])
-}
-
-/// The first place behind all index rows that start with `prefix`.
-fn behind(prefix: &[u8]) -> Option<Bound<Bytes>> {
-    after_prefix(prefix).map(Bound::Included)
 }
