@@ -463,8 +463,6 @@ pub struct CopyObject {
     pub random: u64,
     /// Last-Modified of the copy.
     pub now: WallTime,
-    /// Name of its class. Its bytes stay where they are, whatever the class.
-    pub class: String,
     /// Its headers and metadata.
     pub metadata: Metadata,
 }

@@ -130,7 +130,6 @@ impl Copying<'_> {
             target: bucket_ref(&self.target),
             key: self.request.key.clone(),
             conditions: conditions(&self.request.condition),
-            class: self.class.to_owned(),
             metadata: self.metadata(version.metadata),
         };
         Ok(self.call.store.copy(copy).await?)

@@ -24,8 +24,6 @@ pub struct CopyRequest {
     pub key: String,
     /// Conditions on the copy's key.
     pub conditions: Conditions,
-    /// Name of its class: the source's.
-    pub class: String,
     /// Its headers and metadata.
     pub metadata: Metadata,
 }
@@ -60,7 +58,6 @@ impl Store {
             conditions: copy.conditions,
             random: self.engine.around.random.number(),
             now: modified,
-            class: copy.class,
             metadata: copy.metadata,
         });
         let copied = self.submit(command, Some((actor, target))).await;

@@ -14,7 +14,7 @@ use crate::store::{Column, Read};
 /// the same key: then the version is replaced by one with other headers.
 ///
 /// # Errors
-/// `NoSuchBucket`, `StaleSettings`, `NoSuchClass`, `SourceChanged`, `NoSuchKey`, `PreconditionFailed`,
+/// `NoSuchBucket`, `StaleSettings`, `SourceChanged`, `NoSuchKey`, `PreconditionFailed`,
 /// `Invalid`, `Size`.
 pub fn object<R: Read>(step: &mut Step<'_, R>, copy: &CopyObject) -> Result<Reply, Stop> {
     let bucket = copy.target.bucket;
@@ -25,7 +25,6 @@ pub fn object<R: Read>(step: &mut Step<'_, R>, copy: &CopyObject) -> Result<Repl
     authority::check_bucket(step, copy.source)?;
     authority::check_bucket(step, copy.target)?;
     authority::check_actor(step, copy.actor)?;
-    authority::check_class(step, &copy.class)?;
     let replaced = version::live(step, bucket, key)?;
     version::check_conditions(replaced.as_ref(), &copy.conditions)?;
 
@@ -53,7 +52,8 @@ pub fn object<R: Read>(step: &mut Step<'_, R>, copy: &CopyObject) -> Result<Repl
         bytes: source.bytes,
         etag: source.etag,
         modified: copy.now,
-        class: copy.class.clone(),
+        // Its bytes stay where they are, so its class does too.
+        class: source.class,
         metadata: copy.metadata.clone(),
         checksum: source.checksum,
         content,

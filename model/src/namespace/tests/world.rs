@@ -347,7 +347,6 @@ impl World {
             conditions: Conditions::default(),
             random: self.copies,
             now: WallTime(self.copies),
-            class: "STANDARD".to_owned(),
             metadata: Metadata::default(),
         }
     }

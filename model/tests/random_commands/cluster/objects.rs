@@ -168,7 +168,6 @@ impl Cluster {
             conditions: Conditions::default(),
             random: 0,
             now: WallTime(0),
-            class: STANDARD.to_owned(),
             metadata: Metadata::default(),
         });
         let reply = self.submit(at, command);
