@@ -10,6 +10,7 @@ use ullage_model::codec::Versioned;
 use ullage_model::command::Command;
 use ullage_model::fat::query;
 use ullage_model::ids::SessionId;
+use ullage_model::rejection::Rejection;
 use ullage_model::wire::enrol::InviteRequest;
 use ullage_model::wire::members::MembersRequest;
 use ullage_model::wire::metad::{
@@ -200,16 +201,16 @@ fn is_an_operators(command: &Command) -> bool {
 }
 
 impl Metad {
-    /// Refuses a gateway that acts for a session of another one. A session that is not there is for the call
-    /// itself to refuse.
+    /// Refuses a gateway that acts for a session of another one, or for one that is not there.
     async fn owned(&self, session: SessionId, acting: Acting) -> Result<(), MetadError> {
         let instance = acting.gateway()?;
         // What was opened by an earlier leader must be known.
         self.leading().await?;
         let row = query::session(&**self.stale(), session).map_err(unavailable)?;
         match row {
-            Some(row) if row.instance != instance => Err(refused(format!("{session} is another gateway's"))),
-            _ => Ok(()),
+            Some(row) if row.instance == instance => Ok(()),
+            Some(_) => Err(refused(format!("{session} is another gateway's"))),
+            None => Err(MetadError::Refused(Rejection::SessionGone)),
         }
     }
 }

@@ -20,7 +20,7 @@ use ullage_model::rejection::Rejection;
 use ullage_model::wire::members::{MembersReply, MembersRequest};
 use ullage_model::wire::metad::{
     Answer, Done, EndSessionRequest, MetadError, Query, QueryReply, RenewSessionReply, RenewSessionRequest,
-    ResolveRequest, StatusReply, SubmitReply, SubmitRequest,
+    ReportDamagedRequest, ResolveRequest, StatusReply, SubmitReply, SubmitRequest,
 };
 use ullage_model::wire::routes;
 use ullage_transport::client::CallError;
@@ -184,6 +184,16 @@ async fn a_session_is_its_openers() {
         .call(address, routes::SESSION_END, &end)
         .await
         .unwrap();
+    // One that was never opened reports nothing either.
+    let report = ReportDamagedRequest {
+        session: SessionId(u64::MAX),
+        vendor: VendorId(1),
+        copies: Vec::new(),
+    };
+    let reported = caller
+        .call::<_, Done>(address, routes::REPORT_DAMAGED, &report)
+        .await;
+    assert_eq!(is_refused(reported), Rejection::SessionGone);
     // What is the service's own is no operator's.
     let tick = Command::Tick {
         to: ullage_model::cluster_time::ClusterTime(u64::MAX),
