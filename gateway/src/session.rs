@@ -407,6 +407,8 @@ impl Session {
                     if let Reply::Lease { lease, .. } = self.resolve(&sequence, reason).await? {
                         self.return_lease(lease).await?;
                     }
+                    let reason = "an allocation was not answered".to_owned();
+                    patience.wait(MetadError::Unavailable(reason)).await?;
                 }
                 Err(error @ (MetadError::Unavailable(_) | MetadError::Overloaded)) => {
                     patience.wait(error).await?;
