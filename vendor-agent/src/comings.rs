@@ -56,11 +56,12 @@ impl Agent {
         let (mut kept, changed): (Vec<Configured>, Vec<Configured>) = wanted
             .drain(..)
             .partition(|known| devices.contains(&known.config));
+        let mut outcome = Ok(());
         for known in &changed {
             tracing::info!(device = %known.id, path = %known.config.path.display(), "device is taken out");
-            self.end(self.devices.retire(known.id)).await?;
+            // Whatever comes of it, the others are still watched.
+            outcome = outcome.and(self.end(self.devices.retire(known.id)).await);
         }
-        let mut outcome = Ok(());
         for config in devices {
             if kept.iter().any(|known| known.config == config) {
                 continue;
