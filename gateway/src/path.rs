@@ -577,6 +577,11 @@ mod tests {
         transfers(&paths, 1, 50);
         paths.succeeded_by_relay(VendorId(1), NOW, Duration::from_millis(120));
         assert!(!paths.has_relay_trouble(&[VendorId(1)], NOW));
+        paths.succeeded_by_relay(VendorId(1), NOW, Duration::from_secs(9));
+        assert!(
+            !paths.has_relay_trouble(&[VendorId(1)], NOW),
+            "one that waited for a connection says little"
+        );
         for _ in 0..20 {
             paths.succeeded_by_relay(VendorId(1), NOW, Duration::from_millis(900));
         }
