@@ -39,7 +39,7 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
-    /// Directory for what the gateway keeps.
+    /// Reserved: a gateway keeps nothing on disk in this release.
     pub data: PathBuf,
     /// Where S3 is served.
     pub listen: SocketAddr,
