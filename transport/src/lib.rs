@@ -8,6 +8,7 @@ mod body;
 pub mod client;
 pub mod credentials;
 pub mod frame;
+mod handshakes;
 pub mod health;
 pub mod identity;
 pub mod network;

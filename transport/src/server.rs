@@ -2,6 +2,7 @@
 
 use crate::body::NotEmpty;
 use crate::credentials::Credentials;
+use crate::handshakes::Handshakes;
 use crate::identity::Peer;
 use crate::network::{BoxStream, Listener};
 use crate::tls;
@@ -51,8 +52,11 @@ pub(crate) fn connection_window(streams: u32, stream_window_bytes: u32) -> u32 {
 /// Bounds of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
-    /// Connections at a time; more wait in the operating system's queue.
+    /// Connections at a time whose handshake is over; further ones are closed.
     pub connections: usize,
+    /// Handshakes under way at a time, beside `connections`: the oldest is given up for a further one, so that
+    /// those who connect and say nothing keep out nobody who does.
+    pub handshakes: usize,
     /// Connections without a certificate among them; further ones are closed, so that nobody's cannot keep out
     /// those who belong here.
     pub anonymous: usize,
@@ -74,6 +78,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            handshakes: 1024,
             anonymous: 256,
             streams: STREAMS,
             stream_window_bytes: STREAM_WINDOW_BYTES,
@@ -100,21 +105,22 @@ pub async fn serve(
         credentials,
         router: TowerToHyperService::new(router),
         limits,
+        handshakes: Handshakes::new(limits.handshakes),
+        places: Semaphore::new(limits.connections),
         anonymous: Semaphore::new(limits.anonymous),
         stop,
         kill: CancellationToken::new(),
     });
     // Whoever drops this future wants the connections gone too.
     let _kill = server.kill.clone().drop_guard();
-    let places = Arc::new(Semaphore::new(limits.connections));
     let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             () = server.stop.cancelled() => break,
-            accepted = accept(&mut listener, &places) => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, from, place)) => {
+            Ok((stream, from)) => {
                 let server = server.clone();
                 tasks.spawn(async move {
                     let kill = server.kill.clone();
@@ -122,7 +128,6 @@ pub async fn serve(
                         () = kill.cancelled() => {}
                         () = server.connection(stream, from) => {}
                     }
-                    drop(place);
                 });
             }
             Err(error) => {
@@ -141,22 +146,13 @@ pub async fn serve(
     }
 }
 
-type Accepted = (BoxStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
-
-async fn accept(listener: &mut Box<dyn Listener>, places: &Arc<Semaphore>) -> std::io::Result<Accepted> {
-    let place = places
-        .clone()
-        .acquire_owned()
-        .await
-        .map_err(std::io::Error::other)?;
-    let (stream, from) = listener.accept().await?;
-    Ok((stream, from, place))
-}
-
 struct Server {
     credentials: Credentials,
     router: TowerToHyperService<axum::Router>,
     limits: ServerLimits,
+    handshakes: Handshakes,
+    /// Places of connections.
+    places: Semaphore,
     /// Places of connections without a certificate.
     anonymous: Semaphore,
     stop: CancellationToken,
@@ -170,21 +166,27 @@ impl Server {
             tracing::warn!(%from, "refused a connection: this service has no certificate yet");
             return;
         };
+        let under_way = self.handshakes.begin();
         let handshake = TlsAcceptor::from(config).accept(stream);
         let stream = tokio::select! {
             () = self.stop.cancelled() => return,
+            () = under_way.gives_way() => return tracing::debug!(%from, "too many handshakes at a time"),
             shaken = timeout(self.limits.handshake, handshake) => match shaken {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => return tracing::debug!(%from, %error, "a handshake failed"),
                 Err(_) => return tracing::debug!(%from, "a handshake took too long"),
             },
         };
+        drop(under_way);
+        let Ok(_place) = self.places.try_acquire() else {
+            return tracing::warn!(%from, "refused a connection: there are too many");
+        };
         let peer = match tls::peer_identity(stream.get_ref().1.peer_certificates()) {
             Ok(Some(identity)) => Peer::Known(identity),
             Ok(None) => Peer::Anonymous,
             Err(error) => return tracing::debug!(%from, %error, "a certificate names nobody"),
         };
-        let _place = match peer {
+        let _anonymous = match peer {
             Peer::Known(_) => None,
             Peer::Anonymous => match self.anonymous.try_acquire() {
                 Ok(place) => Some(place),

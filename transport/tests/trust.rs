@@ -6,6 +6,8 @@ mod common;
 use common::{Cluster, CountingNetwork, Echo, LONG, Seen, Server, echo, echo_api, gateway, metad, vendor};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 use ullage_transport::client::{CallError, Client, ClientLimits};
 use ullage_transport::credentials::{Credentials, LIFE, TlsKey};
 use ullage_transport::identity::Expect;
@@ -150,6 +152,28 @@ async fn callers_without_a_certificate_do_not_keep_out_those_who_belong_here() {
     assert!(outcomes[..2].iter().all(Result::is_ok), "{outcomes:?}");
     not_sent(outcomes.pop().unwrap());
     echo(&cluster.client(vendor(3)), &target, "hello").await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn those_who_connect_and_say_nothing_keep_out_nobody() {
+    let cluster = Cluster::new(1);
+    let limits = ServerLimits {
+        connections: 2,
+        handshakes: 2,
+        handshake: LONG * 10,
+        ..ServerLimits::default()
+    };
+    let router = echo_api(&Seen::default()).into_router();
+    let server = Server::start("127.0.0.1:0", cluster.credentials(metad(7)), router, limits).await;
+    let target = server.target(Expect::AnyMetad);
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        silent.push(TcpStream::connect(&target.address).await.unwrap());
+    }
+    echo(&cluster.client(vendor(3)), &target, "hello").await.unwrap();
+    let closed = tokio::time::timeout(LONG, silent[0].read_u8()).await.unwrap();
+    assert!(closed.is_err(), "the oldest gave way");
     server.stop().await;
 }
 
