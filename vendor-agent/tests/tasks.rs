@@ -7,13 +7,16 @@
 
 mod common;
 
-use common::{FakeMetad, Peers, check_copy, config, copy, put_ok, seams, start_with};
+use bytes::Bytes;
+use common::{FakeMetad, Peers, check_copy, config, copy, header, put_ok, seams, start_with};
+use futures::StreamExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
-use ullage_model::ids::DeviceId;
+use ullage_model::ids::{DeviceId, VendorId};
+use ullage_model::wire::chunk::{ChunkPart, ChunkRefusal, HopReport};
 use ullage_vendor_agent::device::Device;
 use ullage_vendor_agent::device::memory::MemoryDevice;
 use ullage_vendor_agent::local_fat::{IndexHome, MemoryIndex};
@@ -100,6 +103,43 @@ async fn run(machine: &Machine, home: &Path, first: u32, count: u32) {
     }
     assert_eq!(workers(), 0, "nothing runs on threads");
     // Nothing is said to the agent: it goes with the runtime and all its tasks.
+}
+
+/// A sender who lets a byte go now and then is never silent for long, and holds the memory of a whole chunk.
+#[test]
+fn a_sender_who_only_drips_is_given_up() {
+    let home = tempfile::tempdir().unwrap();
+    let machine = Machine::new();
+    runtime().block_on(async {
+        let peers = Arc::new(Peers::default());
+        let seams = machine.seams(&peers);
+        let running = start_with(config(home.path(), 0), seams, Arc::clone(&machine.metad), &peers).await;
+        let drip = futures::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            Some((Ok(ChunkPart::Data(Bytes::from_static(b"x"))), ()))
+        });
+        let header = header(VendorId(1), copy(1, 1), 1 << 20, 1);
+        let began = Instant::now();
+        let reports = running.agent.put_chunk(header, drip.boxed()).await;
+        let reports: Vec<HopReport> = tokio::time::timeout(Duration::from_secs(600), reports.collect())
+            .await
+            .unwrap();
+        assert!(
+            matches!(
+                reports[..],
+                [HopReport::Failed {
+                    refusal: ChunkRefusal::Cut,
+                    ..
+                }]
+            ),
+            "{reports:?}"
+        );
+        assert!(
+            began.elapsed() > Duration::from_secs(60),
+            "a slow line has its time"
+        );
+        assert_eq!(running.agent.in_flight_bytes(), 0);
+    });
 }
 
 #[test]

@@ -20,6 +20,9 @@ use ullage_transport::identity::{Identity, Peer};
 
 /// Bytes of the digest that ends a chunk.
 const DIGEST_BYTES: usize = 32;
+/// Pieces shorter than this are put together before they are passed on: each piece costs memory beside its
+/// bytes, and only its bytes are counted.
+const PIECE_BYTES_MIN: usize = 8 * 1024;
 
 pub(super) async fn put(agent: Arc<Agent>, peer: Peer, request: StreamRequest) -> StreamResponse {
     if let Peer::Known(Identity::Vendor(vendor)) = peer
@@ -51,7 +54,9 @@ struct Taking {
     reader: FrameReader<Body>,
     /// Stored bytes still to come.
     left: u64,
-    /// What came after them.
+    /// Short pieces, until they are long enough or the last.
+    gathered: BytesMut,
+    /// What came after the stored bytes.
     digest: BytesMut,
     ended: bool,
 }
@@ -61,6 +66,7 @@ fn parts(reader: FrameReader<Body>, bytes: u64) -> ChunkParts {
     let taking = Taking {
         reader,
         left: bytes,
+        gathered: BytesMut::new(),
         digest: BytesMut::with_capacity(DIGEST_BYTES),
         ended: false,
     };
@@ -87,8 +93,8 @@ impl Taking {
                         return Err(ChunkRefusal::Damaged);
                     }
                     self.digest.extend_from_slice(&data);
-                    if !stored.is_empty() {
-                        return Ok(ChunkPart::Data(stored));
+                    if let Some(piece) = self.piece(stored) {
+                        return Ok(ChunkPart::Data(piece));
                     }
                 }
                 Ok(None) => {
@@ -101,6 +107,16 @@ impl Taking {
                 Err(_) => return Err(ChunkRefusal::Cut),
             }
         }
+    }
+
+    /// The next stored bytes to pass on, of which `came` are the newest.
+    fn piece(&mut self, came: Bytes) -> Option<Bytes> {
+        if self.gathered.is_empty() && came.len() >= PIECE_BYTES_MIN {
+            return Some(came);
+        }
+        self.gathered.extend_from_slice(&came);
+        let enough = self.left == 0 || self.gathered.len() >= PIECE_BYTES_MIN;
+        (enough && !self.gathered.is_empty()).then(|| self.gathered.split().freeze())
     }
 }
 
@@ -133,6 +149,28 @@ mod tests {
             assert_eq!(data, all[..10], "cut at {cut}");
             assert_eq!(end.unwrap().0, all[10..], "cut at {cut}");
         }
+    }
+
+    #[tokio::test]
+    async fn bytes_that_come_one_by_one_are_put_together() {
+        let stored: Vec<u8> = (0..3 * PIECE_BYTES_MIN + 5).map(|at| (at % 251) as u8).collect();
+        let all = [stored.as_slice(), &[7; DIGEST_BYTES]].concat();
+        let single: Vec<&[u8]> = all.chunks(1).collect();
+        let parts = taken(&single, stored.len() as u64).await;
+        let pieces: Vec<&Bytes> = parts
+            .iter()
+            .filter_map(|part| match part {
+                Ok(ChunkPart::Data(bytes)) => Some(bytes),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(parts.len(), pieces.len() + 1, "{parts:?}");
+        assert_eq!(
+            pieces.iter().map(|piece| piece.len()).collect::<Vec<_>>(),
+            [PIECE_BYTES_MIN, PIECE_BYTES_MIN, PIECE_BYTES_MIN, 5]
+        );
+        assert_eq!(pieces.into_iter().flatten().copied().collect::<Vec<u8>>(), stored);
+        assert_eq!(parts.last(), Some(&Ok(ChunkPart::End(Digest([7; DIGEST_BYTES])))));
     }
 
     #[tokio::test]

@@ -15,6 +15,10 @@ use ullage_model::wire::chunk::{ChunkPart, ChunkRefusal};
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks without a byte after which the sender counts as gone.
 const IDLE_TICKS: u32 = 30;
+/// How long a chunk may take beside what the slowest rate allows …
+const GRACE: Duration = Duration::from_secs(30);
+/// … which is this many bytes a second: slower senders would hold memory that others wait for.
+const BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
 
 /// A chunk that is here in full and is what its sender digested.
 pub(super) struct Received {
@@ -31,12 +35,21 @@ pub(super) async fn receive(
     parts: ChunkParts,
     next: Option<Next>,
 ) -> Result<Received, ChunkRefusal> {
-    let result = take(agent, admitted, parts, next.as_ref()).await;
+    let allowed = time_allowed(units::stored_bytes(admitted.header.plaintext_bytes));
+    let taking = take(agent, admitted, parts, next.as_ref());
+    let result = tokio::time::timeout(allowed, taking)
+        .await
+        .unwrap_or(Err(ChunkRefusal::Cut));
     if let (Err(_), Some(next)) = (&result, &next) {
         // The next hop must not wait for the rest; it may have gone already.
         let _ = next.send(Err(ChunkRefusal::Cut));
     }
     result
+}
+
+/// How long a chunk of so many stored bytes may take to come.
+fn time_allowed(bytes: u64) -> Duration {
+    GRACE + Duration::from_secs(bytes / BYTES_PER_SECOND_MIN)
 }
 
 async fn take(
@@ -97,4 +110,17 @@ async fn next_part(
         }
     }
     Err(ChunkRefusal::Cut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ullage_model::limits::CHUNK_BYTES_MAX;
+
+    #[test]
+    fn a_chunk_may_take_minutes_and_not_hours() {
+        assert!(time_allowed(1) >= GRACE);
+        let longest = time_allowed(units::stored_bytes(CHUNK_BYTES_MAX));
+        assert!((Duration::from_secs(600)..Duration::from_secs(1200)).contains(&longest));
+    }
 }
