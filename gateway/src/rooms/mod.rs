@@ -1,14 +1,20 @@
 //! Provisional FATs as a gateway holds them: room by class and vendor, taken locally, and what must be asked,
 //! renewed or returned when. Pure but for a lock; who talks to the metadata service is `session.rs`.
 
+mod taken;
+#[cfg(test)]
+mod tests;
+
 use crate::error::Error;
 use crate::limits::{
     DIRTY_LEASE_KEPT, GRANT_MARGIN_MS, GRANT_SUCCESSOR_MS, LEASE_BYTES, LEASE_GROWS_BELOW, LEASE_IDLE,
     LEASE_RENEWED_MS, LEASES_PER_CLASS,
 };
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use taken::Stage;
 use tokio::sync::Notify;
 use ullage_model::cluster_time::ClusterTime;
 use ullage_model::codec;
@@ -19,6 +25,8 @@ use ullage_model::limits::FRAME_BYTES;
 use ullage_model::units::room;
 use ullage_model::wire::chunk::{Grant, GrantBody};
 use ullage_model::wire::metad::ProvisionalFat;
+
+pub use taken::Placement;
 
 /// Now, by both clocks that matter for leases.
 #[derive(Clone, Copy, Debug)]
@@ -102,98 +110,6 @@ impl Lease {
 
     fn row(&mut self, vendor: VendorId) -> Option<&mut Row> {
         self.rows.iter_mut().find(|row| row.vendor == vendor)
-    }
-}
-
-/// Room for one copy, taken from a lease. What becomes of it when dropped depends on how far it came.
-#[derive(Debug)]
-pub struct Placement {
-    /// Where.
-    pub vendor: VendorId,
-    /// The placement lease.
-    pub lease: LeaseId,
-    /// Device class whose room it is.
-    pub device_class: String,
-    /// Made out to the vendor for the lease.
-    pub grant: Grant,
-    /// The vendor's score when it was chosen.
-    pub score: u16,
-    room: u64,
-    stage: Stage,
-    class: String,
-    rooms: Arc<Rooms>,
-    local: Duration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// No vendor has heard of it: the room can be used again.
-    Reserved,
-    /// The vendor may hold the copy: the room comes back when the lease is closed.
-    Sent,
-    /// Committed.
-    Settled,
-}
-
-impl Placement {
-    /// The grant leaves this process now.
-    pub fn sent(&mut self, now: Duration) {
-        self.stage = Stage::Sent;
-        self.local = now;
-    }
-
-    /// The vendor surely stored nothing: the room can be used again.
-    pub fn refused(&mut self) {
-        self.stage = Stage::Reserved;
-    }
-
-    /// The vendor has no room for its grants, or does not take them any more: nothing further is placed under
-    /// this lease there.
-    pub fn exhausted(&mut self) {
-        self.stage = Stage::Reserved;
-        self.room = 0;
-        let mut classes = self.rooms.lock();
-        if let Some(lease) = find(&mut classes, &self.class, self.lease)
-            && let Some(row) = lease.row(self.vendor)
-        {
-            row.unused = 0;
-        }
-    }
-
-    /// The copy was committed with `room` bytes.
-    pub fn settled(&mut self, room: u64) {
-        self.stage = Stage::Settled;
-        let unused = self.room.saturating_sub(room);
-        self.room = 0;
-        if unused > 0 {
-            let mut classes = self.rooms.lock();
-            if let Some(row) = find(&mut classes, &self.class, self.lease).and_then(|it| it.row(self.vendor))
-            {
-                row.unused += unused;
-            }
-        }
-    }
-}
-
-impl Drop for Placement {
-    fn drop(&mut self) {
-        let mut classes = self.rooms.lock();
-        let Some(lease) = find(&mut classes, &self.class, self.lease) else {
-            return;
-        };
-        lease.outstanding = lease.outstanding.saturating_sub(1);
-        match self.stage {
-            Stage::Reserved => {
-                let room = self.room;
-                if let Some(row) = lease.row(self.vendor) {
-                    row.unused += room;
-                }
-            }
-            Stage::Sent => {
-                lease.dirty_since.get_or_insert(self.local);
-            }
-            Stage::Settled => {}
-        }
     }
 }
 
@@ -534,142 +450,5 @@ impl ClassRoom {
             }
             !over
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{LeaseDuty, Now, Rooms};
-    use crate::error::Error;
-    use crate::limits::DIRTY_LEASE_KEPT;
-    use bytes::Bytes;
-    use std::sync::Arc;
-    use std::time::Duration;
-    use ullage_model::cluster_time::ClusterTime;
-    use ullage_model::fat::rows::ClassRow;
-    use ullage_model::ids::{LeaseId, VendorId};
-    use ullage_model::wire::chunk::{Grant, PublicKey, Signature};
-    use ullage_model::wire::metad::{ProvisionalFat, ProvisionalRow};
-
-    fn now(seconds: u64) -> Now {
-        Now {
-            local: Duration::from_secs(seconds),
-            cluster: ClusterTime(seconds * 1000),
-        }
-    }
-
-    fn rooms(bytes: u64) -> Arc<Rooms> {
-        let rooms = Arc::new(Rooms::default());
-        let grant = Grant {
-            body: Bytes::new(),
-            issuer: PublicKey::default(),
-            signature: Signature(Bytes::new()),
-        };
-        let row = |vendor| ProvisionalRow {
-            vendor: VendorId(vendor),
-            device_class: "ssd".to_owned(),
-            bytes,
-            grant: grant.clone(),
-        };
-        let fat = ProvisionalFat {
-            lease: LeaseId(1),
-            class: "A".to_owned(),
-            deadline: ClusterTime(60_000),
-            rows: vec![row(1), row(2)],
-        };
-        assert!(rooms.begin_asking("A", now(0)).is_some());
-        assert!(rooms.begin_asking("A", now(0)).is_none(), "one asks at a time");
-        rooms.answered("A", now(0), Ok(fat));
-        rooms
-    }
-
-    /// Class `A`.
-    fn class(device_class: Option<&str>) -> ClassRow {
-        ClassRow {
-            name: "A".to_owned(),
-            copies: 1,
-            zones: 0,
-            device_class: device_class.map(str::to_owned),
-            max_price: None,
-            chunk_bytes: 1 << 20,
-            pieces: 1,
-            settings_version: 1,
-        }
-    }
-
-    #[test]
-    fn room_locked_before_the_class_changed_serves_only_as_far_as_the_new_rule_goes() {
-        let rooms = rooms(100_000);
-        assert_eq!(rooms.vendors(&class(Some("ssd")), 1000, now(1)).len(), 2);
-        let other = class(Some("hdd"));
-        assert!(rooms.vendors(&other, 1000, now(1)).is_empty());
-        assert!(rooms.take(&other, VendorId(1), 1000, now(1)).is_none());
-        assert!(rooms.take(&class(None), VendorId(1), 1000, now(1)).is_some());
-    }
-
-    #[test]
-    fn room_that_no_vendor_heard_of_comes_back_and_sent_room_does_not() {
-        let rooms = rooms(100_000);
-        let placement = rooms.take(&class(None), VendorId(1), 60_000, now(1)).unwrap();
-        assert!(rooms.take(&class(None), VendorId(1), 60_000, now(1)).is_none());
-        drop(placement);
-        let mut placement = rooms.take(&class(None), VendorId(1), 60_000, now(1)).unwrap();
-        placement.sent(Duration::from_secs(1));
-        drop(placement);
-        assert!(rooms.take(&class(None), VendorId(1), 60_000, now(1)).is_none());
-        assert!(rooms.duties(now(2)).is_empty());
-        let later = now(2 + DIRTY_LEASE_KEPT.as_secs());
-        assert_eq!(
-            rooms.duties(later),
-            [LeaseDuty::Ask("A".to_owned()), LeaseDuty::Return(LeaseId(1))]
-        );
-    }
-
-    #[test]
-    fn a_lease_with_uncommitted_chunks_is_renewed_and_not_returned() {
-        let rooms = rooms(100_000);
-        let mut placement = rooms.take(&class(None), VendorId(1), 60_000, now(1)).unwrap();
-        placement.sent(Duration::from_secs(1));
-        let duties = rooms.duties(now(50));
-        assert_eq!(
-            duties,
-            [LeaseDuty::Ask("A".to_owned()), LeaseDuty::Renew(LeaseId(1))]
-        );
-        assert!(
-            rooms.take(&class(None), VendorId(2), 1000, now(50)).is_none(),
-            "its grants end soon"
-        );
-        placement.settled(50_000);
-        drop(placement);
-        assert!(rooms.duties(now(51)).contains(&LeaseDuty::Return(LeaseId(1))));
-    }
-
-    #[test]
-    fn a_refusal_is_remembered_for_a_moment() {
-        let rooms = Rooms::default();
-        assert!(rooms.begin_asking("A", now(0)).is_some());
-        rooms.answered(
-            "A",
-            now(0),
-            Err((Duration::from_millis(500), Error::NoRoom("full".to_owned()))),
-        );
-        assert_eq!(
-            rooms.refused("A", Duration::from_millis(499)),
-            Some(Error::NoRoom("full".to_owned()))
-        );
-        assert!(rooms.begin_asking("A", now(0)).is_none());
-        assert_eq!(rooms.refused("A", Duration::from_millis(500)), None);
-        assert!(rooms.begin_asking("A", now(1)).is_some());
-    }
-
-    #[test]
-    fn a_recalled_lease_gives_up_what_is_unused() {
-        let rooms = rooms(100_000);
-        let _taken = rooms.take(&class(None), VendorId(1), 60_000, now(1)).unwrap();
-        assert_eq!(
-            rooms.recall(LeaseId(1)),
-            [(VendorId(1), 40_000), (VendorId(2), 100_000)]
-        );
-        assert!(rooms.vendors(&class(None), 1, now(1)).is_empty());
     }
 }
