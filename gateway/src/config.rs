@@ -39,8 +39,8 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
-    /// Reserved: a gateway keeps nothing on disk in this release.
-    pub data: PathBuf,
+    /// Directory in which the gateway keeps who it is over restarts; none = another one with each start.
+    pub data: Option<PathBuf>,
     /// Where S3 is served.
     pub listen: SocketAddr,
     /// Where the admin API, health and metrics are served.
@@ -70,7 +70,7 @@ pub struct GatewayConfig {
 impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
-            data: PathBuf::new(),
+            data: None,
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9000),
             admin_listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9001),
             metad: Vec::new(),

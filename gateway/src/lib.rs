@@ -11,6 +11,7 @@ pub mod engine;
 pub mod environment;
 pub mod error;
 pub mod get;
+pub mod instance;
 pub mod keeper;
 pub mod kek;
 pub mod limits;

@@ -4,6 +4,7 @@
 use crate::config::{GatewayConfig, Secret};
 use crate::environment::{Clock, Randomness, SystemClock, SystemRandomness};
 use crate::error::Error;
+use crate::instance::Instance;
 use crate::kek::Kek;
 use crate::limits::{CONNECT_WAIT, END_SESSION_WAIT, START_PAUSE, START_SAID_EVERY};
 use crate::metrics::Metrics;
@@ -65,7 +66,11 @@ pub async fn run(config: GatewayConfig, seams: Seams, stop: CancellationToken) -
     let secret = required("cluster_secret_file", config.cluster_secret_file.as_deref())?;
     let secret = ClusterSecret::read(secret)
         .map_err(|error| Error::Config(format!("cluster_secret_file: {error}")))?;
-    let connected = connect(&secret, &config.metad, &seams)?;
+    let instance = match &config.data {
+        Some(data) => Instance::kept(data, &*seams.random)?,
+        None => Instance::passing(&*seams.random),
+    };
+    let connected = connect(&secret, &config.metad, instance.number(), &seams)?;
     let listeners = Listeners {
         s3: bind("listen", config.listen).await?,
         admin: bind("admin_listen", config.admin_listen).await?,
@@ -86,7 +91,7 @@ pub async fn run(config: GatewayConfig, seams: Seams, stop: CancellationToken) -
     };
     let metrics = Metrics::register(&seams.registry).map_err(|error| Error::Config(error.to_string()))?;
     let store = StoreParts {
-        name: format!("{} {:08x}", config.listen, connected.instance >> 32),
+        name: format!("{} {:08x}", config.listen, instance.number() >> 32),
         metad: Arc::<NetworkMetad>::clone(&connected.metad) as _,
         agents: Arc::new(connected.agents.clone()),
         clock: Arc::clone(&seams.clock),
@@ -179,22 +184,24 @@ pub struct Connected {
     pub metad: Arc<NetworkMetad>,
     /// To vendor agents.
     pub agents: NetworkAgents,
-    /// Random number of this process, which its certificate names.
-    pub instance: u64,
     credentials: Credentials,
     authority: Arc<Authority>,
     clock: Arc<dyn Clock>,
 }
 
-/// Issues this process a certificate of its own. Nothing is called yet.
+/// Issues this process a certificate that names `instance`. Nothing is called yet.
 ///
 /// # Errors
 /// When the certificate cannot be made, or no address is given.
-pub fn connect(secret: &ClusterSecret, metad: &[String], seams: &Seams) -> Result<Connected, Error> {
+pub fn connect(
+    secret: &ClusterSecret,
+    metad: &[String],
+    instance: u64,
+    seams: &Seams,
+) -> Result<Connected, Error> {
     if metad.is_empty() {
         return Err(Error::Config("metad names no address".to_owned()));
     }
-    let instance = seams.random.number();
     let untrusted = |error: ullage_transport::authority::TrustError| Error::Config(error.to_string());
     let authority = Arc::new(Authority::derive(secret).map_err(untrusted)?);
     let now = wall(&*seams.clock);
@@ -220,7 +227,6 @@ pub fn connect(secret: &ClusterSecret, metad: &[String], seams: &Seams) -> Resul
             Arc::clone(&seams.clock),
             Arc::clone(&seams.random),
         ),
-        instance,
         credentials,
         authority,
         clock: Arc::clone(&seams.clock),

@@ -34,7 +34,8 @@ pub enum OutcomeRow {
 
 versioned!(OutcomeRow);
 
-/// Opens a session.
+/// Opens a session. Those that the same instance had, which was another process, end; instance 0 names no
+/// process.
 ///
 /// # Errors
 /// Refused when there are too many sessions, or before the cluster is initialised.
@@ -42,6 +43,13 @@ pub fn open<R: Read>(step: &mut Step<'_, R>, gateway: &str, instance: u64) -> Re
     cluster::check_text("a gateway's name", gateway)?;
     if query::has_sessions(step, SESSIONS_MAX)? {
         return Err(Rejection::Invalid(format!("more than {SESSIONS_MAX} sessions")).into());
+    }
+    if instance != 0 {
+        for row in query::sessions(step)? {
+            if row.instance == instance {
+                set_ended(step, row);
+            }
+        }
     }
     let session = SessionId(cluster::mint(step, |counters| &mut counters.session)?);
     let row = SessionRow {

@@ -15,7 +15,7 @@ pub struct Options {
     #[command(flatten)]
     #[serde(skip)]
     common: Common,
-    /// Reserved: a gateway keeps nothing on disk in this release.
+    /// Directory in which the gateway keeps who it is: started again after a crash, it gets its room back at once.
     #[arg(long, value_name = "DIR", env = "ULLAGE_DATA")]
     data: Option<PathBuf>,
     /// Address of the S3 endpoint [default: 127.0.0.1:9000].

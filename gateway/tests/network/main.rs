@@ -96,7 +96,7 @@ impl Cluster {
     }
 
     fn connect(&self, addresses: &[String]) -> Connected {
-        connect(&ClusterSecret::new(SECRET), addresses, &Seams::real()).unwrap()
+        connect(&ClusterSecret::new(SECRET), addresses, 7, &Seams::real()).unwrap()
     }
 
     /// A gateway that knows these metadata nodes.

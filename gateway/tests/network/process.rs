@@ -34,7 +34,7 @@ async fn free_port() -> SocketAddr {
 
 async fn config(directory: &Path, metad: Vec<String>) -> GatewayConfig {
     GatewayConfig {
-        data: directory.to_owned(),
+        data: Some(directory.to_owned()),
         listen: free_port().await,
         admin_listen: free_port().await,
         metad,

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use ullage_gateway::error::Error;
+use ullage_gateway::instance::Instance;
 use ullage_gateway::kek::Kek;
 use ullage_gateway::metad_client::MetadClient;
 use ullage_gateway::metrics::Metrics;
@@ -83,7 +84,9 @@ pub async fn run(home: GatewayHome) -> anyhow::Result<()> {
         random: Arc::new(SeededRandomness::new(random.next_u64())),
         registry: Registry::new(),
     };
-    let connected = connect(&ClusterSecret::new([0x5e; 32]), &metad_addresses(), &seams)?;
+    let instance = Instance::passing(&*seams.random);
+    let secret = ClusterSecret::new([0x5e; 32]);
+    let connected = connect(&secret, &metad_addresses(), instance.number(), &seams)?;
     tokio::spawn(connected.upkeep(CancellationToken::new()));
     let parts = StoreParts {
         name: Host::Gateway(home.number).to_string(),

@@ -172,8 +172,8 @@ pub struct SessionRow {
     pub session: SessionId,
     /// Name of the gateway, for people.
     pub gateway: String,
-    /// The gateway's process, by the number in its certificate: nobody else may act for the session. 0 for a
-    /// gateway in the same process.
+    /// The gateway, by the number in its certificate: nobody else may act for the session, and its next session
+    /// ends this one. 0 for a gateway in the same process.
     pub instance: u64,
     /// Whether it lives.
     pub state: SessionState,

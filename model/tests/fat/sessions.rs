@@ -47,6 +47,26 @@ fn outcomes(world: &World) -> usize {
 }
 
 #[test]
+fn a_gateway_that_comes_again_has_one_session() {
+    let (mut world, vendor, bystander) = scene();
+    let mut open = |instance| {
+        let gateway = "g".to_owned();
+        match world.decide(&Command::OpenSession { gateway, instance }) {
+            Reply::Session(session) => session,
+            other => panic!("{other:?}"),
+        }
+    };
+    let [first, other, second] = [7, 8, 7].map(&mut open);
+    let live = |session| ullage_model::session::is_live(&world.rows, session).unwrap();
+    assert_eq!(
+        [bystander, first, other, second].map(live),
+        [true, false, true, true]
+    );
+    let late = numbered(first, 0, allocate(&[vendor], 100));
+    assert_eq!(world.refused(&late), Rejection::SessionGone);
+}
+
+#[test]
 fn a_repeated_sequence_answers_the_same_and_does_nothing() {
     let (mut world, vendor, session) = scene();
     let command = numbered(session, 3, allocate(&[vendor], 100));
