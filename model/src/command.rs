@@ -318,6 +318,8 @@ pub enum SessionCommand {
     },
     /// Copies an object, without its bytes.
     CopyObject(CopyObject),
+    /// Replaces the tags of an object.
+    SetObjectTags(SetObjectTags),
 }
 
 /// A user and the version of its settings under which a gateway decided.
@@ -467,6 +469,21 @@ pub struct CopyObject {
     pub metadata: Metadata,
 }
 
+/// See [`SessionCommand::SetObjectTags`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetObjectTags {
+    /// Who.
+    pub actor: Actor,
+    /// The bucket as decided under.
+    pub bucket: BucketRef,
+    /// The key.
+    pub key: String,
+    /// The version; `None` for the current one.
+    pub version: Option<VersionId>,
+    /// All tags that it has from now on.
+    pub tags: Vec<(String, String)>,
+}
+
 /// See [`SessionCommand::FinalizePart`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinalizePart {
@@ -613,6 +630,11 @@ pub enum Reply {
         etag: Etag,
         /// Its checksum.
         checksum: Option<Checksum>,
+    },
+    /// `SetObjectTags`.
+    Changed {
+        /// The version that was changed.
+        version: VersionId,
     },
 }
 

@@ -167,5 +167,6 @@ fn in_session<R: Read>(
             namespace::user::delete_access_key(step, access_key)
         }
         SessionCommand::CopyObject(copy) => namespace::copy::object(step, copy),
+        SessionCommand::SetObjectTags(set) => namespace::tags::set(step, set),
     }
 }

@@ -44,6 +44,12 @@ pub const KEY_BYTES_MAX: usize = 1024;
 pub const USER_METADATA_BYTES_MAX: usize = 2048;
 /// Most bytes of an object's system headers (content-type and the like), names and values together.
 pub const SYSTEM_HEADERS_BYTES_MAX: usize = 8192;
+/// Most tags of one object (S3 user guide, "Categorizing your objects using tags").
+pub const TAGS_PER_OBJECT: usize = 10;
+/// Most Unicode characters of a tag's key (same source).
+pub const TAG_KEY_CHARACTERS_MAX: usize = 128;
+/// Most Unicode characters of a tag's value (same source).
+pub const TAG_VALUE_CHARACTERS_MAX: usize = 256;
 /// Most bytes of a bucket's name (S3 user guide, "Bucket naming rules").
 pub const BUCKET_NAME_BYTES_MAX: usize = 63;
 /// Most bytes of a wrapped data key or a sealed secret.

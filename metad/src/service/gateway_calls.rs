@@ -313,6 +313,7 @@ fn adds_data(command: &SessionCommand) -> bool {
         | SessionCommand::CompleteSlice(_)
         | SessionCommand::CompleteUpload(_)
         | SessionCommand::CopyObject(_)
+        | SessionCommand::SetObjectTags(_)
         | SessionCommand::CreateUser { .. } => true,
         SessionCommand::RenewLease { .. }
         | SessionCommand::ShrinkLease { .. }

@@ -2,7 +2,8 @@
 //! here they keep rows and log entries small whatever a gateway does.
 
 use crate::limits::{
-    KEY_BYTES_MAX, NAME_BYTES_MAX, SYSTEM_HEADERS_BYTES_MAX, USER_METADATA_BYTES_MAX, WRAPPED_KEY_BYTES_MAX,
+    KEY_BYTES_MAX, NAME_BYTES_MAX, SYSTEM_HEADERS_BYTES_MAX, TAG_KEY_CHARACTERS_MAX,
+    TAG_VALUE_CHARACTERS_MAX, TAGS_PER_OBJECT, USER_METADATA_BYTES_MAX, WRAPPED_KEY_BYTES_MAX,
 };
 use crate::namespace::rows::{Checksum, ChecksumAlgorithm, Metadata, WrappedKey};
 use crate::rejection::Rejection;
@@ -35,7 +36,8 @@ pub fn check_name(what: &str, name: &str) -> Result<(), Rejection> {
     }
 }
 
-/// Headers and user metadata: names are not empty, and each kind is bounded in bytes of names and values.
+/// Headers, user metadata and tags: names are not empty, and each kind is bounded: headers and metadata in bytes
+/// of names and values, tags as [`check_tags`] says.
 ///
 /// # Errors
 /// `Invalid`, or `Size` for user metadata that is too long.
@@ -62,6 +64,31 @@ pub fn check_metadata(metadata: &Metadata) -> Result<(), Rejection> {
             "{} bytes of user metadata, more than {USER_METADATA_BYTES_MAX}",
             bytes(&metadata.user)
         )));
+    }
+    check_tags(&metadata.tags)
+}
+
+/// Tags: bounded in number and in characters, each key once.
+///
+/// # Errors
+/// `Invalid`.
+pub fn check_tags(tags: &[(String, String)]) -> Result<(), Rejection> {
+    if tags.len() > TAGS_PER_OBJECT {
+        return Err(invalid(format!("{} tags, more than {TAGS_PER_OBJECT}", tags.len())));
+    }
+    for (index, (key, value)) in tags.iter().enumerate() {
+        if !(1..=TAG_KEY_CHARACTERS_MAX).contains(&key.chars().count()) {
+            return Err(invalid(format!("a tag's key of {} characters", key.chars().count())));
+        }
+        if value.chars().count() > TAG_VALUE_CHARACTERS_MAX {
+            return Err(invalid(format!(
+                "a tag's value of {} characters, more than {TAG_VALUE_CHARACTERS_MAX}",
+                value.chars().count()
+            )));
+        }
+        if tags[..index].iter().any(|(other, _)| other == key) {
+            return Err(invalid("a tag's key is there twice"));
+        }
     }
     Ok(())
 }

@@ -34,6 +34,7 @@ pub mod locate;
 pub mod query;
 pub mod release;
 pub mod rows;
+pub mod tags;
 pub mod upload;
 pub mod user;
 pub mod version;

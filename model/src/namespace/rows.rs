@@ -165,6 +165,8 @@ pub struct Metadata {
     pub headers: Vec<(String, String)>,
     /// `x-amz-meta-` names without the prefix, and values.
     pub user: Vec<(String, String)>,
+    /// Tags: keys, each once, and values.
+    pub tags: Vec<(String, String)>,
 }
 
 /// One version of an object.

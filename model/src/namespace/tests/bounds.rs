@@ -9,7 +9,8 @@ use crate::fat::rows::{ChunkRow, CopyRow, CopyState};
 use crate::ids::{BlobId, ChunkId, Digest, LeaseId, ManifestId, SessionId, UploadId, VendorId};
 use crate::limits::{
     CHUNKS_PER_SLICE, COMMAND_BYTES_MAX, COPIES_MAX, EXTENTS_PER_PAGE, INLINE_BYTES_MAX, KEY_BYTES_MAX,
-    NAME_BYTES_MAX, SYSTEM_HEADERS_BYTES_MAX, USER_METADATA_BYTES_MAX, WRAPPED_KEY_BYTES_MAX,
+    NAME_BYTES_MAX, SYSTEM_HEADERS_BYTES_MAX, TAG_KEY_CHARACTERS_MAX, TAG_VALUE_CHARACTERS_MAX,
+    TAGS_PER_OBJECT, USER_METADATA_BYTES_MAX, WRAPPED_KEY_BYTES_MAX,
 };
 use crate::namespace::rows::{Checksum, ChecksumAlgorithm, ChecksumKind, Metadata, WrappedKey};
 use crate::units::stored_bytes;
@@ -62,7 +63,18 @@ fn largest_metadata() -> Metadata {
     Metadata {
         headers: pairs(SYSTEM_HEADERS_BYTES_MAX),
         user: pairs(USER_METADATA_BYTES_MAX),
+        tags: largest_tags(),
     }
+}
+
+/// Tags of the greatest number, each of the most characters of the most bytes.
+fn largest_tags() -> Vec<(String, String)> {
+    let tag = |index: usize| {
+        let key = char::from_digit(u32::try_from(index).unwrap(), 36).unwrap();
+        let key = format!("{key}{}", "\u{1F6E2}".repeat(TAG_KEY_CHARACTERS_MAX - 1));
+        (key, "\u{1F6E2}".repeat(TAG_VALUE_CHARACTERS_MAX))
+    };
+    (0..TAGS_PER_OBJECT).map(tag).collect()
 }
 
 fn largest_finalize(world: &World, body: Body) -> FinalizeObject {

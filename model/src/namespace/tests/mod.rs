@@ -9,6 +9,7 @@ mod location;
 mod objects;
 mod reference_model;
 mod releases;
+mod tags;
 mod uploads;
 mod users;
 mod world;

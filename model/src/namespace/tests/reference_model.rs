@@ -2,7 +2,7 @@
 //! left when everything was deleted. All invariants are checked after each command.
 
 use super::world::{MIB, ROOT, World, covered, etag, listed};
-use crate::command::{Command, Conditions, EtagMatch, Reply, SessionCommand, UploadRef};
+use crate::command::{Command, Conditions, EtagMatch, Reply, SessionCommand, SetObjectTags, UploadRef};
 use crate::ids::BlobId;
 use crate::limits::PART_BYTES_MIN;
 use crate::namespace::query;
@@ -28,6 +28,7 @@ enum Condition {
 enum Op {
     Put(&'static str, u64, Condition),
     Delete(&'static str, Condition),
+    Tag(&'static str, u8),
     /// From, to.
     Copy(&'static str, &'static str, Condition),
     CreateUpload(&'static str),
@@ -56,6 +57,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (key(), size, condition()).prop_map(|(key, size, condition)| Op::Put(key, size, condition)),
         2 => (key(), condition()).prop_map(|(key, condition)| Op::Delete(key, condition)),
+        1 => (key(), 0..3_u8).prop_map(|(key, tags)| Op::Tag(key, tags)),
         4 => (key(), key(), condition()).prop_map(|(from, to, condition)| Op::Copy(from, to, condition)),
         2 => key().prop_map(Op::CreateUpload),
         6 => (upload(), 1..4_u32, part_size).prop_map(|(upload, number, size)| Op::Part(upload, number, size)),
@@ -82,6 +84,8 @@ struct Upload {
 struct Model {
     world: World,
     objects: BTreeMap<&'static str, (Etag, u64)>,
+    /// Tags of objects that have some.
+    tags: BTreeMap<&'static str, Vec<(String, String)>>,
     uploads: Vec<Upload>,
     blobs: Vec<BlobId>,
     tag: u64,
@@ -92,6 +96,7 @@ impl Model {
         Self {
             world: World::new(),
             objects: BTreeMap::new(),
+            tags: BTreeMap::new(),
             uploads: Vec::new(),
             blobs: Vec::new(),
             tag: 0,
@@ -143,6 +148,7 @@ impl Model {
             (Reply::Stored { etag, .. }, None) => {
                 assert_eq!(etag, to_be.0);
                 self.objects.insert(key, to_be);
+                self.tags.remove(key);
             }
             (Reply::Refused(got), Some(expected)) => assert_eq!(got, expected),
             (got, expected) => panic!("{got:?}, expected {expected:?}"),
@@ -153,6 +159,7 @@ impl Model {
         match op {
             Op::Put(key, bytes, condition) => self.put(key, bytes, condition),
             Op::Delete(key, condition) => self.delete(key, condition),
+            Op::Tag(key, tags) => self.set_tags(key, tags),
             Op::Copy(from, to, condition) => self.copy(from, to, condition),
             Op::CreateUpload(key) => {
                 let name = self.world.upload(key);
@@ -200,6 +207,23 @@ impl Model {
         );
     }
 
+    fn set_tags(&mut self, key: &'static str, count: u8) {
+        let tags: Vec<_> = (0..count).map(|n| (n.to_string(), self.tag.to_string())).collect();
+        let reply = self.world.submit(SessionCommand::SetObjectTags(SetObjectTags {
+            actor: ROOT,
+            bucket: self.world.bucket,
+            key: key.to_owned(),
+            version: None,
+            tags: tags.clone(),
+        }));
+        if self.objects.contains_key(key) {
+            assert!(matches!(reply, Reply::Changed { .. }), "{reply:?}");
+            self.tags.insert(key, tags);
+        } else {
+            assert_eq!(reply, Reply::Refused(Rejection::NoSuchKey));
+        }
+    }
+
     fn copy(&mut self, from: &'static str, to: &'static str, condition: Condition) {
         let mut copy = self.world.copy(from, to);
         let (conditions, refusal) = self.condition(to, condition);
@@ -220,9 +244,12 @@ impl Model {
         };
         let expected = match refusal {
             Some(refusal) => Reply::Refused(refusal),
-            None => Reply::Deleted {
-                existed: self.objects.remove(key).is_some(),
-            },
+            None => {
+                self.tags.remove(key);
+                Reply::Deleted {
+                    existed: self.objects.remove(key).is_some(),
+                }
+            }
         };
         assert_eq!(self.world.submit(delete), expected);
     }
@@ -331,6 +358,8 @@ impl Model {
                 .map(|found| (found.version.etag, found.version.bytes));
             assert_eq!(stored, self.objects.get(key).copied());
             if let Some(found) = found {
+                let tags = self.tags.get(key).cloned().unwrap_or_default();
+                assert_eq!(found.version.metadata.tags, tags);
                 let located = covered(0, &found.spans);
                 assert!(located == found.version.bytes || found.spans.len() == 64);
             }
