@@ -42,10 +42,12 @@ macro_rules! expect_answer {
 mod copy;
 mod multipart;
 mod operators;
+mod tagging;
 
 pub use copy::{Copied, CopyRequest};
 pub use multipart::{CompleteRequest, Completed, NewUpload, PartFacts};
 pub use operators::UserObjects;
+pub use tagging::TagsRequest;
 
 /// What a store is made of.
 #[derive(Clone, Debug)]

@@ -191,9 +191,13 @@ async fn boto3_does_its_basics_with_todays_defaults() -> anyhow::Result<()> {
         skip(name, "boto3 is not installed (`make test-tools` installs it)");
         return Ok(());
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/boto3_basics.py");
-    let printed = python.run(work.path(), &[&script.to_string_lossy()])?;
-    assert!(printed.trim_end().ends_with("all well"), "{printed}");
+    for script in ["boto3_basics.py", "boto3_objects.py"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/scripts")
+            .join(script);
+        let printed = python.run(work.path(), &[&path.to_string_lossy()])?;
+        assert!(printed.trim_end().ends_with("all well"), "{script}: {printed}");
+    }
     Ok(())
 }
 

@@ -89,6 +89,7 @@ impl Need {
             | Operation::ListMultipartUploads(_)
             | Operation::ListParts(_)
             | Operation::GetObject(_)
+            | Operation::GetObjectTagging(_)
             | Operation::HeadObject(_) => Self::Read,
             Operation::CreateBucket(_)
             | Operation::DeleteBucket(_)
@@ -97,6 +98,8 @@ impl Need {
             | Operation::CopyObject(_)
             | Operation::DeleteObject(_)
             | Operation::DeleteObjects(_)
+            | Operation::PutObjectTagging(_)
+            | Operation::DeleteObjectTagging(_)
             | Operation::CreateMultipartUpload(_)
             | Operation::UploadPart(_)
             | Operation::CompleteMultipartUpload(_)

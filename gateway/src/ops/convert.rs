@@ -6,6 +6,7 @@ use crate::s3::conditions::WriteCondition;
 use crate::s3::error::{ErrorCode, Result};
 use crate::s3::etag::{ETag, ETagCondition};
 use crate::s3::metadata::ObjectHeaders;
+use crate::s3::tagging::Tags;
 use crate::s3::{S3Error, UnixMs};
 use bytes::Bytes;
 use ullage_model::cluster_time::WallTime;
@@ -90,8 +91,8 @@ pub(super) fn object_checksum(row: &rows::Checksum) -> Option<ObjectChecksum> {
     })
 }
 
-/// Headers and metadata as rows keep them.
-pub(super) fn row_metadata(headers: ObjectHeaders) -> rows::Metadata {
+/// Headers, metadata and tags as rows keep them.
+pub(super) fn row_metadata(headers: ObjectHeaders, tags: Tags) -> rows::Metadata {
     let system = [
         ("content-type", headers.content_type),
         ("cache-control", headers.cache_control),
@@ -106,6 +107,7 @@ pub(super) fn row_metadata(headers: ObjectHeaders) -> rows::Metadata {
     rows::Metadata {
         headers: given.collect(),
         user: headers.metadata.into_iter().collect(),
+        tags: tags.0,
     }
 }
 
@@ -212,7 +214,8 @@ mod tests {
             metadata: [("a".to_owned(), "1".to_owned())].into(),
             ..ObjectHeaders::default()
         };
-        assert_eq!(object_headers(row_metadata(headers.clone())), headers);
+        let row = row_metadata(headers.clone(), Tags::default());
+        assert_eq!(object_headers(row), headers);
     }
 
     #[test]

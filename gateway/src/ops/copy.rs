@@ -16,6 +16,7 @@ use crate::s3::Reply;
 use crate::s3::answer::CopyAnswer;
 use crate::s3::copy::CopyObject;
 use crate::s3::error::{ErrorCode, Result, S3Error};
+use crate::s3::tagging::Tags;
 use crate::store::{Copied, CopyRequest};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -110,10 +111,15 @@ impl Copying<'_> {
         Ok(())
     }
 
+    /// Headers, metadata and tags of the copy: the source's, but for what is to be replaced.
     fn metadata(&self, of_source: Metadata) -> Metadata {
+        let tags = match &self.request.tags {
+            Some(tags) => tags.0.clone(),
+            None => of_source.tags,
+        };
         match &self.request.headers {
-            Some(headers) => row_metadata(headers.clone()),
-            None => of_source,
+            Some(headers) => row_metadata(headers.clone(), Tags(tags)),
+            None => Metadata { tags, ..of_source },
         }
     }
 

@@ -55,6 +55,7 @@ pub(crate) fn s3_error(error: Error) -> S3Error {
 /// As [`s3_error`], for writes with a condition: names the header that did not hold.
 fn conditional_error(error: Error, condition: &WriteCondition) -> S3Error {
     match error {
+        error if *condition == WriteCondition::Always => s3_error(error),
         Error::Rejected(Rejection::PreconditionFailed) => condition.refusal(true),
         Error::Rejected(Rejection::NoSuchKey) => condition.refusal(false),
         other => s3_error(other),

@@ -11,6 +11,7 @@ mod list;
 mod multipart;
 mod objects_read;
 mod objects_write;
+mod tagging;
 mod uploads;
 
 pub(crate) use authorize::{Caller, Need, authorize};
@@ -157,6 +158,15 @@ pub(crate) async fn perform(call: &Call<'_>, body: Body<'_>, operation: Operatio
         Operation::GetBucketLocation(request) => {
             body.none().await?;
             buckets::location(call, &request).await?
+        }
+        Operation::GetObjectTagging(request) => {
+            body.none().await?;
+            tagging::get(call, &request).await?
+        }
+        Operation::PutObjectTagging(request) => tagging::put(call, body, &request).await?,
+        Operation::DeleteObjectTagging(request) => {
+            body.none().await?;
+            tagging::delete(call, &request).await?
         }
         Operation::CreateMultipartUpload(request) => {
             body.none().await?;

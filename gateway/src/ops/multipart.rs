@@ -28,7 +28,7 @@ pub(super) async fn create(call: &Call<'_>, request: CreateMultipartUpload) -> R
     if !call.store.view().classes.contains_key(&class) {
         return Err(S3Error::from(ErrorCode::InvalidStorageClass).with("StorageClassRequested", class));
     }
-    let metadata = row_metadata(request.headers);
+    let metadata = row_metadata(request.headers, request.tags);
     let checksum = request
         .checksum
         .map(|(named, of)| (row_algorithm(named), row_kind(of)));

@@ -20,7 +20,7 @@ pub(super) async fn get(call: &Call<'_>, request: &ReadObject) -> Result<Answer>
     // Conditions and If-Range are judged when the version is known; this says which places to ask for with it.
     let likely = request.range.map_or(WHOLE, wanted);
     let object = call.decided(&request.bucket, |_, bucket| async move {
-        let name = name(call, &bucket, &request.key);
+        let name = object_name(call, &bucket, &request.key);
         Ok(call.store.open(&bucket, name, likely).await?)
     });
     let object = object
@@ -49,7 +49,7 @@ pub(super) async fn get(call: &Call<'_>, request: &ReadObject) -> Result<Answer>
 /// HeadObject.
 pub(super) async fn head(call: &Call<'_>, request: &ReadObject) -> Result<Reply> {
     let version = call.decided(&request.bucket, |_, bucket| async move {
-        let name = name(call, &bucket, &request.key);
+        let name = object_name(call, &bucket, &request.key);
         Ok(call.store.head(&bucket, &name).await?)
     });
     let version = version
@@ -85,7 +85,8 @@ pub(super) fn no_such_key(key: &str) -> S3Error {
     S3Error::from(ErrorCode::NoSuchKey).with("Key", key)
 }
 
-fn name(call: &Call<'_>, bucket: &BucketRow, key: &str) -> ObjectName {
+/// Names an object for the data path.
+pub(super) fn object_name(call: &Call<'_>, bucket: &BucketRow, key: &str) -> ObjectName {
     ObjectName {
         bucket: bucket.bucket,
         key: key.to_owned(),
@@ -99,6 +100,7 @@ fn info(version: &mut VersionRow) -> ObjectInfo {
         bytes: version.bytes,
         etag: etag(&version.etag),
         last_modified: time(version.modified),
+        tags: version.metadata.tags.len(),
         headers: object_headers(std::mem::take(&mut version.metadata)),
         storage_class: std::mem::take(&mut version.class),
         checksum: version.checksum.as_ref().and_then(object_checksum),

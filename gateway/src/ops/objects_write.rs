@@ -45,7 +45,7 @@ pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: PutObject) -> 
         bucket,
         key: request.key,
         condition: request.condition,
-        metadata: row_metadata(request.headers),
+        metadata: row_metadata(request.headers, request.tags),
     };
     let stored = call.store.put(&put_request, &mut upload).await;
     let stored = stored.map_err(|error| undone(error, &upload.condition))?;

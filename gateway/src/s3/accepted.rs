@@ -106,6 +106,9 @@ fn parameters(operation: OperationName) -> &'static [&'static str] {
         ],
         OperationName::ListParts => &["uploadId", "part-number-marker", "max-parts"],
         OperationName::DeleteObjects => &["delete"],
+        OperationName::GetObjectTagging
+        | OperationName::PutObjectTagging
+        | OperationName::DeleteObjectTagging => &["tagging"],
         OperationName::GetObject | OperationName::HeadObject => &[
             "response-content-type",
             "response-cache-control",
@@ -133,7 +136,7 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
     let has_checksummed_body = writes_bytes(operation)
         || matches!(
             operation,
-            OperationName::DeleteObjects | OperationName::CreateBucket
+            OperationName::DeleteObjects | OperationName::CreateBucket | OperationName::PutObjectTagging
         );
     let completes = operation == OperationName::CompleteMultipartUpload;
     let makes_bucket = operation == OperationName::CreateBucket;
@@ -155,9 +158,9 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
         | "x-amz-copy-source-if-modified-since"
         | "x-amz-copy-source-if-unmodified-since"
         | "x-amz-source-expected-bucket-owner"
-        | "x-amz-metadata-directive" => copies,
-        // Objects have no tags, so that is what copying them comes to.
-        "x-amz-tagging-directive" => copies && value == "COPY",
+        | "x-amz-metadata-directive"
+        | "x-amz-tagging-directive" => copies,
+        "x-amz-tagging" => creates,
         "x-amz-mp-object-size" => completes,
         "x-amz-sdk-checksum-algorithm" => has_checksummed_body,
         "x-amz-decoded-content-length" => has_checksummed_body || completes,

@@ -9,6 +9,7 @@ use super::metadata::ObjectHeaders;
 use super::names::check_bucket_name;
 use super::operation::{bucket, key, storage_class};
 use super::percent;
+use super::tagging::Tags;
 use super::time::UnixMs;
 
 /// CopyObject.
@@ -22,6 +23,8 @@ pub struct CopyObject {
     pub key: String,
     /// The copy's headers and metadata, if they are not the source's (`x-amz-metadata-directive: REPLACE`).
     pub headers: Option<ObjectHeaders>,
+    /// The copy's tags, if they are not the source's (`x-amz-tagging-directive: REPLACE`).
+    pub tags: Option<Tags>,
     /// `x-amz-storage-class` as sent.
     pub storage_class: Option<String>,
     /// To be decided together with the write.
@@ -54,16 +57,15 @@ impl CopyObject {
             source: CopySource::parse(head)?,
             bucket: bucket(head)?,
             key: key(head)?,
-            headers: match head.amz("x-amz-metadata-directive")? {
-                None | Some("COPY") => None,
-                Some("REPLACE") => Some(ObjectHeaders::parse(head)?),
-                Some(other) => {
-                    return Err(S3Error::argument(
-                        "x-amz-metadata-directive",
-                        other,
-                        "Unknown metadata directive.",
-                    ));
-                }
+            headers: if replaces(head, "x-amz-metadata-directive", "Unknown metadata directive.")? {
+                Some(ObjectHeaders::parse(head)?)
+            } else {
+                None
+            },
+            tags: if replaces(head, "x-amz-tagging-directive", "Unknown tagging directive.")? {
+                Some(Tags::parse_header(head)?)
+            } else {
+                None
             },
             storage_class: storage_class(head)?,
             condition: WriteCondition::parse(head)?,
@@ -145,6 +147,15 @@ impl CopySource {
             }
             ReadVerdict::NotModified => Err(S3Error::precondition("x-amz-copy-source-If-Modified-Since")),
         }
+    }
+}
+
+/// Whether a directive says `REPLACE`; without one it is `COPY`.
+fn replaces(head: &Head<'_>, name: &'static str, unknown: &'static str) -> Result<bool> {
+    match head.amz(name)? {
+        None | Some("COPY") => Ok(false),
+        Some("REPLACE") => Ok(true),
+        Some(other) => Err(S3Error::argument(name, other, unknown)),
     }
 }
 

@@ -17,6 +17,12 @@ pub const QUERY_PARAMETERS_MAX: usize = 64;
 pub const METADATA_BYTES_MAX: usize = 2 * 1024;
 /// Most bytes of the system headers kept with an object (S3: 8 KiB with the metadata).
 pub const SYSTEM_HEADER_BYTES_MAX: usize = 8 * 1024 - METADATA_BYTES_MAX;
+/// Most tags of an object (S3: 10).
+pub const OBJECT_TAGS_MAX: usize = 10;
+/// Most Unicode characters of a tag's key (S3: 128).
+pub const TAG_KEY_CHARACTERS_MAX: usize = 128;
+/// Most Unicode characters of a tag's value (S3: 256).
+pub const TAG_VALUE_CHARACTERS_MAX: usize = 256;
 /// Longest storage class name.
 pub const STORAGE_CLASS_BYTES_MAX: usize = 64;
 
@@ -43,6 +49,8 @@ pub const CREATE_BUCKET_BODY_MAX: u64 = 16 * 1024;
 pub const DELETE_OBJECTS_BODY_MAX: u64 = 2 * 1024 * 1024;
 /// Most bytes of a CompleteMultipartUpload body: 10,000 parts, each with its ETag and a checksum.
 pub const COMPLETE_BODY_MAX: u64 = 4 * 1024 * 1024;
+/// Most bytes of a Tagging body: 50 tags (of a bucket) of four-byte characters, and their elements.
+pub const TAGGING_BODY_MAX: u64 = 128 * 1024;
 /// Deepest nesting of elements in a request document.
 pub const XML_DEPTH_MAX: usize = 8;
 /// Longest text of one element that is not a key.
@@ -72,5 +80,7 @@ pub const SIGNING_KEYS_PER_GENERATION: usize = 1024;
 // same for CompleteMultipartUpload with 256 bytes for each part.
 const _: () = assert!((DELETE_KEYS_MAX * (KEY_BYTES_MAX + 64)) as u64 <= DELETE_OBJECTS_BODY_MAX);
 const _: () = assert!(PARTS_MAX as u64 * 256 <= COMPLETE_BODY_MAX);
+const _: () =
+    assert!((50 * (4 * (TAG_KEY_CHARACTERS_MAX + TAG_VALUE_CHARACTERS_MAX) + 64)) as u64 <= TAGGING_BODY_MAX);
 const _: () = assert!(KEY_BYTES_MAX * 3 + 4096 <= TARGET_BYTES_MAX);
 const _: () = assert!(PART_BYTES_MIN < PUT_BYTES_MAX && PUT_BYTES_MAX < OBJECT_BYTES_MAX);

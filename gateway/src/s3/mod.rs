@@ -40,6 +40,7 @@ pub mod request_xml;
 pub mod route;
 mod sha256;
 pub mod sigv4;
+pub mod tagging;
 pub mod time;
 pub mod token;
 mod xml;

@@ -18,6 +18,7 @@ use super::names::check_bucket_name;
 use super::range::RangeRequest;
 use super::route::{OperationName, Route};
 use super::sigv4::Authenticated;
+use super::tagging::{ObjectTagging, Tags};
 
 /// A request, understood.
 #[derive(Debug)]
@@ -62,6 +63,12 @@ pub enum Operation {
     DeleteObject(DeleteObject),
     /// Deletes up to 1000 objects; its body is [`super::request_xml::DeleteObjectsBody`].
     DeleteObjects(BucketRequest),
+    /// Tells the tags of an object.
+    GetObjectTagging(ObjectTagging),
+    /// Replaces the tags of an object; its body is [`Tags::parse_document`].
+    PutObjectTagging(ObjectTagging),
+    /// Takes all tags from an object.
+    DeleteObjectTagging(ObjectTagging),
     /// Starts a multipart upload.
     CreateMultipartUpload(CreateMultipartUpload),
     /// Stores a part.
@@ -92,6 +99,8 @@ pub struct PutObject {
     pub key: String,
     /// System headers and user metadata.
     pub headers: ObjectHeaders,
+    /// `x-amz-tagging`
+    pub tags: Tags,
     /// `x-amz-storage-class` as sent: a class of the FAT, or InvalidStorageClass.
     pub storage_class: Option<String>,
     /// To be decided together with the write.
@@ -135,6 +144,8 @@ pub struct CreateMultipartUpload {
     pub key: String,
     /// System headers and user metadata of the object to be.
     pub headers: ObjectHeaders,
+    /// Its tags.
+    pub tags: Tags,
     /// As in [`PutObject`].
     pub storage_class: Option<String>,
     /// The checksum that parts and object shall have, if one was asked for.
@@ -223,6 +234,9 @@ impl Operation {
             Self::HeadObject(_) => OperationName::HeadObject,
             Self::DeleteObject(_) => OperationName::DeleteObject,
             Self::DeleteObjects(_) => OperationName::DeleteObjects,
+            Self::GetObjectTagging(_) => OperationName::GetObjectTagging,
+            Self::PutObjectTagging(_) => OperationName::PutObjectTagging,
+            Self::DeleteObjectTagging(_) => OperationName::DeleteObjectTagging,
             Self::CreateMultipartUpload(_) => OperationName::CreateMultipartUpload,
             Self::UploadPart(_) => OperationName::UploadPart,
             Self::CompleteMultipartUpload(_) => OperationName::CompleteMultipartUpload,
@@ -242,6 +256,10 @@ fn body_use(name: OperationName) -> BodyUse {
         },
         OperationName::DeleteObjects => BodyUse::Document {
             bytes_max: limits::DELETE_OBJECTS_BODY_MAX,
+            checksummed: true,
+        },
+        OperationName::PutObjectTagging => BodyUse::Document {
+            bytes_max: limits::TAGGING_BODY_MAX,
             checksummed: true,
         },
         OperationName::CompleteMultipartUpload => BodyUse::Document {
@@ -267,6 +285,7 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
             bucket: bucket(head)?,
             key: key(head)?,
             headers: ObjectHeaders::parse(head)?,
+            tags: Tags::parse_header(head)?,
             storage_class: storage_class(head)?,
             condition: WriteCondition::parse(head)?,
         }),
@@ -278,12 +297,16 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
             key: key(head)?,
             condition: WriteCondition::parse_delete(head)?,
         }),
+        OperationName::GetObjectTagging => Operation::GetObjectTagging(ObjectTagging::parse(head)?),
+        OperationName::PutObjectTagging => Operation::PutObjectTagging(ObjectTagging::parse(head)?),
+        OperationName::DeleteObjectTagging => Operation::DeleteObjectTagging(ObjectTagging::parse(head)?),
         OperationName::CreateMultipartUpload => {
             without_conditions()?;
             Operation::CreateMultipartUpload(CreateMultipartUpload {
                 bucket: bucket(head)?,
                 key: key(head)?,
                 headers: ObjectHeaders::parse(head)?,
+                tags: Tags::parse_header(head)?,
                 storage_class: storage_class(head)?,
                 checksum: upload_checksum(head)?,
             })

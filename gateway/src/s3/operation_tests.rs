@@ -68,7 +68,6 @@ fn what_acts_and_is_not_offered_is_refused() {
     for (name, value) in [
         ("x-amz-acl", "public-read"),
         ("x-amz-grant-read", "id=1"),
-        ("x-amz-tagging", "a=b"),
         ("x-amz-website-redirect-location", "/x"),
         ("x-amz-object-lock-mode", "GOVERNANCE"),
         ("x-amz-object-lock-legal-hold", "ON"),

@@ -179,7 +179,7 @@ routes! {
     GetObjectAttributes Get Object ["attributes"] no;
     GetObjectLegalHold Get Object ["legal-hold"] no;
     GetObjectRetention Get Object ["retention"] no;
-    GetObjectTagging Get Object ["tagging"] no;
+    GetObjectTagging Get Object ["tagging"] yes;
     GetObjectTorrent Get Object ["torrent"] no;
     ListParts Get Object ["uploadId"] yes;
     GetObject Get Object [] yes;
@@ -192,7 +192,7 @@ routes! {
     PutObjectLegalHold Put Object ["legal-hold"] no;
     RenameObject Put Object ["renameObject"] no;
     PutObjectRetention Put Object ["retention"] no;
-    PutObjectTagging Put Object ["tagging"] no;
+    PutObjectTagging Put Object ["tagging"] yes;
     CopyObject Put Object [] "x-amz-copy-source" yes;
     PutObject Put Object [] yes;
 
@@ -203,7 +203,7 @@ routes! {
 
     AbortMultipartUpload Delete Object ["uploadId"] yes;
     DeleteObjectAnnotation Delete Object ["annotation"] no;
-    DeleteObjectTagging Delete Object ["tagging"] no;
+    DeleteObjectTagging Delete Object ["tagging"] yes;
     DeleteObject Delete Object [] yes;
     PreflightObject Options Object [] no;
 }

@@ -56,6 +56,7 @@ fn put_and_get() {
         etag,
         last_modified: now(),
         headers: operation.headers,
+        tags: 0,
         storage_class: "STANDARD".into(),
         checksum: digests.checksum.map(ObjectChecksum::full),
     };

@@ -232,7 +232,7 @@ async fn what_is_known_but_not_offered_is_501_and_only_for_known_callers() {
         .await
         .expect_error(501, "NotImplemented");
     client
-        .send("PUT", "/strict/k?tagging=", &[], b"")
+        .send("PUT", "/strict/k?retention=", &[], b"")
         .await
         .expect_error(501, "NotImplemented");
     client

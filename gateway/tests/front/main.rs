@@ -18,6 +18,7 @@ mod objects;
 #[allow(dead_code)]
 #[path = "../data_path/random.rs"]
 mod random;
+mod tagging;
 mod uploads;
 
 use agents::{Agents, Reached};

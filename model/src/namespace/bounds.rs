@@ -74,11 +74,17 @@ pub fn check_metadata(metadata: &Metadata) -> Result<(), Rejection> {
 /// `Invalid`.
 pub fn check_tags(tags: &[(String, String)]) -> Result<(), Rejection> {
     if tags.len() > TAGS_PER_OBJECT {
-        return Err(invalid(format!("{} tags, more than {TAGS_PER_OBJECT}", tags.len())));
+        return Err(invalid(format!(
+            "{} tags, more than {TAGS_PER_OBJECT}",
+            tags.len()
+        )));
     }
     for (index, (key, value)) in tags.iter().enumerate() {
         if !(1..=TAG_KEY_CHARACTERS_MAX).contains(&key.chars().count()) {
-            return Err(invalid(format!("a tag's key of {} characters", key.chars().count())));
+            return Err(invalid(format!(
+                "a tag's key of {} characters",
+                key.chars().count()
+            )));
         }
         if value.chars().count() > TAG_VALUE_CHARACTERS_MAX {
             return Err(invalid(format!(

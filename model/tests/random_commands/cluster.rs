@@ -285,6 +285,7 @@ impl Cluster {
                 to,
             } => self.copy(gateway(number), from, to),
             Action::Delete { gateway: number, key } => self.delete(gateway(number), key),
+            Action::Tag { gateway: number, key } => self.tag(gateway(number), key),
             Action::CreateUpload { gateway: number, key } => self.create_upload(gateway(number), key),
             Action::Part {
                 gateway: number,

@@ -78,6 +78,8 @@ pub(crate) enum Action {
     Copy { gateway: u8, from: u8, to: u8 },
     /// Deletes an object.
     Delete { gateway: u8, key: u8 },
+    /// Replaces the tags of an object that may not be there.
+    Tag { gateway: u8, key: u8 },
     /// Begins a multipart upload.
     CreateUpload { gateway: u8, key: u8 },
     /// Sends a last chunk (or none) and finalizes a part.
@@ -206,6 +208,7 @@ fn gateway_action() -> impl Strategy<Value = Action> {
         2 => (g(), 0..5000_u16, g()).prop_map(|(gateway, bytes, key)| Action::Inline { gateway, bytes, key }),
         4 => (g(), g(), g()).prop_map(|(gateway, from, to)| Action::Copy { gateway, from, to }),
         4 => (g(), g()).prop_map(|(gateway, key)| Action::Delete { gateway, key }),
+        1 => (g(), g()).prop_map(|(gateway, key)| Action::Tag { gateway, key }),
         5 => upload_action(),
         2 => g().prop_map(|back| Action::Repeat { back }),
         1 => (g(), 0..3_u8, g()).prop_map(|(gateway, ahead, back)| Action::Resolve { gateway, ahead, back }),

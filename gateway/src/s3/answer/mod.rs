@@ -6,6 +6,7 @@ mod bucket;
 mod list;
 mod multipart;
 mod object;
+mod tagging;
 mod uploads;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ pub use multipart::{CompleteAnswer, InitiateAnswer};
 pub use object::{
     CopyAnswer, DeleteObjectsAnswer, DeleteOutcome, ObjectInfo, ReadAnswer, StoredAnswer, WrittenPart,
 };
-
+pub use tagging::tagging;
 pub use uploads::{ListPartsAnswer, ListUploadsAnswer, PartEntry, UploadEntry};
 
 use super::error::{ErrorCode, S3Error};

@@ -21,6 +21,7 @@ pub(super) const ENCRYPTION: (HeaderName, HeaderValue) = (
     HeaderValue::from_static("AES256"),
 );
 const CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
+const TAGGING_COUNT: HeaderName = HeaderName::from_static("x-amz-tagging-count");
 const STORAGE_CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
 /// The class that S3 does not name in answers.
 const STANDARD: &str = "STANDARD";
@@ -36,6 +37,8 @@ pub struct ObjectInfo {
     pub last_modified: UnixMs,
     /// System headers and user metadata.
     pub headers: ObjectHeaders,
+    /// How many tags it has.
+    pub tags: usize,
     /// Its storage class.
     pub storage_class: String,
     /// Its checksum, if it has one.
@@ -107,6 +110,9 @@ impl ObjectInfo {
         reply.headers.insert(ENCRYPTION.0, ENCRYPTION.1);
         if self.storage_class != STANDARD {
             reply.set(STORAGE_CLASS, &self.storage_class);
+        }
+        if self.tags > 0 {
+            reply.headers.insert(TAGGING_COUNT, self.tags.into());
         }
         // The checksum is of the whole object: with a part of it, clients
         // that verify would find it wrong.

@@ -245,6 +245,7 @@ fn reads_are_answered_as_asked() {
             cache_control: Some("private".into()),
             ..ObjectHeaders::default()
         },
+        tags: 2,
         storage_class: "COLD".into(),
         checksum: Some(ObjectChecksum::full(Checksum::of(ChecksumAlgorithm::Crc32, b""))),
     };
@@ -261,6 +262,7 @@ fn reads_are_answered_as_asked() {
         ("last-modified", "Wed, 21 Oct 2015 07:28:00 GMT"),
         ("x-amz-server-side-encryption", "AES256"),
         ("x-amz-storage-class", "COLD"),
+        ("x-amz-tagging-count", "2"),
         ("x-amz-checksum-crc32", "AAAAAA=="),
         ("x-amz-checksum-type", "FULL_OBJECT"),
         ("cache-control", "private"),
@@ -289,9 +291,14 @@ fn reads_are_answered_as_asked() {
     let code = |headers: &[(&str, &str)]| info.answer(&read(headers)).err().map(|e| e.code());
     assert_eq!(code(&[("range", "bytes=10-")]), Some(ErrorCode::InvalidRange));
     assert_eq!(code(&[("if-match", "x")]), Some(ErrorCode::PreconditionFailed));
-    let empty = ObjectInfo { bytes: 0, ..info };
+    let empty = ObjectInfo {
+        bytes: 0,
+        tags: 0,
+        ..info
+    };
     let Ok(ReadAnswer::Bytes(reply, None)) = empty.answer(&read(&[])) else {
         panic!("not empty")
     };
     assert_eq!(reply.headers["content-length"], "0");
+    assert!(!reply.headers.contains_key("x-amz-tagging-count"));
 }

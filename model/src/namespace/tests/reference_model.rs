@@ -208,7 +208,9 @@ impl Model {
     }
 
     fn set_tags(&mut self, key: &'static str, count: u8) {
-        let tags: Vec<_> = (0..count).map(|n| (n.to_string(), self.tag.to_string())).collect();
+        let tags: Vec<_> = (0..count)
+            .map(|n| (n.to_string(), self.tag.to_string()))
+            .collect();
         let reply = self.world.submit(SessionCommand::SetObjectTags(SetObjectTags {
             actor: ROOT,
             bucket: self.world.bucket,

@@ -81,7 +81,10 @@ fn tags_out_of_bounds_change_nothing() {
         tags(&[("a", "1"), ("b", "2"), ("a", "1")]),
     ] {
         let command = set(&world, None, wrong.clone());
-        assert!(matches!(world.refused(command), Rejection::Invalid(_)), "{wrong:?}");
+        assert!(
+            matches!(world.refused(command), Rejection::Invalid(_)),
+            "{wrong:?}"
+        );
         let body = world.body(5);
         let mut finalize = world.finalize(KEY, 2, body);
         finalize.metadata.tags = wrong;

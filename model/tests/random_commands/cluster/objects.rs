@@ -3,7 +3,9 @@
 use super::{Cluster, KEYS, ROOT, wrapped_key};
 use crate::support::{STANDARD, blob, chunk, sealed};
 use ullage_model::cluster_time::WallTime;
-use ullage_model::command::{Body, Conditions, CopyObject, FinalizeObject, Reply, SessionCommand};
+use ullage_model::command::{
+    Body, Conditions, CopyObject, FinalizeObject, Reply, SessionCommand, SetObjectTags,
+};
 use ullage_model::fat::rows::ChunkRow;
 use ullage_model::limits::CHUNK_BYTES_MIN;
 use ullage_model::namespace::rows::{Etag, Metadata};
@@ -173,6 +175,23 @@ impl Cluster {
         let reply = self.submit(at, command);
         if matches!(reply, Reply::Stored { .. }) {
             assert!(found.is_some(), "a copy of nothing");
+        }
+    }
+
+    pub(super) fn tag(&mut self, at: usize, key: u8) {
+        let name = format!("key-{}", key % KEYS);
+        let found = version::live(&self.world.rows, self.bucket.bucket, &name).unwrap();
+        let command = SessionCommand::SetObjectTags(SetObjectTags {
+            actor: ROOT,
+            bucket: self.bucket,
+            key: name,
+            version: None,
+            tags: vec![("key".to_owned(), key.to_string())],
+        });
+        match self.submit(at, command) {
+            Reply::Changed { version } => assert_eq!(found.map(|live| live.version), Some(version)),
+            Reply::Refused(_) => {}
+            reply => panic!("{reply:?}"),
         }
     }
 
