@@ -4,17 +4,18 @@
 
 use crate::error::Error;
 use crate::keeper::Keeper;
-use crate::limits::{CACHED_SETTINGS, SETTINGS_KEPT};
+use crate::limits::{CACHED_DOCUMENT_BYTES, CACHED_SETTINGS, SETTINGS_KEPT};
 use crate::session::Surroundings;
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use ullage_model::command::{Actor, BucketRef};
 use ullage_model::ids::{BucketId, UserId};
-use ullage_model::namespace::rows::{BucketRow, UserRow};
+use ullage_model::namespace::rows::{BucketDocumentKind, BucketRow, UserRow};
 use ullage_model::rejection::Rejection;
-use ullage_model::wire::metad::{Answer, Query};
+use ullage_model::wire::metad::{Answer, BucketSettings, Query};
 use zeroize::Zeroizing;
 
 /// A user as known by one of its access keys.
@@ -51,48 +52,116 @@ pub fn bucket_ref(row: &BucketRow) -> BucketRef {
     }
 }
 
+/// A bucket: its row, and the documents by which requests are judged.
 #[derive(Debug)]
-struct Cache<T> {
-    entries: RwLock<HashMap<String, (Duration, Arc<T>)>>,
+pub struct Bucket {
+    /// Its row.
+    pub row: BucketRow,
+    documents: Vec<(BucketDocumentKind, String)>,
 }
+
+impl Bucket {
+    fn new(settings: BucketSettings) -> Self {
+        let BucketSettings { row, documents } = settings;
+        Self { row, documents }
+    }
+
+    /// The document of this kind, as of the row's settings version. Only kinds by which requests are judged
+    /// are here.
+    #[must_use]
+    pub fn document(&self, kind: BucketDocumentKind) -> Option<&str> {
+        let found = self.documents.iter().find(|(of, _)| *of == kind);
+        found.map(|(_, text)| text.as_str())
+    }
+}
+
+impl Deref for Bucket {
+    type Target = BucketRow;
+
+    fn deref(&self) -> &BucketRow {
+        &self.row
+    }
+}
+
+#[derive(Debug)]
+struct Cached<T> {
+    at: Duration,
+    entry: Arc<T>,
+    document_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entries<T> {
+    by_name: HashMap<String, Cached<T>>,
+    /// Of all entries together.
+    document_bytes: usize,
+}
+
+impl<T> Entries<T> {
+    fn retain(&mut self, is_kept: impl Fn(&Cached<T>) -> bool) {
+        self.by_name.retain(|_, cached| is_kept(cached));
+        self.document_bytes = self.by_name.values().map(|cached| cached.document_bytes).sum();
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Some(gone) = self.by_name.remove(name) {
+            self.document_bytes -= gone.document_bytes;
+        }
+    }
+
+    fn fits(&self, document_bytes: usize) -> bool {
+        self.by_name.len() < CACHED_SETTINGS
+            && self.document_bytes.saturating_add(document_bytes) <= CACHED_DOCUMENT_BYTES
+    }
+}
+
+/// What was looked up lately, bounded in entries and in bytes of their documents.
+#[derive(Debug)]
+struct Cache<T>(RwLock<Entries<T>>);
 
 impl<T> Default for Cache<T> {
     fn default() -> Self {
-        Self {
-            entries: RwLock::default(),
-        }
+        Self(RwLock::new(Entries {
+            by_name: HashMap::new(),
+            document_bytes: 0,
+        }))
     }
 }
 
 impl<T> Cache<T> {
     fn get(&self, name: &str, now: Duration) -> Option<Arc<T>> {
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let (at, entry) = entries.get(name)?;
-        (now.saturating_sub(*at) < SETTINGS_KEPT).then(|| Arc::clone(entry))
+        let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let cached = entries.by_name.get(name)?;
+        (now.saturating_sub(cached.at) < SETTINGS_KEPT).then(|| Arc::clone(&cached.entry))
     }
 
-    fn put(&self, name: &str, now: Duration, entry: T) -> Arc<T> {
+    fn put(&self, name: &str, at: Duration, entry: T, document_bytes: usize) -> Arc<T> {
         let entry = Arc::new(entry);
-        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        if entries.len() >= CACHED_SETTINGS {
-            entries.retain(|_, (at, _)| now.saturating_sub(*at) < SETTINGS_KEPT);
+        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        entries.remove(name);
+        if !entries.fits(document_bytes) {
+            entries.retain(|cached| at.saturating_sub(cached.at) < SETTINGS_KEPT);
         }
-        if entries.len() < CACHED_SETTINGS {
-            entries.insert(name.to_owned(), (now, Arc::clone(&entry)));
+        if entries.fits(document_bytes) {
+            let cached = Cached {
+                at,
+                entry: Arc::clone(&entry),
+                document_bytes,
+            };
+            entries.by_name.insert(name.to_owned(), cached);
+            entries.document_bytes += document_bytes;
         }
         entry
     }
 
     fn remove(&self, name: &str) {
-        self.entries
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(name);
+        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        entries.remove(name);
     }
 
     fn forget(&self, is_meant: impl Fn(&T) -> bool) {
-        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        entries.retain(|_, (_, entry)| !is_meant(entry));
+        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|cached| !is_meant(&cached.entry));
     }
 }
 
@@ -101,7 +170,7 @@ impl<T> Cache<T> {
 pub struct Directory {
     around: Arc<Surroundings>,
     keeper: Arc<Keeper>,
-    buckets: Cache<BucketRow>,
+    buckets: Cache<Bucket>,
     users: Cache<User>,
 }
 
@@ -121,9 +190,9 @@ impl Directory {
     ///
     /// # Errors
     /// `Rejected(NoSuchBucket)`, or when the metadata service does not answer.
-    pub async fn bucket(&self, name: &str) -> Result<Arc<BucketRow>, Error> {
+    pub async fn bucket(&self, name: &str) -> Result<Arc<Bucket>, Error> {
         match self.buckets.get(name, self.around.clock.monotonic()) {
-            Some(row) => Ok(row),
+            Some(bucket) => Ok(bucket),
             None => self.look_up_bucket(name).await,
         }
     }
@@ -159,14 +228,13 @@ impl Directory {
             return Err(Rejection::NoSuchAccessKey.into());
         };
         let secret = self.around.kek.open_secret(access_key, &key_row.sealed_secret)?;
-        Ok(self
-            .users
-            .put(access_key, self.around.clock.monotonic(), User { row, secret }))
+        let now = self.around.clock.monotonic();
+        Ok(self.users.put(access_key, now, User { row, secret }, 0))
     }
 
     /// Settings of one of these changed: they are looked up afresh next time.
     pub fn forget(&self, user: UserId, bucket: BucketId) {
-        self.buckets.forget(|row| row.bucket == bucket);
+        self.buckets.forget(|it| it.row.bucket == bucket);
         self.users.forget(|it| it.row.user == user);
     }
 
@@ -180,15 +248,18 @@ impl Directory {
         self.users.remove(access_key);
     }
 
-    async fn look_up_bucket(&self, name: &str) -> Result<Arc<BucketRow>, Error> {
+    async fn look_up_bucket(&self, name: &str) -> Result<Arc<Bucket>, Error> {
         let query = Query::Bucket(name.to_owned());
-        let Answer::Bucket(row) = self.keeper.session().query(query).await?.answer else {
+        let Answer::Bucket(found) = self.keeper.session().query(query).await?.answer else {
             return Err(Error::UnexpectedAnswer("a bucket"));
         };
-        let Some(row) = row else {
+        let Some(settings) = found else {
             self.buckets.remove(name);
             return Err(Rejection::NoSuchBucket.into());
         };
-        Ok(self.buckets.put(name, self.around.clock.monotonic(), row))
+        let document_bytes = settings.documents.iter().map(|(_, text)| text.len()).sum();
+        let now = self.around.clock.monotonic();
+        let bucket = Bucket::new(settings);
+        Ok(self.buckets.put(name, now, bucket, document_bytes))
     }
 }

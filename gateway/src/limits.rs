@@ -160,6 +160,8 @@ pub const RELOCATIONS: u32 = 2;
 pub const READ_LIFE: Duration = Duration::from_millis(READER_MS - READER_MS / 20);
 /// Entries of each settings cache.
 pub const CACHED_SETTINGS: usize = 10_000;
+/// Bytes of buckets' documents (as text; what was read from them takes some times as much) in that cache.
+pub const CACHED_DOCUMENT_BYTES: usize = 8 * 1024 * 1024;
 /// How long cached settings serve reads without a question: reads name no settings versions, so a withdrawn
 /// key works this long at gateways that did not withdraw it.
 pub const SETTINGS_KEPT: Duration = Duration::from_secs(5);

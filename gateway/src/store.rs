@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
 use ullage_model::command::{Actor, BucketRef, Conditions, Reply, SessionCommand};
 use ullage_model::ids::BucketId;
-use ullage_model::namespace::rows::{BucketRow, BucketUsageRow, VersionRow};
+use ullage_model::namespace::rows::{BucketDocumentKind, BucketRow, BucketUsageRow, VersionRow};
 use ullage_model::wire::metad::{Answer, ByteRange, ListReply, ListRequest, Query};
 
 macro_rules! expect_answer {
@@ -264,6 +264,46 @@ impl Store {
         let deleted = self.submit(command, Some((actor, bucket))).await;
         self.engine.directory.forget(actor.user, bucket.bucket);
         expect_answer!(deleted?, Reply::Done => (), "delete bucket")
+    }
+
+    /// A document of a bucket's settings as it is now, whatever is cached.
+    ///
+    /// # Errors
+    /// As [`Store::head`], when there is none.
+    pub async fn bucket_document(
+        &self,
+        bucket: &BucketRow,
+        kind: BucketDocumentKind,
+    ) -> Result<Option<String>, Error> {
+        let query = Query::BucketDocument {
+            bucket: bucket.bucket,
+            kind,
+        };
+        let answer = self.query(query).await?;
+        let found = expect_answer!(answer, Answer::BucketDocument(found) => found, "a bucket's document")?;
+        self.confirm_absence(bucket, found).await
+    }
+
+    /// Sets a document of a bucket's settings, or deletes it.
+    ///
+    /// # Errors
+    /// A refusal, or that the metadata service does not answer.
+    pub async fn set_bucket_document(
+        &self,
+        actor: Actor,
+        bucket: BucketRef,
+        kind: BucketDocumentKind,
+        document: Option<String>,
+    ) -> Result<(), Error> {
+        let command = SessionCommand::SetBucketDocument {
+            actor,
+            bucket,
+            kind,
+            document,
+        };
+        let set = self.submit(command, Some((actor, bucket))).await;
+        self.engine.directory.forget(actor.user, bucket.bucket);
+        expect_answer!(set?, Reply::Done => (), "set a bucket's document")
     }
 
     /// Buckets by name that start with `prefix`, those after `after`; and whether there are more.

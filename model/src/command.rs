@@ -12,7 +12,7 @@ use crate::ids::{
     VendorId, VersionId,
 };
 use crate::namespace::rows::{
-    Checksum, ChecksumAlgorithm, ChecksumKind, Etag, Metadata, UserPolicy, WrappedKey,
+    BucketDocumentKind, Checksum, ChecksumAlgorithm, ChecksumKind, Etag, Metadata, UserPolicy, WrappedKey,
 };
 use crate::rejection::Rejection;
 use crate::wire::agent::{DamagedCopy, DeviceReport, RegisterRequest};
@@ -320,6 +320,18 @@ pub enum SessionCommand {
     CopyObject(CopyObject),
     /// Replaces the tags of an object.
     SetObjectTags(SetObjectTags),
+    /// Sets or deletes a document of a bucket's settings. Setting what is there already changes nothing, and
+    /// so does deleting what is not there.
+    SetBucketDocument {
+        /// Who.
+        actor: Actor,
+        /// The bucket as decided under.
+        bucket: BucketRef,
+        /// What it is about.
+        kind: BucketDocumentKind,
+        /// The document, verified by the gateway; `None` deletes.
+        document: Option<String>,
+    },
 }
 
 /// A user and the version of its settings under which a gateway decided.

@@ -168,5 +168,11 @@ fn in_session<R: Read>(
         }
         SessionCommand::CopyObject(copy) => namespace::copy::object(step, copy),
         SessionCommand::SetObjectTags(set) => namespace::tags::set(step, set),
+        SessionCommand::SetBucketDocument {
+            actor,
+            bucket,
+            kind,
+            document,
+        } => namespace::document::set(step, *actor, *bucket, *kind, document.as_deref()),
     }
 }

@@ -52,6 +52,9 @@ pub const TAG_KEY_CHARACTERS_MAX: usize = 128;
 pub const TAG_VALUE_CHARACTERS_MAX: usize = 256;
 /// Most bytes of a bucket's name (S3 user guide, "Bucket naming rules").
 pub const BUCKET_NAME_BYTES_MAX: usize = 63;
+/// Most bytes of one document of a bucket's settings. (S3: 64 KiB of CORS rules, 20 KiB of a policy, 50 tags of 128
+/// and 256 characters, of up to four bytes each.)
+pub const BUCKET_DOCUMENT_BYTES_MAX: usize = 128 * 1024;
 /// Most bytes of a wrapped data key or a sealed secret.
 pub const WRAPPED_KEY_BYTES_MAX: usize = 512;
 /// Hard cap on an inlined payload; the replicated setting may only be lower.
@@ -134,6 +137,7 @@ const _: () = assert!(
     "a whole chunk must fit a segment"
 );
 const _: () = assert!(INLINE_BYTES_MAX * 2 < COMMAND_BYTES_MAX as u64);
+const _: () = assert!(BUCKET_DOCUMENT_BYTES_MAX * 2 < COMMAND_BYTES_MAX);
 const _: () = assert!(CHUNKS_PER_SLICE * (COPIES_MAX as usize * 2 + 2) <= ROWS_PER_COMMAND);
 const _: () = assert!(EXTENTS_PER_PAGE * 4 <= ROWS_PER_COMMAND);
 const _: () = assert!(

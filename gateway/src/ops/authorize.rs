@@ -88,6 +88,7 @@ impl Need {
             | Operation::ListObjectsV2(_)
             | Operation::ListMultipartUploads(_)
             | Operation::ListParts(_)
+            | Operation::GetBucketTagging(_)
             | Operation::GetObject(_)
             | Operation::GetObjectTagging(_)
             | Operation::HeadObject(_) => Self::Read,
@@ -103,7 +104,9 @@ impl Need {
             | Operation::CreateMultipartUpload(_)
             | Operation::UploadPart(_)
             | Operation::CompleteMultipartUpload(_)
-            | Operation::AbortMultipartUpload(_) => Self::Write,
+            | Operation::AbortMultipartUpload(_)
+            | Operation::PutBucketTagging(_)
+            | Operation::DeleteBucketTagging(_) => Self::Write,
         }
     }
 }

@@ -5,7 +5,7 @@ use super::convert::{DEFAULT_CLASS, algorithm, conditions, etag, object_checksum
 use super::errors::{s3_error, undone};
 use super::objects_read::{WHOLE, no_such_key};
 use super::{Call, check_owner, no_such_bucket};
-use crate::directory::bucket_ref;
+use crate::directory::{Bucket, bucket_ref};
 use crate::error::Error;
 use crate::get::{ObjectName, ObjectStream};
 use crate::limits::SOURCE_CHANGED_RETRIES;
@@ -67,7 +67,7 @@ struct Copying<'a> {
     request: &'a CopyObject,
     class: &'a str,
     actor: Actor,
-    target: Arc<BucketRow>,
+    target: Arc<Bucket>,
 }
 
 impl Copying<'_> {
@@ -176,7 +176,7 @@ impl Copying<'_> {
 struct CopiedBytes<'a> {
     copying: Copying<'a>,
     actor: Actor,
-    target: Arc<BucketRow>,
+    target: Arc<Bucket>,
     bytes: ObjectStream,
     version: VersionRow,
 }

@@ -3,6 +3,7 @@
 use super::convert::{algorithm, etag, kind, time};
 use super::errors::{s3_error, undone};
 use super::{Call, owner};
+use crate::directory::Bucket;
 use crate::error::Error;
 use crate::memory::Reservation;
 use crate::s3::Reply;
@@ -72,11 +73,7 @@ struct Page {
 }
 
 /// Fills a page. The table may answer with fewer entries than asked for and a place to go on.
-async fn page(
-    call: &Call<'_>,
-    scope: &ListingScope,
-    after: Option<String>,
-) -> Result<(Arc<BucketRow>, Page)> {
+async fn page(call: &Call<'_>, scope: &ListingScope, after: Option<String>) -> Result<(Arc<Bucket>, Page)> {
     let page = call.decided(&scope.bucket, |_, bucket| {
         let after = after.clone();
         async move {

@@ -2,6 +2,7 @@
 //! only files that know both S3's words and the store's.
 
 mod authorize;
+mod bucket_documents;
 mod buckets;
 mod convert;
 mod copy;
@@ -18,7 +19,7 @@ pub(crate) use authorize::{Caller, Need, authorize};
 pub(crate) use errors::s3_error;
 
 use crate::admin::AUDIT;
-use crate::directory::User;
+use crate::directory::{Bucket, User};
 use crate::error::Error;
 use crate::limits::STALE_SETTINGS_RETRIES;
 use crate::memory::{Budget, Reservation};
@@ -185,6 +186,15 @@ pub(crate) async fn perform(call: &Call<'_>, body: Body<'_>, operation: Operatio
             body.none().await?;
             uploads::parts(call, &request).await?
         }
+        Operation::GetBucketTagging(request) => {
+            body.none().await?;
+            bucket_documents::get_tagging(call, &request).await?
+        }
+        Operation::PutBucketTagging(request) => bucket_documents::put_tagging(call, body, &request).await?,
+        Operation::DeleteBucketTagging(request) => {
+            body.none().await?;
+            bucket_documents::delete_tagging(call, &request).await?
+        }
     };
     Ok(Answer::Whole(reply))
 }
@@ -250,7 +260,7 @@ impl Call<'_> {
     ///
     /// # Errors
     /// NoSuchBucket; AccessDenied for another owner's.
-    async fn bucket(&self, name: &str) -> Result<Arc<BucketRow>> {
+    async fn bucket(&self, name: &str) -> Result<Arc<Bucket>> {
         let bucket = self
             .store
             .directory()
@@ -269,7 +279,7 @@ impl Call<'_> {
     ///
     /// # Errors
     /// As the request itself would have been refused.
-    async fn decide_anew(&self, bucket: &str) -> Result<(Actor, Arc<BucketRow>)> {
+    async fn decide_anew(&self, bucket: &str) -> Result<(Actor, Arc<Bucket>)> {
         Ok((self.authorized_anew().await?, self.bucket(bucket).await?))
     }
 
@@ -305,7 +315,7 @@ impl Call<'_> {
     async fn decided<T, F>(
         &self,
         bucket: &str,
-        act: impl Fn(Actor, Arc<BucketRow>) -> F,
+        act: impl Fn(Actor, Arc<Bucket>) -> F,
     ) -> std::result::Result<T, PutError<S3Error>>
     where
         F: Future<Output = std::result::Result<T, PutError<S3Error>>>,

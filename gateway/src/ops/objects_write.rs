@@ -6,7 +6,7 @@ use super::convert::{
 };
 use super::errors::{s3_error, undone};
 use super::{Body, Call};
-use crate::directory::bucket_ref;
+use crate::directory::{Bucket, bucket_ref};
 use crate::put::Upload;
 use crate::put::finalize::{ObjectFinish, PartFinish};
 use crate::put::plan::PutRequest;
@@ -21,7 +21,7 @@ use crate::server::DecodedBody;
 use bytes::Bytes;
 use std::sync::Arc;
 use ullage_model::command::{Actor, UploadRef};
-use ullage_model::namespace::rows::{BucketRow, Etag, Metadata, UploadState};
+use ullage_model::namespace::rows::{Etag, Metadata, UploadState};
 
 /// The checksum that is made when the client sends none, as S3 does.
 const DEFAULT_CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
@@ -124,7 +124,7 @@ struct ObjectUpload<'a> {
     call: &'a Call<'a>,
     body: DecodedBody<'a>,
     actor: Actor,
-    bucket: Arc<BucketRow>,
+    bucket: Arc<Bucket>,
     key: String,
     condition: WriteCondition,
     metadata: Metadata,
@@ -160,7 +160,7 @@ struct PartUpload<'a> {
     call: &'a Call<'a>,
     body: DecodedBody<'a>,
     actor: Actor,
-    bucket: Arc<BucketRow>,
+    bucket: Arc<Bucket>,
     key: String,
     upload: UploadRef,
     number: u32,

@@ -108,7 +108,10 @@ fn parameters(operation: OperationName) -> &'static [&'static str] {
         OperationName::DeleteObjects => &["delete"],
         OperationName::GetObjectTagging
         | OperationName::PutObjectTagging
-        | OperationName::DeleteObjectTagging => &["tagging"],
+        | OperationName::DeleteObjectTagging
+        | OperationName::GetBucketTagging
+        | OperationName::PutBucketTagging
+        | OperationName::DeleteBucketTagging => &["tagging"],
         OperationName::GetObject | OperationName::HeadObject => &[
             "response-content-type",
             "response-cache-control",
@@ -136,7 +139,10 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
     let has_checksummed_body = writes_bytes(operation)
         || matches!(
             operation,
-            OperationName::DeleteObjects | OperationName::CreateBucket | OperationName::PutObjectTagging
+            OperationName::DeleteObjects
+                | OperationName::CreateBucket
+                | OperationName::PutObjectTagging
+                | OperationName::PutBucketTagging
         );
     let completes = operation == OperationName::CompleteMultipartUpload;
     let makes_bucket = operation == OperationName::CreateBucket;

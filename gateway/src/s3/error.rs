@@ -85,6 +85,7 @@ error_codes! {
     MissingSecurityHeader 400 "Your request is missing a required header.";
     NoSuchBucket 404 "The specified bucket does not exist";
     NoSuchKey 404 "The specified key does not exist.";
+    NoSuchTagSet 404 "The TagSet does not exist";
     NoSuchUpload 404 "The specified multipart upload does not exist. The upload ID might not be valid, or the multipart upload might have been aborted or completed.";
     NoSuchVersion 404 "The version ID specified in the request does not match an existing version.";
     NotImplemented 501 "A header that you provided implies functionality that is not implemented.";

@@ -19,6 +19,8 @@ pub const METADATA_BYTES_MAX: usize = 2 * 1024;
 pub const SYSTEM_HEADER_BYTES_MAX: usize = 8 * 1024 - METADATA_BYTES_MAX;
 /// Most tags of an object (S3: 10).
 pub const OBJECT_TAGS_MAX: usize = 10;
+/// Most tags of a bucket (S3: 50).
+pub const BUCKET_TAGS_MAX: usize = 50;
 /// Most Unicode characters of a tag's key (S3: 128).
 pub const TAG_KEY_CHARACTERS_MAX: usize = 128;
 /// Most Unicode characters of a tag's value (S3: 256).
@@ -49,7 +51,7 @@ pub const CREATE_BUCKET_BODY_MAX: u64 = 16 * 1024;
 pub const DELETE_OBJECTS_BODY_MAX: u64 = 2 * 1024 * 1024;
 /// Most bytes of a CompleteMultipartUpload body: 10,000 parts, each with its ETag and a checksum.
 pub const COMPLETE_BODY_MAX: u64 = 4 * 1024 * 1024;
-/// Most bytes of a Tagging body: 50 tags (of a bucket) of four-byte characters, and their elements.
+/// Most bytes of a Tagging body: the tags of a bucket in four-byte characters, and their elements.
 pub const TAGGING_BODY_MAX: u64 = 128 * 1024;
 /// Deepest nesting of elements in a request document.
 pub const XML_DEPTH_MAX: usize = 8;
@@ -79,8 +81,12 @@ pub const SIGNING_KEYS_PER_GENERATION: usize = 1024;
 // A whole DeleteObjects of the longest keys must fit its body bound, and the
 // same for CompleteMultipartUpload with 256 bytes for each part.
 const _: () = assert!((DELETE_KEYS_MAX * (KEY_BYTES_MAX + 64)) as u64 <= DELETE_OBJECTS_BODY_MAX);
+const _: () = assert!(
+    (BUCKET_TAGS_MAX * ((TAG_KEY_CHARACTERS_MAX + TAG_VALUE_CHARACTERS_MAX) * 4 + 64)) as u64
+        <= TAGGING_BODY_MAX
+);
+// What is kept is not longer than what may be sent.
+const _: () = assert!(TAGGING_BODY_MAX <= ullage_model::limits::BUCKET_DOCUMENT_BYTES_MAX as u64);
 const _: () = assert!(PARTS_MAX as u64 * 256 <= COMPLETE_BODY_MAX);
-const _: () =
-    assert!((50 * (4 * (TAG_KEY_CHARACTERS_MAX + TAG_VALUE_CHARACTERS_MAX) + 64)) as u64 <= TAGGING_BODY_MAX);
 const _: () = assert!(KEY_BYTES_MAX * 3 + 4096 <= TARGET_BYTES_MAX);
 const _: () = assert!(PART_BYTES_MIN < PUT_BYTES_MAX && PUT_BYTES_MAX < OBJECT_BYTES_MAX);

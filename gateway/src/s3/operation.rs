@@ -81,6 +81,12 @@ pub enum Operation {
     ListMultipartUploads(ListMultipartUploads),
     /// Lists the parts of an open upload.
     ListParts(ListParts),
+    /// Reads a bucket's tags.
+    GetBucketTagging(BucketRequest),
+    /// Replaces a bucket's tags; its body is [`super::tagging::Tags`].
+    PutBucketTagging(BucketRequest),
+    /// Removes a bucket's tags.
+    DeleteBucketTagging(BucketRequest),
 }
 
 /// Of a bucket, and no more.
@@ -202,7 +208,7 @@ impl Request {
         }
         let body_use = body_use(name);
         let body = BodyPlan::new(head, authenticated, body_use)?;
-        if name == OperationName::DeleteObjects && !body.has_integrity_check() {
+        if must_be_checked(name) && !body.has_integrity_check() {
             return Err(S3Error::new(
                 ErrorCode::InvalidRequest,
                 "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
@@ -243,8 +249,19 @@ impl Operation {
             Self::AbortMultipartUpload(_) => OperationName::AbortMultipartUpload,
             Self::ListMultipartUploads(_) => OperationName::ListMultipartUploads,
             Self::ListParts(_) => OperationName::ListParts,
+            Self::GetBucketTagging(_) => OperationName::GetBucketTagging,
+            Self::PutBucketTagging(_) => OperationName::PutBucketTagging,
+            Self::DeleteBucketTagging(_) => OperationName::DeleteBucketTagging,
         }
     }
+}
+
+/// Whether S3 wants a Content-MD5 or a checksum of the operation's document.
+fn must_be_checked(name: OperationName) -> bool {
+    matches!(
+        name,
+        OperationName::DeleteObjects | OperationName::PutBucketTagging
+    )
 }
 
 fn body_use(name: OperationName) -> BodyUse {
@@ -258,7 +275,7 @@ fn body_use(name: OperationName) -> BodyUse {
             bytes_max: limits::DELETE_OBJECTS_BODY_MAX,
             checksummed: true,
         },
-        OperationName::PutObjectTagging => BodyUse::Document {
+        OperationName::PutObjectTagging | OperationName::PutBucketTagging => BodyUse::Document {
             bytes_max: limits::TAGGING_BODY_MAX,
             checksummed: true,
         },
@@ -327,6 +344,9 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
             Operation::ListMultipartUploads(ListMultipartUploads::parse(head)?)
         }
         OperationName::ListParts => Operation::ListParts(ListParts::parse(head)?),
+        OperationName::GetBucketTagging => Operation::GetBucketTagging(bucket_request(head)?),
+        OperationName::PutBucketTagging => Operation::PutBucketTagging(bucket_request(head)?),
+        OperationName::DeleteBucketTagging => Operation::DeleteBucketTagging(bucket_request(head)?),
         other => return Err(S3Error::operation_not_offered(other.as_str())),
     })
 }

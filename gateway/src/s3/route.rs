@@ -115,7 +115,7 @@ routes! {
     GetBucketReplication Get Bucket ["replication"] no;
     GetBucketRequestPayment Get Bucket ["requestPayment"] no;
     CreateSession Get Bucket ["session"] no;
-    GetBucketTagging Get Bucket ["tagging"] no;
+    GetBucketTagging Get Bucket ["tagging"] yes;
     ListMultipartUploads Get Bucket ["uploads"] yes;
     GetBucketVersioning Get Bucket ["versioning"] no;
     ListObjectVersions Get Bucket ["versions"] no;
@@ -143,7 +143,7 @@ routes! {
     PutPublicAccessBlock Put Bucket ["publicAccessBlock"] no;
     PutBucketReplication Put Bucket ["replication"] no;
     PutBucketRequestPayment Put Bucket ["requestPayment"] no;
-    PutBucketTagging Put Bucket ["tagging"] no;
+    PutBucketTagging Put Bucket ["tagging"] yes;
     PutBucketVersioning Put Bucket ["versioning"] no;
     PutBucketWebsite Put Bucket ["website"] no;
     CreateBucket Put Bucket [] yes;
@@ -161,7 +161,7 @@ routes! {
     DeleteBucketPolicy Delete Bucket ["policy"] no;
     DeletePublicAccessBlock Delete Bucket ["publicAccessBlock"] no;
     DeleteBucketReplication Delete Bucket ["replication"] no;
-    DeleteBucketTagging Delete Bucket ["tagging"] no;
+    DeleteBucketTagging Delete Bucket ["tagging"] yes;
     DeleteBucketWebsite Delete Bucket ["website"] no;
     DeleteBucket Delete Bucket [] yes;
 

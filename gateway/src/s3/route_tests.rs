@@ -42,7 +42,7 @@ const BESIDE_THE_LIST: &str = "PostObject PreflightBucket PreflightObject";
 
 const OFFERED: &str = "ListBuckets CreateBucket HeadBucket DeleteBucket GetBucketLocation PutObject CopyObject GetObject \
     HeadObject DeleteObject DeleteObjects ListObjects ListObjectsV2 CreateMultipartUpload UploadPart \
-    GetObjectTagging PutObjectTagging DeleteObjectTagging \
+    GetBucketTagging PutBucketTagging DeleteBucketTagging GetObjectTagging PutObjectTagging DeleteObjectTagging \
     CompleteMultipartUpload AbortMultipartUpload ListMultipartUploads ListParts";
 
 #[test]

@@ -99,7 +99,7 @@ impl Tags {
         if tags.len() > tags_max {
             return Err(S3Error::new(
                 ErrorCode::BadRequest,
-                format!("Object tags cannot be greater than {tags_max}"),
+                format!("The number of tags cannot be greater than {tags_max}"),
             ));
         }
         for (key, value) in &tags {

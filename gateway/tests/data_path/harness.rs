@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use ullage_gateway::directory::Bucket;
 use ullage_gateway::directory::bucket_ref;
 use ullage_gateway::environment::SystemClock;
 use ullage_gateway::error::Error;
@@ -21,7 +22,7 @@ use ullage_gateway::put::{PutError, Upload};
 use ullage_gateway::store::{Store, StoreParts};
 use ullage_model::command::{Actor, Conditions, UploadRef};
 use ullage_model::limits::INLINE_BYTES_MAX;
-use ullage_model::namespace::rows::{BucketRow, Etag, Metadata, ROOT_USER};
+use ullage_model::namespace::rows::{Etag, Metadata, ROOT_USER};
 use ullage_model::wire::metad::ByteRange;
 
 pub const ROOT: Actor = Actor {
@@ -33,7 +34,7 @@ pub struct Harness {
     pub agents: Arc<Agents>,
     pub metad: Arc<Metad>,
     pub store: Store,
-    pub bucket: Arc<BucketRow>,
+    pub bucket: Arc<Bucket>,
     pub random: Random,
     pub metrics: Metrics,
 }

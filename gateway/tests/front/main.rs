@@ -8,6 +8,7 @@ mod admin;
 #[path = "../data_path/agents.rs"]
 mod agents;
 mod audit;
+mod bucket_settings;
 mod client;
 mod copies;
 mod hostile;

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use ullage_gateway::directory::Bucket;
 use ullage_gateway::error::Error;
 use ullage_gateway::instance::Instance;
 use ullage_gateway::kek::Kek;
@@ -28,7 +29,6 @@ use ullage_gateway::store::{Store, StoreParts};
 use ullage_gateway::{Connected, Seams, connect};
 use ullage_model::fat::rows::VendorState;
 use ullage_model::limits::INLINE_BYTES_MAX;
-use ullage_model::namespace::rows::BucketRow;
 use ullage_model::rejection::Rejection;
 use ullage_model::wire::enrol::{INVITE_MS_DEFAULT, InviteRequest};
 use ullage_model::wire::metad::VendorInfo;
@@ -184,7 +184,7 @@ async fn prepare(home: &GatewayHome, connected: &Connected, store: &Store) -> an
     Ok(())
 }
 
-async fn bucket(home: &GatewayHome, store: &Store) -> Option<Arc<BucketRow>> {
+async fn bucket(home: &GatewayHome, store: &Store) -> Option<Arc<Bucket>> {
     match store.directory().bucket(BUCKET).await {
         Ok(bucket) => Some(bucket),
         Err(error) => {

@@ -386,10 +386,10 @@ impl Gateway {
             gateway.submit(node, create).await.expect("a bucket");
         }
         match node.ask(Query::Bucket("first".to_owned())).await {
-            Answer::Bucket(Some(row)) => {
+            Answer::Bucket(Some(found)) => {
                 gateway.bucket = BucketRef {
-                    bucket: row.bucket,
-                    settings_version: row.settings_version,
+                    bucket: found.row.bucket,
+                    settings_version: found.row.settings_version,
                 }
             }
             other => panic!("{other:?}"),

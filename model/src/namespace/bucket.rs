@@ -6,7 +6,7 @@ use crate::fat::cluster;
 use crate::ids::{BucketId, UserId};
 use crate::limits::{BUCKET_NAME_BYTES_MAX, BUCKETS_PER_USER, NAME_BYTES_MAX};
 use crate::namespace::rows::{BucketRow, BucketUsageRow, Versioning};
-use crate::namespace::{authority, keys};
+use crate::namespace::{authority, document, keys};
 use crate::rejection::Rejection;
 use crate::step::{ReadRows, Step, Stop};
 use crate::store::{Column, Direction, KeyRange, Read, StoreError};
@@ -83,6 +83,7 @@ pub fn delete<R: Read>(step: &mut Step<'_, R>, actor: Actor, bucket: BucketRef) 
     step.delete(Column::Buckets, keys::bucket(row.bucket));
     step.delete(Column::Buckets, keys::bucket_by_name(&row.name));
     step.delete(Column::Buckets, keys::bucket_usage(row.bucket));
+    document::delete_all(step, row.bucket)?;
     count(step, row.creator, made);
     Ok(Reply::Done)
 }

@@ -4,9 +4,10 @@
 use crate::fat;
 use crate::fat::rows::{ChunkRow, CopyState, InlineRow, ReleaseItem};
 use crate::ids::{BlobId, BucketId, ManifestId, SessionId, UploadId, UserId};
+use crate::limits::BUCKET_DOCUMENT_BYTES_MAX;
 use crate::namespace::rows::{
-    BlobOwner, BlobRow, BlobStorage, BucketRow, BucketUsageRow, Content, Extent, LiveRow, ManifestPage,
-    ManifestRow, PartRow, UploadRow, UploadState, VersionRow,
+    BlobOwner, BlobRow, BlobStorage, BucketDocumentKind, BucketDocumentRow, BucketRow, BucketUsageRow,
+    Content, Extent, LiveRow, ManifestPage, ManifestRow, PartRow, UploadRow, UploadState, VersionRow,
 };
 use crate::namespace::{blob, bucket, keys};
 use crate::step::{ReadRows, decode_row};
@@ -314,9 +315,11 @@ impl Found {
 
     fn usage(&mut self, rows: &impl Read) -> Result<(), StoreError> {
         let mut made: BTreeMap<UserId, u64> = BTreeMap::new();
+        let mut buckets = BTreeSet::new();
         each(rows, Column::Buckets, b"i", |_, value| {
             let row: BucketRow = decode_row(Column::Buckets, value)?;
             *made.entry(row.creator).or_default() += 1;
+            buckets.insert(row.bucket);
             let named = bucket::by_name(rows, &row.name)?;
             ensure(named.is_some_and(|named| named.bucket == row.bucket), || {
                 format!("{} is not found by its name", row.bucket)
@@ -332,6 +335,20 @@ impl Found {
         let homeless = self.usage.keys().next();
         ensure(homeless.is_none(), || {
             format!("{homeless:?} is not there and holds something")
+        })?;
+        each(rows, Column::Buckets, b"d", |key, value| {
+            let bucket = BucketId(number(key, 1)?);
+            let kind = BucketDocumentKind::ALL
+                .into_iter()
+                .find(|kind| *key == *keys::bucket_document(bucket, *kind));
+            ensure(kind.is_some() && buckets.contains(&bucket), || {
+                format!("a document of {bucket} has no kind or no bucket")
+            })?;
+            let document: BucketDocumentRow = decode_row(Column::Buckets, value)?;
+            ensure(
+                (1..=BUCKET_DOCUMENT_BYTES_MAX).contains(&document.text.len()),
+                || format!("a document of {bucket} is out of bounds"),
+            )
         })?;
         each(rows, Column::Buckets, b"c", |key, _| {
             let user = UserId(number(key, 1)?);

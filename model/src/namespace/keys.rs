@@ -2,6 +2,7 @@
 //! order stays the order of keys.
 
 use crate::ids::{BlobId, BucketId, ManifestId, SessionId, UploadId, UserId, VersionId};
+use crate::namespace::rows::BucketDocumentKind;
 use bytes::Bytes;
 
 fn join(parts: &[&[u8]]) -> Bytes {
@@ -24,6 +25,12 @@ pub fn bucket_by_name(name: &str) -> Bytes {
 #[must_use]
 pub fn bucket_usage(bucket: BucketId) -> Bytes {
     join(&[b"u", &bucket.0.to_be_bytes()])
+}
+
+/// `Column::Buckets`: `d`, then the id, then the kind's byte: a document of the bucket's settings.
+#[must_use]
+pub fn bucket_document(bucket: BucketId, kind: BucketDocumentKind) -> Bytes {
+    join(&[b"d", &bucket.0.to_be_bytes(), &[kind.byte()]])
 }
 
 /// `Column::Buckets`: `c` then the user: how many buckets it made, 8 bytes.

@@ -25,6 +25,7 @@ pub mod bucket;
 pub mod complete;
 pub mod copy;
 pub mod delete;
+pub mod document;
 pub mod finalize;
 pub mod invariants;
 pub mod keys;

@@ -7,10 +7,10 @@ use crate::limits::LIST_SCAN_ROWS_MAX;
 use crate::namespace::rows::{
     AccessKeyRow, BucketRow, LiveRow, PartRow, UploadRow, UploadState, UserRow, VersionRow,
 };
-use crate::namespace::{bucket, keys, list, list_uploads, locate, upload, user, version};
+use crate::namespace::{bucket, document, keys, list, list_uploads, locate, upload, user, version};
 use crate::step::{ReadRows, decode_row};
 use crate::store::{Column, Direction, KeyRange, Read, StoreError, after_prefix};
-use crate::wire::metad::{Answer, ByteRange, ObjectAnswer, PageSize, Query};
+use crate::wire::metad::{Answer, BucketSettings, ByteRange, ObjectAnswer, PageSize, Query};
 use bytes::Bytes;
 use std::ops::{Bound, ControlFlow};
 
@@ -21,7 +21,10 @@ use std::ops::{Bound, ControlFlow};
 pub fn answer(rows: &impl Read, query: &Query) -> Result<Answer, StoreError> {
     Ok(match query {
         Query::AccessKey(access_key) => Answer::AccessKey(access_key_row(rows, access_key)?),
-        Query::Bucket(name) => Answer::Bucket(bucket::by_name(rows, name)?),
+        Query::Bucket(name) => Answer::Bucket(bucket_settings(rows, name)?),
+        Query::BucketDocument { bucket, kind } => {
+            Answer::BucketDocument(document::get(rows, *bucket, *kind)?)
+        }
         Query::Buckets { prefix, after, limit } => {
             let (found, more) = buckets(rows, prefix, after.as_deref(), *limit)?;
             Answer::Buckets(found, more)
@@ -58,6 +61,14 @@ pub fn answer(rows: &impl Read, query: &Query) -> Result<Answer, StoreError> {
             Answer::Copies(found, more)
         }
     })
+}
+
+fn bucket_settings(rows: &impl Read, name: &str) -> Result<Option<BucketSettings>, StoreError> {
+    let Some(row) = bucket::by_name(rows, name)? else {
+        return Ok(None);
+    };
+    let documents = document::judged_by(rows, row.bucket)?;
+    Ok(Some(BucketSettings { row, documents }))
 }
 
 fn access_key_row(rows: &impl Read, access_key: &str) -> Result<Option<(AccessKeyRow, UserRow)>, StoreError> {

@@ -38,6 +38,49 @@ pub struct BucketRow {
     pub settings_version: u64,
 }
 
+/// What a document of a bucket's settings is about. Settings that `decide` itself reads are fields of
+/// [`BucketRow`]; what only gateways understand is a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum BucketDocumentKind {
+    /// Rules of cross-origin requests.
+    Cors,
+    /// Tags.
+    Tagging,
+    /// Who may do what.
+    Policy,
+}
+
+impl BucketDocumentKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Cors, Self::Tagging, Self::Policy];
+
+    /// The byte that stands for it in row keys.
+    #[must_use]
+    pub fn byte(self) -> u8 {
+        match self {
+            Self::Cors => 1,
+            Self::Tagging => 2,
+            Self::Policy => 3,
+        }
+    }
+
+    /// Whether gateways judge requests by it, so that it comes along when a bucket is looked up.
+    #[must_use]
+    pub fn is_judged_by(self) -> bool {
+        match self {
+            Self::Cors | Self::Policy => true,
+            Self::Tagging => false,
+        }
+    }
+}
+
+/// One document of a bucket's settings, as its gateway wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketDocumentRow {
+    /// The document: 1 to `limits::BUCKET_DOCUMENT_BYTES_MAX` bytes.
+    pub text: String,
+}
+
 /// Exact usage of a bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BucketUsageRow {
@@ -364,6 +407,7 @@ pub struct AccessKeyRow {
 
 versioned!(
     BucketRow,
+    BucketDocumentRow,
     BucketUsageRow,
     VersionRow,
     LiveRow,

@@ -11,7 +11,8 @@ use crate::ids::{
     BucketId, ClusterId, CopyId, Epoch, KekId, LeaseId, ManifestId, SessionId, UploadId, UserId, VendorId,
 };
 use crate::namespace::rows::{
-    AccessKeyRow, BucketRow, BucketUsageRow, Extent, LiveRow, PartRow, UploadRow, UserRow, VersionRow,
+    AccessKeyRow, BucketDocumentKind, BucketRow, BucketUsageRow, Extent, LiveRow, PartRow, UploadRow,
+    UserRow, VersionRow,
 };
 use crate::wire::agent::DamagedCopy;
 use crate::wire::chunk::{Grant, PublicKey};
@@ -157,7 +158,7 @@ pub struct ResolveRequest {
 pub enum Query {
     /// A user by access key. Answers `Answer::AccessKey`.
     AccessKey(String),
-    /// A bucket by name. Answers `Answer::Bucket`.
+    /// A bucket by name, with the documents that it is judged by. Answers `Answer::Bucket`.
     Bucket(String),
     /// Buckets by name, those after `after`, at most `limit`. Answers `Answer::Buckets`.
     Buckets {
@@ -241,6 +242,22 @@ pub enum Query {
     },
     /// Open uploads of a bucket, by key and then by age. Answers `Answer::Uploads`.
     Uploads(UploadsRequest),
+    /// A document of a bucket's settings. Answers `Answer::BucketDocument`.
+    BucketDocument {
+        /// The bucket.
+        bucket: BucketId,
+        /// What it is about.
+        kind: BucketDocumentKind,
+    },
+}
+
+/// A bucket as gateways need to know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketSettings {
+    /// Its row.
+    pub row: BucketRow,
+    /// The documents by which requests are judged (`BucketDocumentKind::is_judged_by`), each kind once at most.
+    pub documents: Vec<(BucketDocumentKind, String)>,
 }
 
 /// Asks for the open uploads of a bucket.
@@ -359,7 +376,7 @@ pub enum Answer {
     /// The key's row and its user.
     AccessKey(Option<(AccessKeyRow, UserRow)>),
     /// The bucket.
-    Bucket(Option<BucketRow>),
+    Bucket(Option<BucketSettings>),
     /// Buckets, and whether there are more.
     Buckets(Vec<BucketRow>, bool),
     /// The version, with the spans of the first page.
@@ -391,6 +408,8 @@ pub enum Answer {
     Copies(Vec<(CopyId, CopyPlace)>, bool),
     /// Open uploads.
     Uploads(UploadsReply),
+    /// The document, if there is one.
+    BucketDocument(Option<String>),
 }
 
 /// A version and where the wanted bytes are.

@@ -108,16 +108,18 @@ impl Cluster {
         let Reply::Bucket(bucket) = cluster.submit(0, create) else {
             panic!("no bucket")
         };
-        let row: Option<BucketRow> = cluster
-            .world
-            .rows
-            .row(Column::Buckets, &keys::bucket(bucket))
-            .unwrap();
-        cluster.bucket = BucketRef {
+        cluster.bucket = cluster.bucket_ref(bucket);
+        cluster
+    }
+
+    /// The bucket under its present settings.
+    fn bucket_ref(&self, bucket: BucketId) -> BucketRef {
+        let key = keys::bucket(bucket);
+        let row: Option<BucketRow> = self.world.rows.row(Column::Buckets, &key).unwrap();
+        BucketRef {
             bucket,
             settings_version: row.unwrap().settings_version,
-        };
-        cluster
+        }
     }
 
     fn add_gateway(&mut self, session: SessionId) {
@@ -286,6 +288,11 @@ impl Cluster {
             } => self.copy(gateway(number), from, to),
             Action::Delete { gateway: number, key } => self.delete(gateway(number), key),
             Action::Tag { gateway: number, key } => self.tag(gateway(number), key),
+            Action::Document {
+                gateway: number,
+                kind,
+                bytes,
+            } => self.document(gateway(number), kind, bytes),
             Action::CreateUpload { gateway: number, key } => self.create_upload(gateway(number), key),
             Action::Part {
                 gateway: number,

@@ -80,6 +80,8 @@ pub(crate) enum Action {
     Delete { gateway: u8, key: u8 },
     /// Replaces the tags of an object that may not be there.
     Tag { gateway: u8, key: u8 },
+    /// Sets a document of the bucket's settings; of no bytes, deletes it.
+    Document { gateway: u8, kind: u8, bytes: u8 },
     /// Begins a multipart upload.
     CreateUpload { gateway: u8, key: u8 },
     /// Sends a last chunk (or none) and finalizes a part.
@@ -209,6 +211,7 @@ fn gateway_action() -> impl Strategy<Value = Action> {
         4 => (g(), g(), g()).prop_map(|(gateway, from, to)| Action::Copy { gateway, from, to }),
         4 => (g(), g()).prop_map(|(gateway, key)| Action::Delete { gateway, key }),
         1 => (g(), g()).prop_map(|(gateway, key)| Action::Tag { gateway, key }),
+        1 => (g(), g(), 0..3_u8).prop_map(|(gateway, kind, bytes)| Action::Document { gateway, kind, bytes }),
         5 => upload_action(),
         2 => g().prop_map(|back| Action::Repeat { back }),
         1 => (g(), 0..3_u8, g()).prop_map(|(gateway, ahead, back)| Action::Resolve { gateway, ahead, back }),

@@ -19,7 +19,7 @@ pub use multipart::{CompleteAnswer, InitiateAnswer};
 pub use object::{
     CopyAnswer, DeleteObjectsAnswer, DeleteOutcome, ObjectInfo, ReadAnswer, StoredAnswer, WrittenPart,
 };
-pub use tagging::tagging;
+pub use tagging::{tagging, tagging_document};
 pub use uploads::{ListPartsAnswer, ListUploadsAnswer, PartEntry, UploadEntry};
 
 use super::error::{ErrorCode, S3Error};

@@ -4,8 +4,13 @@ use super::super::tagging::Tags;
 use super::super::xml::XmlWriter;
 use super::Reply;
 
-/// The answer of GetObjectTagging and GetBucketTagging.
+/// The answer of GetObjectTagging.
 pub fn tagging(tags: &Tags) -> Reply {
+    Reply::xml(tagging_document(tags))
+}
+
+/// The document in which tags are answered; also how a bucket's are kept.
+pub fn tagging_document(tags: &Tags) -> String {
     let mut xml = XmlWriter::new();
     xml.root("Tagging");
     xml.open("TagSet");
@@ -17,5 +22,5 @@ pub fn tagging(tags: &Tags) -> Reply {
     }
     xml.close("TagSet");
     xml.close("Tagging");
-    Reply::xml(xml.finish())
+    xml.finish()
 }

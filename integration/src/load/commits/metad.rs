@@ -183,12 +183,12 @@ impl Metad {
         };
         let query = Query::Bucket("bench".to_owned());
         let reply: QueryReply = self.call(routes::QUERY, &query).await?;
-        let Answer::Bucket(Some(row)) = reply.answer else {
+        let Answer::Bucket(Some(found)) = reply.answer else {
             bail!("the bucket is not there")
         };
         Ok(BucketRef {
             bucket,
-            settings_version: row.settings_version,
+            settings_version: found.row.settings_version,
         })
     }
 

@@ -2,9 +2,10 @@
 
 use super::world::{ROOT, World};
 use crate::cluster_time::WallTime;
-use crate::command::{Reply, SessionCommand};
+use crate::command::{Actor, Reply, SessionCommand};
 use crate::ids::UserId;
-use crate::namespace::rows::ROOT_USER;
+use crate::limits::BUCKET_DOCUMENT_BYTES_MAX;
+use crate::namespace::rows::{BucketDocumentKind, ROOT_USER};
 use crate::rejection::Rejection;
 use crate::store::Column;
 use crate::wire::metad::{Answer, Query};
@@ -72,6 +73,84 @@ fn a_bucket_with_objects_or_open_uploads_is_not_deleted() {
     world.done(command);
     world.drain();
     world.assert_nothing_stored();
+}
+
+#[test]
+fn documents_are_kept_raise_the_settings_version_and_go_with_their_bucket() {
+    let mut world = World::new();
+    let name = "first";
+    let read = |world: &World, kind| {
+        let bucket = world.bucket.bucket;
+        match world.ask(&Query::BucketDocument { bucket, kind }) {
+            Answer::BucketDocument(document) => document,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (number, kind) in BucketDocumentKind::ALL.into_iter().enumerate() {
+        let text = format!("document {number}");
+        assert_eq!(read(&world, kind), None);
+        let delete = world.document(kind, None);
+        world.done(delete);
+        assert_eq!(
+            world.bucket_named(name).0,
+            world.bucket,
+            "nothing was there to delete"
+        );
+        let set = world.document(kind, Some(&text));
+        world.done(set.clone());
+        assert_eq!(world.refused(set), Rejection::StaleSettings);
+        assert_eq!(read(&world, kind), Some(text.clone()));
+        let (changed, judged) = world.bucket_named(name);
+        assert!(changed.settings_version > world.bucket.settings_version);
+        assert_eq!(judged.contains(&(kind, text.clone())), kind.is_judged_by());
+        world.bucket = changed;
+        let again = world.document(kind, Some(&text));
+        world.done(again);
+        assert_eq!(world.bucket_named(name).0, changed, "it was there already");
+    }
+    let stale = world.bucket;
+    let delete_one = world.document(BucketDocumentKind::Cors, None);
+    world.done(delete_one);
+    assert_eq!(read(&world, BucketDocumentKind::Cors), None);
+    assert!(read(&world, BucketDocumentKind::Policy).is_some());
+    world.bucket = world.bucket_named(name).0;
+    assert_ne!(world.bucket, stale);
+    let command = delete(&world);
+    world.done(command);
+    assert_eq!(world.count(Column::Buckets), 0);
+    let gone = world.document(BucketDocumentKind::Cors, Some("x"));
+    assert_eq!(world.refused(gone), Rejection::NoSuchBucket);
+}
+
+#[test]
+fn documents_are_bounded() {
+    let mut world = World::new();
+    for (bytes, fits) in [
+        (0, false),
+        (1, true),
+        (BUCKET_DOCUMENT_BYTES_MAX, true),
+        (BUCKET_DOCUMENT_BYTES_MAX + 1, false),
+    ] {
+        let set = world.document(BucketDocumentKind::Policy, Some(&"x".repeat(bytes)));
+        if fits {
+            world.done(set);
+            world.bucket = world.bucket_named("first").0;
+        } else {
+            assert!(
+                matches!(world.refused(set), Rejection::Invalid(_)),
+                "{bytes} bytes"
+            );
+        }
+    }
+    let nobody = Actor {
+        user: UserId(77),
+        settings_version: 1,
+    };
+    let mut command = world.document(BucketDocumentKind::Policy, None);
+    if let SessionCommand::SetBucketDocument { actor, .. } = &mut command {
+        *actor = nobody;
+    }
+    assert_eq!(world.refused(command), Rejection::StaleSettings);
 }
 
 #[test]

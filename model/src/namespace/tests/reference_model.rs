@@ -6,10 +6,10 @@ use crate::command::{Command, Conditions, EtagMatch, Reply, SessionCommand, SetO
 use crate::ids::BlobId;
 use crate::limits::PART_BYTES_MIN;
 use crate::namespace::query;
-use crate::namespace::rows::{BucketUsageRow, Etag};
+use crate::namespace::rows::{BucketDocumentKind, BucketUsageRow, Etag};
 use crate::rejection::Rejection;
 use crate::store::Column;
-use crate::wire::metad::{ByteRange, PageSize};
+use crate::wire::metad::{Answer, ByteRange, PageSize, Query};
 use proptest::prelude::{ProptestConfig, Strategy, any, proptest};
 use proptest::{collection, prop_oneof, sample};
 use std::collections::BTreeMap;
@@ -36,6 +36,8 @@ enum Op {
     /// Parts are listed by the bits of a mask; completed, or left with a manifest half made.
     Complete(sample::Index, u8, Condition, bool),
     Abort(sample::Index),
+    /// Sets a document of the bucket's settings, or deletes it.
+    Document(BucketDocumentKind, Option<&'static str>),
     Slice(u64),
     AbandonBlob(sample::Index),
     NewSession,
@@ -54,6 +56,7 @@ fn op() -> impl Strategy<Value = Op> {
     let size = sample::select(vec![0, 1, 4096, 4097, 4 * MIB, 9 * MIB, 300 * MIB]);
     let part_size = sample::select(vec![0, 1, PART_BYTES_MIN, 9 * MIB]);
     let upload = any::<sample::Index>;
+    let document_kind = sample::select(BucketDocumentKind::ALL.to_vec());
     prop_oneof![
         4 => (key(), size, condition()).prop_map(|(key, size, condition)| Op::Put(key, size, condition)),
         2 => (key(), condition()).prop_map(|(key, condition)| Op::Delete(key, condition)),
@@ -64,6 +67,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (upload(), any::<u8>(), condition(), any::<bool>())
             .prop_map(|(upload, mask, condition, whole)| Op::Complete(upload, mask, condition, whole)),
         1 => upload().prop_map(Op::Abort),
+        2 => (document_kind, sample::select(vec![None, Some("one"), Some("two")]))
+            .prop_map(|(kind, document)| Op::Document(kind, document)),
         1 => (1..3_u64).prop_map(Op::Slice),
         1 => any::<sample::Index>().prop_map(Op::AbandonBlob),
         1 => sample::select(vec![Op::NewSession]),
@@ -87,6 +92,7 @@ struct Model {
     /// Tags of objects that have some.
     tags: BTreeMap<&'static str, Vec<(String, String)>>,
     uploads: Vec<Upload>,
+    documents: BTreeMap<BucketDocumentKind, &'static str>,
     blobs: Vec<BlobId>,
     tag: u64,
 }
@@ -98,6 +104,7 @@ impl Model {
             objects: BTreeMap::new(),
             tags: BTreeMap::new(),
             uploads: Vec::new(),
+            documents: BTreeMap::new(),
             blobs: Vec::new(),
             tag: 0,
         }
@@ -173,6 +180,7 @@ impl Model {
             Op::Part(upload, number, bytes) => self.part(upload, number, bytes),
             Op::Complete(upload, mask, condition, whole) => self.complete(upload, mask, condition, whole),
             Op::Abort(upload) => self.abort(upload),
+            Op::Document(kind, document) => self.document(kind, document),
             Op::Slice(chunks) => {
                 let blob = self.world.blob();
                 let rows = self.world.chunk_rows(chunks * super::world::CHUNK);
@@ -337,6 +345,22 @@ impl Model {
         }
     }
 
+    fn document(&mut self, kind: BucketDocumentKind, document: Option<&'static str>) {
+        let set = self.world.document(kind, document);
+        self.world.done(set);
+        let before = match document {
+            Some(text) => self.documents.insert(kind, text),
+            None => self.documents.remove(&kind),
+        };
+        let (now, _) = self.world.bucket_named("first");
+        assert_eq!(
+            now == self.world.bucket,
+            before == document,
+            "settings change when a document does"
+        );
+        self.world.bucket = now;
+    }
+
     fn new_session(&mut self) {
         let session = self.world.session;
         self.world.run(&Command::EndSession { session });
@@ -365,6 +389,12 @@ impl Model {
                 let located = covered(0, &found.spans);
                 assert!(located == found.version.bytes || found.spans.len() == 64);
             }
+        }
+        for kind in BucketDocumentKind::ALL {
+            let bucket = self.world.bucket.bucket;
+            let stored = self.world.ask(&Query::BucketDocument { bucket, kind });
+            let expected = self.documents.get(&kind).map(|text| (*text).to_owned());
+            assert_eq!(stored, Answer::BucketDocument(expected));
         }
         let usage = BucketUsageRow {
             objects: self.objects.len() as u64,

@@ -15,7 +15,9 @@ use crate::ids::{
 use crate::invariants;
 use crate::limits::CHUNKS_PER_SLICE;
 use crate::namespace::query;
-use crate::namespace::rows::{BucketUsageRow, Etag, Metadata, ROOT_USER, WrappedKey};
+use crate::namespace::rows::{
+    BucketDocumentKind, BucketRow, BucketUsageRow, Etag, Metadata, ROOT_USER, WrappedKey,
+};
 use crate::rejection::Rejection;
 use crate::step::At;
 use crate::store::{Change, Column, Direction, KeyRange, Memory, Read};
@@ -193,14 +195,41 @@ impl World {
             now: WallTime(1),
         };
         match self.submit(create) {
-            Reply::Bucket(bucket) => match self.ask(&Query::Bucket(name.to_owned())) {
-                Answer::Bucket(Some(row)) => BucketRef {
-                    bucket,
-                    settings_version: row.settings_version,
-                },
-                other => panic!("no bucket: {other:?}"),
-            },
+            Reply::Bucket(bucket) => {
+                let named = self.bucket_named(name).0;
+                assert_eq!(named.bucket, bucket);
+                named
+            }
             other => panic!("no bucket: {other:?}"),
+        }
+    }
+
+    /// The bucket as it is now, with the documents by which requests are judged.
+    pub fn bucket_named(&self, name: &str) -> (BucketRef, Vec<(BucketDocumentKind, String)>) {
+        match self.ask(&Query::Bucket(name.to_owned())) {
+            Answer::Bucket(Some(found)) => {
+                let BucketRow {
+                    bucket,
+                    settings_version,
+                    ..
+                } = found.row;
+                let bucket = BucketRef {
+                    bucket,
+                    settings_version,
+                };
+                (bucket, found.documents)
+            }
+            other => panic!("no bucket: {other:?}"),
+        }
+    }
+
+    /// Sets a document of the world's bucket, or deletes it.
+    pub fn document(&self, kind: BucketDocumentKind, document: Option<&str>) -> SessionCommand {
+        SessionCommand::SetBucketDocument {
+            actor: ROOT,
+            bucket: self.bucket,
+            kind,
+            document: document.map(str::to_owned),
         }
     }
 

@@ -8,7 +8,7 @@ use ullage_model::command::{
 };
 use ullage_model::fat::rows::ChunkRow;
 use ullage_model::limits::CHUNK_BYTES_MIN;
-use ullage_model::namespace::rows::{Etag, Metadata};
+use ullage_model::namespace::rows::{BucketDocumentKind, Etag, Metadata};
 use ullage_model::namespace::version;
 use ullage_model::units::{frames, room, stored_bytes};
 
@@ -193,6 +193,19 @@ impl Cluster {
             Reply::Refused(_) => {}
             reply => panic!("{reply:?}"),
         }
+    }
+
+    /// Sets a document of the bucket's settings, or deletes it, and takes over the settings as they are then.
+    pub(super) fn document(&mut self, at: usize, kind: u8, bytes: u8) {
+        let kinds = BucketDocumentKind::ALL;
+        let command = SessionCommand::SetBucketDocument {
+            actor: ROOT,
+            bucket: self.bucket,
+            kind: kinds[usize::from(kind) % kinds.len()],
+            document: (bytes > 0).then(|| "d".repeat(bytes.into())),
+        };
+        self.submit(at, command);
+        self.bucket = self.bucket_ref(self.bucket.bucket);
     }
 
     pub(super) fn delete(&mut self, at: usize, key: u8) {

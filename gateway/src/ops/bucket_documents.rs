@@ -1,0 +1,78 @@
+//! Operations on the documents of a bucket's settings: what was set is what is answered, as it was written then.
+
+use super::errors::undone;
+use super::{Body, Call, audit};
+use crate::directory::bucket_ref;
+use crate::s3::Reply;
+use crate::s3::answer::{deleted, tagging_document};
+use crate::s3::conditions::WriteCondition;
+use crate::s3::error::{ErrorCode, Result, S3Error};
+use crate::s3::limits::BUCKET_TAGS_MAX;
+use crate::s3::operation::BucketRequest;
+use crate::s3::route::OperationName;
+use crate::s3::tagging::Tags;
+use http::StatusCode;
+use ullage_model::namespace::rows::BucketDocumentKind;
+
+/// GetBucketTagging.
+pub(super) async fn get_tagging(call: &Call<'_>, request: &BucketRequest) -> Result<Reply> {
+    get(
+        call,
+        request,
+        BucketDocumentKind::Tagging,
+        ErrorCode::NoSuchTagSet,
+    )
+    .await
+}
+
+/// PutBucketTagging. A set without tags is none.
+pub(super) async fn put_tagging(call: &Call<'_>, body: Body<'_>, request: &BucketRequest) -> Result<Reply> {
+    let tags = Tags::parse_document(&body.document().await?, BUCKET_TAGS_MAX)?;
+    let document = (!tags.0.is_empty()).then(|| tagging_document(&tags));
+    let kind = BucketDocumentKind::Tagging;
+    set(call, request, (OperationName::PutBucketTagging, kind), document).await?;
+    Ok(Reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// DeleteBucketTagging.
+pub(super) async fn delete_tagging(call: &Call<'_>, request: &BucketRequest) -> Result<Reply> {
+    let kind = BucketDocumentKind::Tagging;
+    set(call, request, (OperationName::DeleteBucketTagging, kind), None).await?;
+    Ok(deleted())
+}
+
+async fn get(
+    call: &Call<'_>,
+    request: &BucketRequest,
+    kind: BucketDocumentKind,
+    absent: ErrorCode,
+) -> Result<Reply> {
+    let name = &request.bucket;
+    let found = call.decided(name, |_, bucket| async move {
+        Ok(call.store.bucket_document(&bucket, kind).await?)
+    });
+    let found = found
+        .await
+        .map_err(|error| undone(error, &WriteCondition::Always))?;
+    let document = found.ok_or_else(|| S3Error::from(absent).with("BucketName", name))?;
+    Ok(Reply::xml(document))
+}
+
+/// Sets or deletes a document that was verified.
+async fn set(
+    call: &Call<'_>,
+    request: &BucketRequest,
+    (operation, kind): (OperationName, BucketDocumentKind),
+    document: Option<String>,
+) -> Result<()> {
+    let name = &request.bucket;
+    audit(call, name, operation);
+    let document = &document;
+    let done = call.decided(name, |actor, bucket| async move {
+        let set = call
+            .store
+            .set_bucket_document(actor, bucket_ref(&bucket), kind, document.clone());
+        Ok(set.await?)
+    });
+    done.await.map_err(|error| undone(error, &WriteCondition::Always))
+}
