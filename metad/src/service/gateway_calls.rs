@@ -314,7 +314,10 @@ fn adds_data(command: &SessionCommand) -> bool {
         | SessionCommand::CompleteUpload(_)
         | SessionCommand::CopyObject(_)
         | SessionCommand::SetObjectTags(_)
-        | SessionCommand::CreateUser { .. } => true,
+        | SessionCommand::CreateUser { .. }
+        | SessionCommand::SetBucketDocument {
+            document: Some(_), ..
+        } => true,
         SessionCommand::RenewLease { .. }
         | SessionCommand::ShrinkLease { .. }
         | SessionCommand::ReturnLease { .. }
@@ -322,7 +325,8 @@ fn adds_data(command: &SessionCommand) -> bool {
         | SessionCommand::DeleteBucket { .. }
         | SessionCommand::DeleteObject { .. }
         | SessionCommand::AbortUpload { .. }
-        | SessionCommand::DeleteAccessKey { .. } => false,
+        | SessionCommand::DeleteAccessKey { .. }
+        | SessionCommand::SetBucketDocument { document: None, .. } => false,
     }
 }
 
