@@ -123,6 +123,8 @@ mod tests {
     use super::Options;
     use crate::service::layers::testing::{flags_of, settings_of};
     use clap::Parser;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
     use ullage_gateway::config::GatewayConfig;
 
     #[derive(Parser)]
@@ -147,6 +149,7 @@ mod tests {
         let text = "data = \"d\"\nmetad = [\"a:1\"]\ncluster_secret_file = \"s\"\nkek_file = \"k\"\n";
         std::fs::write(&file, format!("{text}root_access_key = \"AK\"\n"))?;
         std::fs::write(&key, "hush\n")?;
+        std::fs::set_permissions(&key, Permissions::from_mode(0o600))?;
         let file = file.to_string_lossy().into_owned();
         let key = key.to_string_lossy().into_owned();
         let line = ["ullage", "--config", &file, "--root-secret-key-file", &key];

@@ -164,6 +164,8 @@ pub mod testing {
 mod tests {
     use super::{load, secret};
     use serde::{Deserialize, Serialize};
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::path::PathBuf;
 
     #[derive(Debug, Deserialize)]
@@ -275,10 +277,22 @@ mod tests {
     #[test]
     fn a_secret_is_given_once_and_is_not_empty() {
         let (_directory, path) = file("hush \n");
+        let mode = |mode| std::fs::set_permissions(&path, Permissions::from_mode(mode)).expect("mode");
+        mode(0o600);
         let read = secret("root_secret_key", None, Some(&path)).expect("a secret");
         assert_eq!(read.as_deref(), Some("hush"));
         assert!(secret("root_secret_key", Some("a"), Some(&path)).is_err());
         assert!(secret("root_secret_key", Some(" "), None).is_err());
         assert!(secret("root_secret_key", None, Some("/no/such/file".as_ref())).is_err());
+        mode(0o644);
+        let refused = secret("root_secret_key", None, Some(&path)).expect_err("others may read it");
+        assert!(refused.is::<crate::BadConfiguration>());
+        let (refused, name) = (refused.to_string(), path.to_string_lossy());
+        assert!(
+            refused.starts_with("root_secret_key_file:")
+                && refused.contains(&*name)
+                && refused.contains("644"),
+            "{refused}"
+        );
     }
 }

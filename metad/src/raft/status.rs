@@ -20,7 +20,8 @@ pub struct Status {
     pub term: u64,
     /// Last index in the log.
     pub last_index: Option<u64>,
-    /// Last applied index.
+    /// Last applied index. Like the others here it may trail by a moment; what was applied for sure says
+    /// [`super::Group::applied_index`].
     pub applied_index: Option<u64>,
     /// Index of the current snapshot.
     pub snapshot_index: Option<u64>,
