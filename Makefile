@@ -7,8 +7,8 @@
 DATA ?= ./ullage-data
 CARGO ?= cargo
 FLAGS ?= --release --workspace --locked
-# Whole-cluster tests share the processor with the clusters that they start.
-CLUSTER_TEST_THREADS ?= 2
+# Whole-cluster tests share the processor with the clusters that they start, and wait most of their time.
+CLUSTER_TEST_THREADS ?= 4
 
 SCRIPTS := integration/scripts
 TOOLS := $(CURDIR)/target/test-tools

@@ -2,7 +2,7 @@
 //!
 //! The tests in `tests/` start the real binary as a child process and talk to it as its users do:
 //! S3 over TCP, `ullage admin`, files on disk. Nothing here reaches into the services' code, but for the tables of
-//! routes that `tests/cluster_identities.rs` walks, and the simulator, which runs it.
+//! routes that `tests/cluster/identities.rs` walks, and the simulator, which runs it.
 //!
 //! - [`standalone`] is `ullage standalone`, [`cluster`] a cluster of separate processes, both made of
 //!   [`daemon`]s that are started, killed and restarted;

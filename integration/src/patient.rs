@@ -9,9 +9,9 @@ use crate::http1::Body;
 use crate::s3::{Request, Response, S3};
 
 /// Attempts of the AWS SDKs' legacy mode.
-const ATTEMPTS: u32 = 5;
+pub const ATTEMPTS: u32 = 5;
 /// Pause before the second attempt; doubled before each further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// How long one attempt may take: SDKs wait a minute for the next byte.
 const ATTEMPT: Duration = Duration::from_secs(60);
 

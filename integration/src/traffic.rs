@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::content::Content;
 use crate::history::{History, Outcome, State};
 use crate::http1::Body;
+use crate::patient::FIRST_PAUSE;
 use crate::s3::{Request, S3};
 use crate::seed::generator;
 
@@ -33,6 +34,9 @@ pub struct Plan {
     pub lengths: Vec<u64>,
     /// Every how many operations one is a delete; 0 for never.
     pub delete_every: u64,
+    /// How often an operation is tried before its outcome is called unknown: once, or, as SDKs do, a few times
+    /// with growing pauses.
+    pub attempts: u32,
 }
 
 impl Plan {
@@ -46,6 +50,7 @@ impl Plan {
             keys_per_writer: 20,
             lengths: vec![0, 1, 100, 4096, 4097, 40_000, 300_000, 5_000_000, PART_BYTES + 77],
             delete_every: 6,
+            attempts: 1,
         }
     }
 }
@@ -155,12 +160,26 @@ impl Writer {
                 length,
             ))
         };
-        let outcome = match self.perform(&key, state).await {
-            Ok(true) => Outcome::Acknowledged,
-            Ok(false) | Err(_) => Outcome::Unknown,
+        let outcome = if self.perform_patiently(&key, state).await {
+            Outcome::Acknowledged
+        } else {
+            Outcome::Unknown
         };
         self.history.record(&key, state, outcome);
         outcome == Outcome::Acknowledged
+    }
+
+    async fn perform_patiently(&mut self, key: &str, state: State) -> bool {
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1..=self.plan.attempts {
+            match self.perform(key, state).await {
+                Ok(true) => return true,
+                Ok(false) | Err(_) if attempt == self.plan.attempts => {}
+                Ok(false) | Err(_) => tokio::time::sleep(pause).await,
+            }
+            pause *= 2;
+        }
+        false
     }
 
     async fn perform(&mut self, key: &str, state: State) -> anyhow::Result<bool> {

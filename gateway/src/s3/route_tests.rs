@@ -40,8 +40,7 @@ const API: &str = "AbortMultipartUpload CompleteMultipartUpload CopyObject Creat
 /// CORS preflight.
 const BESIDE_THE_LIST: &str = "PostObject PreflightBucket PreflightObject";
 
-const OFFERED: &str =
-    "ListBuckets CreateBucket HeadBucket DeleteBucket GetBucketLocation PutObject CopyObject GetObject \
+const OFFERED: &str = "ListBuckets CreateBucket HeadBucket DeleteBucket GetBucketLocation PutObject CopyObject GetObject \
     HeadObject DeleteObject DeleteObjects ListObjects ListObjectsV2 CreateMultipartUpload UploadPart \
     GetBucketTagging PutBucketTagging DeleteBucketTagging GetObjectTagging PutObjectTagging DeleteObjectTagging \
     CompleteMultipartUpload AbortMultipartUpload ListMultipartUploads ListParts";

@@ -12,11 +12,13 @@ use ullage_integration::history::History;
 use ullage_integration::http1::Body;
 use ullage_integration::s3::S3;
 use ullage_integration::traffic::{Plan, Traffic};
-use ullage_integration::{seed, settle, validate};
+use ullage_integration::{patient, seed, settle, validate};
 
 const BUCKET: &str = "clocks";
 /// Longer than a session lives without a sign of life.
 const WATCHED: Duration = Duration::from_secs(40);
+/// How long writes may stand still: a disk may, and the group may change its leader then.
+const STANDSTILL: Duration = Duration::from_secs(20);
 
 /// Keeps traffic up for a while; none of the sessions may end meanwhile, and what is written stays.
 async fn goes_on(
@@ -27,10 +29,15 @@ async fn goes_on(
     round: u64,
 ) -> anyhow::Result<()> {
     let before = sessions(cluster)?;
-    let traffic = Traffic::start(s3, &Plan::varied(BUCKET, seed), round, history);
+    // Where a disk stands still, a write may be told to come again. It must succeed then.
+    let plan = Plan {
+        attempts: patient::ATTEMPTS,
+        ..Plan::varied(BUCKET, seed)
+    };
+    let traffic = Traffic::start(s3, &plan, round, history);
     let (end, mut acknowledged) = (Instant::now() + WATCHED, 0);
     while Instant::now() < end {
-        settle::until(Duration::from_secs(5), async || {
+        settle::until(STANDSTILL, async || {
             ensure!(
                 traffic.acknowledged() > acknowledged,
                 "writes stand still at {acknowledged}"
@@ -135,7 +142,7 @@ async fn a_leader_that_stood_still_for_a_minute_ends_no_lease_early() -> anyhow:
     while stopped.elapsed() < Duration::from_secs(60) {
         let key = format!("meanwhile/{:03}", stored.len());
         let content = Content::new(seed, &key, 20_000);
-        settle::until(Duration::from_secs(10), async || {
+        settle::until(STANDSTILL, async || {
             s3.put(BUCKET, &key, Body::Content(content)).await
         })
         .await
