@@ -5,12 +5,14 @@
 use crate::error::Error;
 use crate::keeper::Keeper;
 use crate::limits::{CACHED_DOCUMENT_BYTES, CACHED_SETTINGS, SETTINGS_KEPT};
+use crate::s3::cors::CorsRules;
 use crate::session::Surroundings;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tracing::warn;
 use ullage_model::command::{Actor, BucketRef};
 use ullage_model::ids::{BucketId, UserId};
 use ullage_model::namespace::rows::{BucketDocumentKind, BucketRow, UserRow};
@@ -57,22 +59,38 @@ pub fn bucket_ref(row: &BucketRow) -> BucketRef {
 pub struct Bucket {
     /// Its row.
     pub row: BucketRow,
+    /// Its CORS rules.
+    pub cors: Option<CorsRules>,
     documents: Vec<(BucketDocumentKind, String)>,
 }
 
 impl Bucket {
     fn new(settings: BucketSettings) -> Self {
-        let BucketSettings { row, documents } = settings;
-        Self { row, documents }
+        let BucketSettings { row, mut documents } = settings;
+        let mut cors = None;
+        documents.retain(|(kind, text)| {
+            if *kind == BucketDocumentKind::Cors {
+                cors = read_cors(&row, text);
+            }
+            *kind != BucketDocumentKind::Cors
+        });
+        Self { row, cors, documents }
     }
 
-    /// The document of this kind, as of the row's settings version. Only kinds by which requests are judged
-    /// are here.
+    /// The document of this kind, as of the row's settings version. Only kinds by which requests are judged,
+    /// and which are not read already, are here.
     #[must_use]
     pub fn document(&self, kind: BucketDocumentKind) -> Option<&str> {
         let found = self.documents.iter().find(|(of, _)| *of == kind);
         found.map(|(_, text)| text.as_str())
     }
+}
+
+/// Rules that this gateway cannot read, because a newer one wrote them, allow nothing.
+fn read_cors(row: &BucketRow, text: &str) -> Option<CorsRules> {
+    let read = CorsRules::parse(text.as_bytes());
+    read.inspect_err(|error| warn!(bucket = row.name, %error, "a bucket's CORS rules cannot be read"))
+        .ok()
 }
 
 impl Deref for Bucket {

@@ -88,6 +88,7 @@ impl Need {
             | Operation::ListObjectsV2(_)
             | Operation::ListMultipartUploads(_)
             | Operation::ListParts(_)
+            | Operation::GetBucketCors(_)
             | Operation::GetBucketTagging(_)
             | Operation::GetObject(_)
             | Operation::GetObjectTagging(_)
@@ -105,6 +106,8 @@ impl Need {
             | Operation::UploadPart(_)
             | Operation::CompleteMultipartUpload(_)
             | Operation::AbortMultipartUpload(_)
+            | Operation::PutBucketCors(_)
+            | Operation::DeleteBucketCors(_)
             | Operation::PutBucketTagging(_)
             | Operation::DeleteBucketTagging(_) => Self::Write,
         }

@@ -6,6 +6,7 @@ use crate::directory::bucket_ref;
 use crate::s3::Reply;
 use crate::s3::answer::{deleted, tagging_document};
 use crate::s3::conditions::WriteCondition;
+use crate::s3::cors::CorsRules;
 use crate::s3::error::{ErrorCode, Result, S3Error};
 use crate::s3::limits::BUCKET_TAGS_MAX;
 use crate::s3::operation::BucketRequest;
@@ -13,6 +14,27 @@ use crate::s3::route::OperationName;
 use crate::s3::tagging::Tags;
 use http::StatusCode;
 use ullage_model::namespace::rows::BucketDocumentKind;
+
+/// GetBucketCors.
+pub(super) async fn get_cors(call: &Call<'_>, request: &BucketRequest) -> Result<Reply> {
+    let absent = ErrorCode::NoSuchCORSConfiguration;
+    get(call, request, BucketDocumentKind::Cors, absent).await
+}
+
+/// PutBucketCors.
+pub(super) async fn put_cors(call: &Call<'_>, body: Body<'_>, request: &BucketRequest) -> Result<Reply> {
+    let rules = CorsRules::parse(&body.document().await?)?.to_xml();
+    let kind = BucketDocumentKind::Cors;
+    set(call, request, (OperationName::PutBucketCors, kind), Some(rules)).await?;
+    Ok(Reply::empty(StatusCode::OK))
+}
+
+/// DeleteBucketCors.
+pub(super) async fn delete_cors(call: &Call<'_>, request: &BucketRequest) -> Result<Reply> {
+    let kind = BucketDocumentKind::Cors;
+    set(call, request, (OperationName::DeleteBucketCors, kind), None).await?;
+    Ok(deleted())
+}
 
 /// GetBucketTagging.
 pub(super) async fn get_tagging(call: &Call<'_>, request: &BucketRequest) -> Result<Reply> {

@@ -6,6 +6,7 @@ mod bucket_documents;
 mod buckets;
 mod convert;
 mod copy;
+mod cors;
 mod delete;
 mod errors;
 mod list;
@@ -16,6 +17,7 @@ mod tagging;
 mod uploads;
 
 pub(crate) use authorize::{Caller, Need, authorize};
+pub(crate) use cors::{add_headers as add_cors_headers, preflight};
 pub(crate) use errors::s3_error;
 
 use crate::admin::AUDIT;
@@ -185,6 +187,15 @@ pub(crate) async fn perform(call: &Call<'_>, body: Body<'_>, operation: Operatio
         Operation::ListParts(request) => {
             body.none().await?;
             uploads::parts(call, &request).await?
+        }
+        Operation::GetBucketCors(request) => {
+            body.none().await?;
+            bucket_documents::get_cors(call, &request).await?
+        }
+        Operation::PutBucketCors(request) => bucket_documents::put_cors(call, body, &request).await?,
+        Operation::DeleteBucketCors(request) => {
+            body.none().await?;
+            bucket_documents::delete_cors(call, &request).await?
         }
         Operation::GetBucketTagging(request) => {
             body.none().await?;

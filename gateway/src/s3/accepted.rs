@@ -106,6 +106,9 @@ fn parameters(operation: OperationName) -> &'static [&'static str] {
         ],
         OperationName::ListParts => &["uploadId", "part-number-marker", "max-parts"],
         OperationName::DeleteObjects => &["delete"],
+        OperationName::GetBucketCors | OperationName::PutBucketCors | OperationName::DeleteBucketCors => {
+            &["cors"]
+        }
         OperationName::GetObjectTagging
         | OperationName::PutObjectTagging
         | OperationName::DeleteObjectTagging
@@ -143,6 +146,7 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
                 | OperationName::CreateBucket
                 | OperationName::PutObjectTagging
                 | OperationName::PutBucketTagging
+                | OperationName::PutBucketCors
         );
     let completes = operation == OperationName::CompleteMultipartUpload;
     let makes_bucket = operation == OperationName::CreateBucket;

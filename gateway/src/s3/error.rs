@@ -41,6 +41,7 @@ macro_rules! error_codes {
 
 error_codes! {
     AccessDenied 403 "Access Denied";
+    AccessForbidden 403 "CORSResponse: This CORS request is not allowed.";
     AuthorizationHeaderMalformed 400 "The authorization header that you provided is not valid.";
     AuthorizationQueryParametersError 400 "Query-string authentication parameters are not valid.";
     BadDigest 400 "The Content-MD5 or checksum value that you specified did not match what the server received.";
@@ -84,6 +85,7 @@ error_codes! {
     MissingRequestBodyError 400 "Request body is empty.";
     MissingSecurityHeader 400 "Your request is missing a required header.";
     NoSuchBucket 404 "The specified bucket does not exist";
+    NoSuchCORSConfiguration 404 "The CORS configuration does not exist";
     NoSuchKey 404 "The specified key does not exist.";
     NoSuchTagSet 404 "The TagSet does not exist";
     NoSuchUpload 404 "The specified multipart upload does not exist. The upload ID might not be valid, or the multipart upload might have been aborted or completed.";

@@ -53,6 +53,12 @@ pub const DELETE_OBJECTS_BODY_MAX: u64 = 2 * 1024 * 1024;
 pub const COMPLETE_BODY_MAX: u64 = 4 * 1024 * 1024;
 /// Most bytes of a Tagging body: the tags of a bucket in four-byte characters, and their elements.
 pub const TAGGING_BODY_MAX: u64 = 128 * 1024;
+/// Most rules of a bucket's CORS configuration (S3: 100).
+pub const CORS_RULES_MAX: usize = 100;
+/// Longest ID of a CORS rule, in characters (S3: 255).
+pub const CORS_ID_CHARACTERS_MAX: usize = 255;
+/// Most bytes of a PutBucketCors body (S3: 64 KiB).
+pub const CORS_BODY_MAX: u64 = 64 * 1024;
 /// Deepest nesting of elements in a request document.
 pub const XML_DEPTH_MAX: usize = 8;
 /// Longest text of one element that is not a key.

@@ -24,6 +24,7 @@ pub mod body;
 pub mod checksum;
 pub mod conditions;
 pub mod copy;
+pub mod cors;
 pub mod error;
 pub mod etag;
 pub mod head;

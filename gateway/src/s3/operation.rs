@@ -81,6 +81,12 @@ pub enum Operation {
     ListMultipartUploads(ListMultipartUploads),
     /// Lists the parts of an open upload.
     ListParts(ListParts),
+    /// Reads a bucket's CORS rules.
+    GetBucketCors(BucketRequest),
+    /// Replaces a bucket's CORS rules; its body is [`super::cors::CorsRules`].
+    PutBucketCors(BucketRequest),
+    /// Removes a bucket's CORS rules.
+    DeleteBucketCors(BucketRequest),
     /// Reads a bucket's tags.
     GetBucketTagging(BucketRequest),
     /// Replaces a bucket's tags; its body is [`super::tagging::Tags`].
@@ -249,6 +255,9 @@ impl Operation {
             Self::AbortMultipartUpload(_) => OperationName::AbortMultipartUpload,
             Self::ListMultipartUploads(_) => OperationName::ListMultipartUploads,
             Self::ListParts(_) => OperationName::ListParts,
+            Self::GetBucketCors(_) => OperationName::GetBucketCors,
+            Self::PutBucketCors(_) => OperationName::PutBucketCors,
+            Self::DeleteBucketCors(_) => OperationName::DeleteBucketCors,
             Self::GetBucketTagging(_) => OperationName::GetBucketTagging,
             Self::PutBucketTagging(_) => OperationName::PutBucketTagging,
             Self::DeleteBucketTagging(_) => OperationName::DeleteBucketTagging,
@@ -260,7 +269,7 @@ impl Operation {
 fn must_be_checked(name: OperationName) -> bool {
     matches!(
         name,
-        OperationName::DeleteObjects | OperationName::PutBucketTagging
+        OperationName::DeleteObjects | OperationName::PutBucketCors | OperationName::PutBucketTagging
     )
 }
 
@@ -273,6 +282,10 @@ fn body_use(name: OperationName) -> BodyUse {
         },
         OperationName::DeleteObjects => BodyUse::Document {
             bytes_max: limits::DELETE_OBJECTS_BODY_MAX,
+            checksummed: true,
+        },
+        OperationName::PutBucketCors => BodyUse::Document {
+            bytes_max: limits::CORS_BODY_MAX,
             checksummed: true,
         },
         OperationName::PutObjectTagging | OperationName::PutBucketTagging => BodyUse::Document {
@@ -344,6 +357,9 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
             Operation::ListMultipartUploads(ListMultipartUploads::parse(head)?)
         }
         OperationName::ListParts => Operation::ListParts(ListParts::parse(head)?),
+        OperationName::GetBucketCors => Operation::GetBucketCors(bucket_request(head)?),
+        OperationName::PutBucketCors => Operation::PutBucketCors(bucket_request(head)?),
+        OperationName::DeleteBucketCors => Operation::DeleteBucketCors(bucket_request(head)?),
         OperationName::GetBucketTagging => Operation::GetBucketTagging(bucket_request(head)?),
         OperationName::PutBucketTagging => Operation::PutBucketTagging(bucket_request(head)?),
         OperationName::DeleteBucketTagging => Operation::DeleteBucketTagging(bucket_request(head)?),

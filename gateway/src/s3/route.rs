@@ -94,7 +94,7 @@ routes! {
     GetBucketAcl Get Bucket ["acl"] no;
     GetBucketAnalyticsConfiguration Get Bucket ["analytics", "id"] no;
     ListBucketAnalyticsConfigurations Get Bucket ["analytics"] no;
-    GetBucketCors Get Bucket ["cors"] no;
+    GetBucketCors Get Bucket ["cors"] yes;
     GetBucketEncryption Get Bucket ["encryption"] no;
     GetBucketIntelligentTieringConfiguration Get Bucket ["intelligent-tiering", "id"] no;
     ListBucketIntelligentTieringConfigurations Get Bucket ["intelligent-tiering"] no;
@@ -127,7 +127,7 @@ routes! {
     PutBucketAccelerateConfiguration Put Bucket ["accelerate"] no;
     PutBucketAcl Put Bucket ["acl"] no;
     PutBucketAnalyticsConfiguration Put Bucket ["analytics"] no;
-    PutBucketCors Put Bucket ["cors"] no;
+    PutBucketCors Put Bucket ["cors"] yes;
     PutBucketEncryption Put Bucket ["encryption"] no;
     PutBucketIntelligentTieringConfiguration Put Bucket ["intelligent-tiering"] no;
     PutBucketInventoryConfiguration Put Bucket ["inventory"] no;
@@ -149,7 +149,7 @@ routes! {
     CreateBucket Put Bucket [] yes;
 
     DeleteBucketAnalyticsConfiguration Delete Bucket ["analytics"] no;
-    DeleteBucketCors Delete Bucket ["cors"] no;
+    DeleteBucketCors Delete Bucket ["cors"] yes;
     DeleteBucketEncryption Delete Bucket ["encryption"] no;
     DeleteBucketIntelligentTieringConfiguration Delete Bucket ["intelligent-tiering"] no;
     DeleteBucketInventoryConfiguration Delete Bucket ["inventory"] no;
@@ -170,7 +170,7 @@ routes! {
     CreateBucketMetadataTableConfiguration Post Bucket ["metadataTable"] no;
     WriteGetObjectResponse Post Bucket [] "x-amz-request-route" no;
     PostObject Post Bucket [] no;
-    PreflightBucket Options Bucket [] no;
+    PreflightBucket Options Bucket [] yes;
 
     HeadObject Head Object [] yes;
     GetObjectAcl Get Object ["acl"] no;
@@ -205,7 +205,7 @@ routes! {
     DeleteObjectAnnotation Delete Object ["annotation"] no;
     DeleteObjectTagging Delete Object ["tagging"] yes;
     DeleteObject Delete Object [] yes;
-    PreflightObject Options Object [] no;
+    PreflightObject Options Object [] yes;
 }
 
 impl Route {

@@ -42,6 +42,7 @@ const BESIDE_THE_LIST: &str = "PostObject PreflightBucket PreflightObject";
 
 const OFFERED: &str = "ListBuckets CreateBucket HeadBucket DeleteBucket GetBucketLocation PutObject CopyObject GetObject \
     HeadObject DeleteObject DeleteObjects ListObjects ListObjectsV2 CreateMultipartUpload UploadPart \
+    GetBucketCors PutBucketCors DeleteBucketCors PreflightBucket PreflightObject \
     GetBucketTagging PutBucketTagging DeleteBucketTagging GetObjectTagging PutObjectTagging DeleteObjectTagging \
     CompleteMultipartUpload AbortMultipartUpload ListMultipartUploads ListParts";
 
@@ -139,7 +140,7 @@ fn requests_of_clients_find_their_operation() {
         &[("content-type", "multipart/form-data")],
         "501 PostObject",
     );
-    check("OPTIONS", "/b/k", &[], "501 PreflightObject");
+    check("OPTIONS", "/b/k", &[], "PreflightObject");
     check("PATCH", "/b/k", &[], "405 -");
     check("POST", "/b/k", &[], "405 -");
     check("DELETE", "/", &[], "405 -");

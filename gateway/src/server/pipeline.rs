@@ -13,7 +13,7 @@ use crate::s3::route::OperationName;
 use crate::s3::{self, Credential, Head, Realm, Reply, RequestIds, S3Error, UnixMs};
 use futures::FutureExt as _;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -72,6 +72,9 @@ impl S3Api {
         if let Some(operation) = asked {
             Span::current().record("operation", operation.as_str());
         }
+        if let Some(OperationName::PreflightBucket | OperationName::PreflightObject) = asked {
+            return ops::preflight(store, &head).await.map(Answer::Whole);
+        }
         let realm = Realm {
             region: &self.shared.region,
             service: SERVICE,
@@ -101,6 +104,16 @@ impl S3Api {
             memory: &self.documents,
         };
         ops::perform(&call, body, request.operation).await
+    }
+
+    async fn add_cors_headers(&self, parts: &Parts, response: &mut Response<AnswerBody>) {
+        if let Some(store) = self.shared.serving()
+            && parts.headers.contains_key(header::ORIGIN)
+            && parts.method != Method::OPTIONS
+        {
+            let headers = response.headers_mut();
+            ops::add_cors_headers(store, &self.shared.endpoint, parts, headers).await;
+        }
     }
 
     fn response(&self, answer: Answer, method: &Method, ids: &RequestIds) -> Response<AnswerBody> {
@@ -154,6 +167,7 @@ impl Answers for S3Api {
             Answer::Whole(Reply::error(&error, parts.uri.path(), &ids))
         });
         let mut response = self.response(answer, &parts.method, &ids);
+        self.add_cors_headers(&parts, &mut response).await;
         body.settle().await.apply(&parts, &mut response);
         self.metrics.answered(asked, response.status(), started.elapsed());
         drop(in_flight);

@@ -83,3 +83,117 @@ async fn tags_of_a_bucket_live_and_go_with_it() {
         .expect_error(404, "NoSuchTagSet");
     gateway.metad.check_invariants();
 }
+
+const RULES: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://*.test</AllowedOrigin>\
+    <AllowedMethod>GET</AllowedMethod><AllowedMethod>PUT</AllowedMethod><AllowedHeader>x-amz-*</AllowedHeader>\
+    <ExposeHeader>ETag</ExposeHeader><MaxAgeSeconds>60</MaxAgeSeconds></CORSRule></CORSConfiguration>";
+
+/// Asks without a signature whether a page may send a request.
+async fn preflight(gateway: &Gateway, target: &str, fields: &[(&str, &str)]) -> Answer {
+    let fields: String = fields
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    let head = format!(
+        "OPTIONS {target} HTTP/1.1\r\nhost: {}\r\n{fields}\r\n",
+        gateway.s3
+    );
+    let answer = gateway.client().raw(head.as_bytes(), false).await;
+    answer.expect("an answer")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_origins_may_do_what_the_rules_allow() {
+    let gateway = Gateway::start().await;
+    let client = gateway.client();
+    client.send("PUT", "/first", &[], b"").await.expect(200);
+    let absent = client.send("GET", "/first?cors", &[], b"").await;
+    absent.expect_error(404, "NoSuchCORSConfiguration");
+    let origin = ("origin", "https://page.test");
+    let get = ("access-control-request-method", "GET");
+    for target in ["/first/key", "/nowhere/key"] {
+        let refused = preflight(&gateway, target, &[origin, get]).await;
+        refused.expect_error(403, "AccessForbidden");
+        assert_eq!(refused.element("ResourceType").as_deref(), Some("OBJECT"));
+    }
+    let untouched = client.send("GET", "/first/none", &[origin], b"").await;
+    assert_eq!((untouched.status, untouched.header("vary")), (404, None));
+
+    put(&client, "/first?cors", "<CORSConfiguration/>")
+        .await
+        .expect_error(400, "MalformedXML");
+    put(&client, "/first?cors", RULES).await.expect(200);
+    let read = client.send("GET", "/first?cors", &[], b"").await.expect(200);
+    assert_eq!(read.elements("AllowedMethod"), ["GET", "PUT"]);
+    assert_eq!(read.element("MaxAgeSeconds").as_deref(), Some("60"));
+
+    let put_asked = ("access-control-request-method", "PUT");
+    let headers = ("access-control-request-headers", "X-Amz-Date");
+    let allowed = preflight(
+        &gateway,
+        "/first/key?X-Amz-Signature=0",
+        &[origin, put_asked, headers],
+    )
+    .await;
+    for (name, value) in [
+        ("access-control-allow-origin", "https://page.test"),
+        ("access-control-allow-credentials", "true"),
+        ("access-control-allow-methods", "GET, PUT"),
+        ("access-control-allow-headers", "x-amz-date"),
+        ("access-control-expose-headers", "ETag"),
+        ("access-control-max-age", "60"),
+    ] {
+        assert_eq!(allowed.header(name), Some(value), "{name}");
+    }
+    assert_eq!(
+        (allowed.status, allowed.header("content-length")),
+        (200, Some("0"))
+    );
+    preflight(&gateway, "/first", &[origin, get]).await.expect(200);
+    let delete = ("access-control-request-method", "DELETE");
+    let other = ("origin", "https://page.example");
+    for fields in [[origin, delete], [other, get]] {
+        let refused = preflight(&gateway, "/first", &fields).await;
+        refused.expect_error(403, "AccessForbidden");
+        assert_eq!(refused.header("access-control-allow-origin"), None);
+    }
+    preflight(&gateway, "/first", &[get])
+        .await
+        .expect_error(400, "BadRequest");
+
+    // Answers say it too, well or not, to whoever asks.
+    let stored = client
+        .send("PUT", "/first/key", &[origin], b"1")
+        .await
+        .expect(200);
+    let missing = client.send("GET", "/first/none", &[origin], b"").await;
+    missing.expect_error(404, "NoSuchKey");
+    let unsigned = format!(
+        "GET /first/key HTTP/1.1\r\nhost: {}\r\norigin: https://page.test\r\n\r\n",
+        gateway.s3
+    );
+    let unknown = client.raw(unsigned.as_bytes(), false).await.expect("an answer");
+    unknown.expect_error(403, "AccessDenied");
+    for answer in [&stored, &missing, &unknown] {
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, Some("https://page.test"));
+        assert_eq!(answer.header("access-control-expose-headers"), Some("ETag"));
+        assert!(
+            answer
+                .header("vary")
+                .is_some_and(|vary| vary.starts_with("Origin"))
+        );
+    }
+    let strange = client.send("GET", "/first/key", &[other], b"").await.expect(200);
+    assert_eq!(strange.header("access-control-allow-origin"), None);
+    assert!(strange.header("vary").is_some());
+    let plain = client.send("GET", "/first/key", &[], b"").await.expect(200);
+    assert_eq!(
+        (plain.header("access-control-allow-origin"), plain.header("vary")),
+        (None, None)
+    );
+
+    client.send("DELETE", "/first?cors", &[], b"").await.expect(204);
+    let again = client.send("GET", "/first/key", &[origin], b"").await.expect(200);
+    assert_eq!(again.header("access-control-allow-origin"), None);
+}

@@ -1,0 +1,47 @@
+//! Cross-origin requests: the browsers' question before one, and what answers say besides. Nobody is known here
+//! and nothing is changed.
+
+use crate::directory::Bucket;
+use crate::error::Error;
+use crate::s3::cors::{CrossOrigin, Preflight};
+use crate::s3::error::Result;
+use crate::s3::{Endpoint, Head, Reply};
+use crate::store::Store;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use std::sync::Arc;
+use ullage_model::rejection::Rejection;
+
+/// PreflightBucket and PreflightObject. A bucket that is not there answers as one without rules.
+pub(crate) async fn preflight(store: &Store, head: &Head<'_>) -> Result<Reply> {
+    let asked = Preflight::parse(head)?;
+    let bucket = match store.directory().bucket(head.bucket().unwrap_or("")).await {
+        Ok(bucket) => Some(bucket),
+        Err(Error::Rejected(Rejection::NoSuchBucket)) => None,
+        Err(error) => return Err(super::s3_error(error)),
+    };
+    let mut reply = Reply::empty(StatusCode::OK);
+    reply.headers = asked.judge(rules(bucket.as_ref()))?;
+    Ok(reply)
+}
+
+/// Adds to an answer what the bucket's rules say of the request's origin. Answers to those who may not know of
+/// the bucket say it too: without it a browser hides the error from its page.
+pub(crate) async fn add_headers(store: &Store, endpoint: &Endpoint, parts: &Parts, headers: &mut HeaderMap) {
+    let Some(origin) = CrossOrigin::of(&parts.headers) else {
+        return;
+    };
+    let Ok(head) = Head::parse(parts, endpoint) else {
+        return;
+    };
+    let Some(name) = head.bucket() else { return };
+    // Whatever stands in the way of looking it up, the answer itself is given.
+    let bucket = store.directory().bucket(name).await.ok();
+    if let Some(rules) = rules(bucket.as_ref()) {
+        rules.add_to(&origin, parts.method.as_str(), headers);
+    }
+}
+
+fn rules(bucket: Option<&Arc<Bucket>>) -> Option<&crate::s3::cors::CorsRules> {
+    bucket.and_then(|bucket| bucket.cors.as_ref())
+}
