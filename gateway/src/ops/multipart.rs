@@ -14,7 +14,7 @@ use crate::s3::answer::{CompleteAnswer, InitiateAnswer, deleted};
 use crate::s3::checksum::{ChecksumType, ObjectChecksum};
 use crate::s3::conditions::WriteCondition;
 use crate::s3::error::{ErrorCode, Result, S3Error};
-use crate::s3::md5::Md5Hasher;
+use crate::s3::md5::md5;
 use crate::s3::operation::{CompleteMultipartUpload, CreateMultipartUpload, UploadRequest};
 use crate::s3::request_xml::{CompleteBody, CompletedPart};
 use crate::store::{CompleteRequest, NewUpload, PartFacts};
@@ -170,10 +170,8 @@ fn whole_of(
     request: &CompleteMultipartUpload,
     parts: &[PartFacts],
 ) -> Result<(Etag, Option<rows::Checksum>)> {
-    let mut md5 = Md5Hasher::new();
-    for (Etag::Md5(digest) | Etag::Multipart(digest, _), ..) in parts {
-        md5.update(digest);
-    }
+    let digest = |(Etag::Md5(digest) | Etag::Multipart(digest, _), ..): &PartFacts| *digest;
+    let digests: Vec<u8> = parts.iter().flat_map(digest).collect();
     let count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
     let of_parts: Option<Vec<_>> = parts
         .iter()
@@ -193,7 +191,7 @@ fn whole_of(
         (None, _) => {}
     }
     Ok((
-        Etag::Multipart(md5.finish(), count),
+        Etag::Multipart(md5(&digests), count),
         checksum.as_ref().map(row_object_checksum),
     ))
 }

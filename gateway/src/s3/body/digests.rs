@@ -3,6 +3,7 @@
 use super::super::checksum::{Checksum, ChecksumAlgorithm, ChecksumHasher};
 use super::super::md5::{Md5Digest, Md5Hasher};
 use super::super::sha256::Sha256Hasher;
+use bytes::Bytes;
 
 /// What a verified body was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl Digests {
         }
     }
 
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    pub(super) fn update(&mut self, bytes: &Bytes) {
         if let Some(md5) = &mut self.md5 {
             md5.update(bytes);
         }
