@@ -79,9 +79,11 @@ pub fn decode<T: Versioned>(bytes: &[u8]) -> Result<T, DecodeError> {
     }
 }
 
+/// `versioned!(A, B = 2)`: `A` has its first layout, `B` its second.
 macro_rules! versioned {
-    ($($type:ty),* $(,)?) => {$(
+    ($($type:ty $(= $version:literal)?),* $(,)?) => {$(
         impl $crate::codec::Versioned for $type {
+            $(const VERSION: u8 = $version;)?
             const NAME: &'static str = stringify!($type);
         }
     )*};

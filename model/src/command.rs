@@ -9,10 +9,11 @@ use crate::codec::versioned;
 use crate::fat::rows::{ChunkRow, ClassRow, InlineRow, VendorState};
 use crate::ids::{
     BlobId, BucketId, ClusterId, CopyId, Digest, KekId, LeaseId, ManifestId, SessionId, UploadId, UserId,
-    VendorId, VersionId,
+    VendorId, VersionId, VersionName,
 };
 use crate::namespace::rows::{
-    BucketDocumentKind, Checksum, ChecksumAlgorithm, ChecksumKind, Etag, Metadata, UserPolicy, WrappedKey,
+    BucketDocumentKind, Checksum, ChecksumAlgorithm, ChecksumKind, Etag, Metadata, UserPolicy, Versioning,
+    WrappedKey,
 };
 use crate::rejection::Rejection;
 use crate::wire::agent::{DamagedCopy, DeviceReport, RegisterRequest};
@@ -254,18 +255,9 @@ pub enum SessionCommand {
         /// The bucket as decided under.
         bucket: BucketRef,
     },
-    /// Deletes an object's current version. Deleting what is not there succeeds unless conditions say
+    /// Deletes an object, or one version of it. Deleting what is not there succeeds unless conditions say
     /// otherwise.
-    DeleteObject {
-        /// Who.
-        actor: Actor,
-        /// The bucket as decided under.
-        bucket: BucketRef,
-        /// The key.
-        key: String,
-        /// Conditions.
-        conditions: Conditions,
-    },
+    DeleteObject(DeleteObject),
     /// Begins a multipart upload.
     CreateUpload {
         /// Who.
@@ -331,6 +323,15 @@ pub enum SessionCommand {
         kind: BucketDocumentKind,
         /// The document, verified by the gateway; `None` deletes.
         document: Option<String>,
+    },
+    /// Sets whether a bucket keeps old versions.
+    SetVersioning {
+        /// Who.
+        actor: Actor,
+        /// The bucket as decided under.
+        bucket: BucketRef,
+        /// `Enabled` or `Suspended`.
+        versioning: Versioning,
     },
 }
 
@@ -456,6 +457,35 @@ pub struct FinalizeObject {
     pub body: Body,
 }
 
+/// See [`SessionCommand::DeleteObject`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteObject {
+    /// Who.
+    pub actor: Actor,
+    /// The bucket as decided under.
+    pub bucket: BucketRef,
+    /// The key.
+    pub key: String,
+    /// The version or delete marker to be removed for good. `None`: the current version goes; where the bucket
+    /// keeps old versions, a delete marker comes in front of it.
+    pub version: Option<VersionName>,
+    /// Conditions on the current version.
+    pub conditions: Conditions,
+    /// Random part of a delete marker's id.
+    pub random: u64,
+    /// When.
+    pub now: WallTime,
+}
+
+/// Which version a copy is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CopySource {
+    /// This one, which must be the current one still.
+    Current(VersionId),
+    /// This one, which the client asked for by its name.
+    Named(VersionId),
+}
+
 /// See [`SessionCommand::CopyObject`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyObject {
@@ -466,7 +496,7 @@ pub struct CopyObject {
     /// The key of the source.
     pub source_key: String,
     /// The version that the gateway read, and made its decisions about.
-    pub version: VersionId,
+    pub version: CopySource,
     /// The bucket of the copy as decided under.
     pub target: BucketRef,
     /// The key of the copy.
@@ -491,7 +521,7 @@ pub struct SetObjectTags {
     /// The key.
     pub key: String,
     /// The version; `None` for the current one.
-    pub version: Option<VersionId>,
+    pub version: Option<VersionName>,
     /// All tags that it has from now on.
     pub tags: Vec<(String, String)>,
 }
@@ -610,10 +640,12 @@ pub enum Reply {
     Bucket(BucketId),
     /// `CreateUser`.
     User(UserId),
-    /// `FinalizeObject`, `CompleteUpload`.
+    /// `FinalizeObject`, `CompleteUpload`, `CopyObject`.
     Stored {
         /// The new version.
         version: VersionId,
+        /// How answers name it; not at all if the bucket never kept old versions.
+        name: Option<VersionName>,
         /// Its entity tag (of a repeated complete: as stored first).
         etag: Etag,
         /// Its checksum.
@@ -621,8 +653,12 @@ pub enum Reply {
     },
     /// `DeleteObject`.
     Deleted {
-        /// Whether there was something to delete.
+        /// Whether there was something to delete: a current version, or the one named.
         existed: bool,
+        /// The delete marker that was made, or the version named, there or not.
+        version: Option<VersionName>,
+        /// It is a delete marker.
+        delete_marker: bool,
     },
     /// `CreateUpload`.
     Upload(UploadRef),
@@ -638,6 +674,8 @@ pub enum Reply {
     AlreadyCompleted {
         /// The version it became.
         version: VersionId,
+        /// As of `Stored`.
+        name: Option<VersionName>,
         /// Its entity tag.
         etag: Etag,
         /// Its checksum.
@@ -647,6 +685,8 @@ pub enum Reply {
     Changed {
         /// The version that was changed.
         version: VersionId,
+        /// As of `Stored`.
+        name: Option<VersionName>,
     },
 }
 

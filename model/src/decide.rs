@@ -121,12 +121,7 @@ fn in_session<R: Read>(
             now,
         } => namespace::bucket::create(step, *actor, name, region, *now),
         SessionCommand::DeleteBucket { actor, bucket } => namespace::bucket::delete(step, *actor, *bucket),
-        SessionCommand::DeleteObject {
-            actor,
-            bucket,
-            key,
-            conditions,
-        } => namespace::delete::object(step, *actor, *bucket, key, conditions),
+        SessionCommand::DeleteObject(delete) => namespace::delete::object(step, delete),
         SessionCommand::CreateUpload {
             actor,
             bucket,
@@ -174,5 +169,10 @@ fn in_session<R: Read>(
             kind,
             document,
         } => namespace::document::set(step, *actor, *bucket, *kind, document.as_deref()),
+        SessionCommand::SetVersioning {
+            actor,
+            bucket,
+            versioning,
+        } => namespace::bucket::set_versioning(step, *actor, *bucket, *versioning),
     }
 }

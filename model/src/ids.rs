@@ -185,6 +185,25 @@ impl fmt::Display for VersionId {
     }
 }
 
+/// How clients name a version. Those stored while a bucket keeps no old versions are all named `null`: a key has
+/// at most one such version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum VersionName {
+    /// `null`.
+    Null,
+    /// Its id. Names no `null` version.
+    Id(VersionId),
+}
+
+impl fmt::Display for VersionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Id(version) => version.fmt(f),
+        }
+    }
+}
+
 /// Names one cluster for ever; 128 random bits minted at first start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

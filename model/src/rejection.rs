@@ -133,4 +133,10 @@ pub enum Rejection {
     /// The source of a copy is not the version any more that the gateway read.
     #[error("the source of the copy has changed")]
     SourceChanged,
+    /// The key has no version of the name asked for.
+    #[error("no such version")]
+    NoSuchVersion,
+    /// The version named is a delete marker.
+    #[error("the version is a delete marker")]
+    DeleteMarker,
 }

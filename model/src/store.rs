@@ -37,7 +37,8 @@ pub enum Column {
     Buckets,
     /// What LIST returns, by (bucket, key).
     Live,
-    /// Versions by (bucket, key, newest first).
+    /// Versions and delete markers by (bucket, key, newest first), and where a key's `null` version is if it is not
+    /// the live one.
     Versions,
     /// Manifests by id and their pages.
     Manifests,

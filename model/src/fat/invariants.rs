@@ -9,7 +9,7 @@ use crate::fat::{keys, vendor};
 use crate::ids::{BlobId, CopyId, SessionId, VendorId};
 use crate::limits::{INVITES_MAX, MEMBERS_MAX, SESSION_WINDOW};
 use crate::namespace;
-use crate::namespace::rows::{BlobOwner, BlobRow, BlobStorage, Content, VersionRow};
+use crate::namespace::rows::{BlobOwner, BlobRow, BlobStorage, Content, VersionEntry};
 use crate::session::OutcomeRow;
 use crate::step::ReadRows;
 use crate::store::{Column, KeyRange, Read, StoreError};
@@ -360,26 +360,21 @@ fn owners(rows: &impl Read) -> Result<BTreeMap<BlobId, Owned>, StoreError> {
             ReleaseItem::Manifest { .. } | ReleaseItem::Upload { .. } => Ok(()),
         },
     )?;
-    each(
-        rows,
-        Column::Versions,
-        &KeyRange::all(),
-        |_, row: VersionRow| match row.content {
-            Content::Single(extent) => match extent.storage {
-                BlobStorage::Chunks(past) => own(
-                    extent.blob,
-                    Owned {
-                        owner: "version",
-                        first: 0,
-                        past,
-                        released: false,
-                    },
-                ),
-                BlobStorage::Inline => Ok(()),
-            },
-            Content::Empty | Content::Manifest(_) | Content::Shared(_) => Ok(()),
-        },
-    )?;
+    namespace::version::scan(rows, &KeyRange::all(), |_, entry| {
+        if let VersionEntry::Object(row) = entry
+            && let Content::Single(extent) = row.content
+            && let BlobStorage::Chunks(past) = extent.storage
+        {
+            let owned = Owned {
+                owner: "version",
+                first: 0,
+                past,
+                released: false,
+            };
+            own(extent.blob, owned)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
     each(rows, Column::Blobs, &KeyRange::all(), |key, row: BlobRow| {
         let owner = match row.owner {
             BlobOwner::Building(_) => "session",

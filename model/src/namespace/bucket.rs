@@ -65,16 +65,39 @@ pub fn create<R: Read>(
     Ok(Reply::Bucket(bucket))
 }
 
-/// Deletes an empty bucket: one without objects and without open uploads.
+/// Sets whether the bucket keeps old versions. Once it did it can only be suspended.
+///
+/// # Errors
+/// `NoSuchBucket`, `StaleSettings`, `Invalid`.
+pub fn set_versioning<R: Read>(
+    step: &mut Step<'_, R>,
+    actor: Actor,
+    bucket: BucketRef,
+    versioning: Versioning,
+) -> Result<Reply, Stop> {
+    let mut row = authority::check_bucket(step, bucket)?;
+    authority::check_actor(step, actor)?;
+    if versioning == Versioning::Off {
+        return Err(Rejection::Invalid("versioning can be suspended, not taken away".to_owned()).into());
+    }
+    if row.versioning != versioning {
+        row.versioning = versioning;
+        row.settings_version = cluster::next_settings_version(step, row.settings_version)?;
+        step.put(Column::Buckets, keys::bucket(row.bucket), &row);
+    }
+    Ok(Reply::Done)
+}
+
+/// Deletes an empty bucket: one without versions, delete markers and open uploads.
 ///
 /// # Errors
 /// `BucketNotEmpty`, `NoSuchBucket`, `StaleSettings`.
 pub fn delete<R: Read>(step: &mut Step<'_, R>, actor: Actor, bucket: BucketRef) -> Result<Reply, Stop> {
     let row = authority::check_bucket(step, bucket)?;
     authority::check_actor(step, actor)?;
-    let objects = KeyRange::prefix(&row.bucket.0.to_be_bytes());
+    let versions = KeyRange::prefix(&row.bucket.0.to_be_bytes());
     let uploads = KeyRange::prefix(&keys::uploads_in_bucket(row.bucket));
-    if has_rows(step, Column::Live, &objects)? || has_rows(step, Column::Uploads, &uploads)? {
+    if has_rows(step, Column::Versions, &versions)? || has_rows(step, Column::Uploads, &uploads)? {
         return Err(Rejection::BucketNotEmpty.into());
     }
     let made = made_by(step, row.creator)?

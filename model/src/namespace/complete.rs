@@ -4,6 +4,7 @@
 //! The upload's `generation` is what a complete was begun under: a part that comes meanwhile raises it, and
 //! the complete starts again. The manifest left behind is dropped by the next complete or by the abort.
 
+use crate::cluster_time::ClusterTime;
 use crate::command::{CompleteSlice, CompleteUpload, ListedPart, Reply};
 use crate::fat;
 use crate::fat::cluster;
@@ -12,9 +13,10 @@ use crate::limits::{
     EXTENTS_PER_PAGE, EXTENTS_PER_VERSION, OBJECT_BYTES_MAX, PART_BYTES_MIN, PARTS_PER_UPLOAD,
 };
 use crate::namespace::rows::{
-    Checksum, Content, Etag, Extent, ManifestBuilding, ManifestPage, ManifestRow, PartRow, UploadRow,
+    Checksum, Content, Extent, ManifestBuilding, ManifestPage, ManifestRow, PartRow, UploadRow,
     UploadState, VersionRow,
 };
+use crate::namespace::successor::Target;
 use crate::namespace::{authority, bounds, keys, release, upload, version};
 use crate::rejection::Rejection;
 use crate::step::{ReadRows, Step, Stop};
@@ -33,6 +35,7 @@ pub fn slice<R: Read>(step: &mut Step<'_, R>, slice: &CompleteSlice) -> Result<R
         upload::named(step, slice.bucket.bucket, &slice.key, slice.upload)?.ok_or(Rejection::NoSuchUpload)?;
     if let UploadState::Completed {
         version,
+        name,
         etag,
         checksum,
         ..
@@ -40,6 +43,7 @@ pub fn slice<R: Read>(step: &mut Step<'_, R>, slice: &CompleteSlice) -> Result<R
     {
         return Ok(Reply::AlreadyCompleted {
             version,
+            name,
             etag,
             checksum,
         });
@@ -192,11 +196,12 @@ pub fn complete<R: Read>(step: &mut Step<'_, R>, complete: &CompleteUpload) -> R
     let bucket = complete.bucket.bucket;
     let key = complete.key.as_str();
     bounds::check_checksum(complete.checksum.as_ref())?;
-    authority::check_bucket(step, complete.bucket)?;
+    let bucket_row = authority::check_bucket(step, complete.bucket)?;
     authority::check_actor(step, complete.actor)?;
     let mut upload = upload::named(step, bucket, key, complete.upload)?.ok_or(Rejection::NoSuchUpload)?;
     if let UploadState::Completed {
         version,
+        name,
         etag,
         checksum,
         ..
@@ -204,6 +209,7 @@ pub fn complete<R: Read>(step: &mut Step<'_, R>, complete: &CompleteUpload) -> R
     {
         return Ok(Reply::Stored {
             version,
+            name,
             etag,
             checksum,
         });
@@ -218,16 +224,15 @@ pub fn complete<R: Read>(step: &mut Step<'_, R>, complete: &CompleteUpload) -> R
     {
         return Err(Rejection::Size(format!("{} bytes, not as many as said", row.bytes)).into());
     }
-    let replaced = version::live(step, bucket, key)?;
-    version::check_conditions(replaced.as_ref(), &complete.conditions)?;
-    if let Some(replaced) = &replaced {
-        version::remove(step, bucket, key, replaced)?;
-    }
+    let target = Target::find(step, &bucket_row, key)?;
+    version::check_conditions(target.live(), &complete.conditions)?;
+    let cleared = target.clear_all(step)?;
     let new = VersionRow {
         version: VersionId {
             order: step.at.index,
             random: complete.random,
         },
+        null: bucket_row.versioning.writes_null(),
         creator: upload.creator,
         bytes: row.bytes,
         etag: complete.etag,
@@ -237,12 +242,23 @@ pub fn complete<R: Read>(step: &mut Step<'_, R>, complete: &CompleteUpload) -> R
         checksum: complete.checksum.clone(),
         content: own(step, manifest, row),
     };
-    version::write(step, bucket, key, replaced.as_ref(), &new)?;
-    finish(step, upload, new.version, new.etag, new.checksum.clone())?;
+    let name = bucket_row.versioning.shown(new.name());
+    let (version, etag, checksum) = (new.version, new.etag, new.checksum.clone());
+    cleared.put(step, new)?;
+    let at = step.at.cluster_time;
+    upload.state = UploadState::Completed {
+        version,
+        name,
+        etag,
+        checksum: checksum.clone(),
+        at,
+    };
+    finish(step, &upload, at)?;
     Ok(Reply::Stored {
-        version: new.version,
-        etag: new.etag,
-        checksum: new.checksum,
+        version,
+        name,
+        etag,
+        checksum,
     })
 }
 
@@ -259,24 +275,11 @@ fn own<R: Read>(step: &mut Step<'_, R>, manifest: ManifestId, mut row: ManifestR
     Content::Manifest(manifest)
 }
 
-/// Turns the upload's row into the memory of its completion. Metadata went with the version.
-fn finish<R: Read>(
-    step: &mut Step<'_, R>,
-    mut upload: UploadRow,
-    version: VersionId,
-    etag: Etag,
-    checksum: Option<Checksum>,
-) -> Result<(), Stop> {
-    let at = step.at.cluster_time;
-    upload.state = UploadState::Completed {
-        version,
-        etag,
-        checksum,
-        at,
-    };
-    step.put(Column::Uploads, keys::upload(upload.upload), &upload);
+/// Keeps the upload's row as the memory of its completion at `at`. Metadata went with the version.
+fn finish<R: Read>(step: &mut Step<'_, R>, upload: &UploadRow, at: ClusterTime) -> Result<(), Stop> {
+    step.put(Column::Uploads, keys::upload(upload.upload), upload);
     let index = keys::completed_upload(at, upload.upload);
     step.put_bytes(Column::Uploads, index, Bytes::new());
-    upload::close(step, &upload)?;
+    upload::close(step, upload)?;
     Ok(())
 }

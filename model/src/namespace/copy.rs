@@ -1,53 +1,50 @@
 //! Copying an object within the FAT: the copy refers to the same bytes, which are kept until the last reference
 //! goes. Nothing is read and nothing is sent.
 
-use crate::command::{CopyObject, Reply};
+use crate::command::{CopyObject, CopySource, Reply};
 use crate::ids::{BucketId, VersionId};
-use crate::namespace::rows::{Content, VersionRow};
+use crate::namespace::rows::{Content, VersionEntry, VersionRow};
+use crate::namespace::successor::Target;
 use crate::namespace::{authority, bounds, keys, release, version};
 use crate::rejection::Rejection;
 use crate::step::{Step, Stop};
 use crate::store::{Column, Read};
 
-/// Makes a version of the target's key with the bytes of the source's current version, which must be the one
-/// that the gateway read. What the target replaces is released in the same command. Source and target may be
-/// the same key: then the version is replaced by one with other headers.
+/// Makes a version of the target's key with the bytes of the version that the gateway read of the source, which
+/// must be the current one still, unless it was asked for by its name. What the target replaces is released in the
+/// same command. Source and target may be the same key: what is replaced then may be the source itself, whose
+/// content goes on under other headers.
 ///
 /// # Errors
 /// `NoSuchBucket`, `StaleSettings`, `SourceChanged`, `NoSuchKey`, `PreconditionFailed`,
 /// `Invalid`, `Size`.
 pub fn object<R: Read>(step: &mut Step<'_, R>, copy: &CopyObject) -> Result<Reply, Stop> {
-    let bucket = copy.target.bucket;
-    let key = copy.key.as_str();
-    bounds::check_key(key)?;
+    bounds::check_key(&copy.key)?;
     bounds::check_key(&copy.source_key)?;
     bounds::check_metadata(&copy.metadata)?;
     authority::check_bucket(step, copy.source)?;
-    authority::check_bucket(step, copy.target)?;
+    let bucket = authority::check_bucket(step, copy.target)?;
     authority::check_actor(step, copy.actor)?;
-    let replaced = version::live(step, bucket, key)?;
-    version::check_conditions(replaced.as_ref(), &copy.conditions)?;
-
-    let source = version::live(step, copy.source.bucket, &copy.source_key)?
-        .filter(|live| live.version == copy.version)
-        .ok_or(Rejection::SourceChanged)?;
-    let source = version::current(step, copy.source.bucket, &copy.source_key, &source)?;
-    let to_itself = copy.source.bucket == bucket && copy.source_key == key;
-    let content = if to_itself {
-        step.delete(Column::Versions, keys::version(bucket, key, source.version));
-        source.content.clone()
+    let target = Target::find(step, &bucket, &copy.key)?;
+    version::check_conditions(target.live(), &copy.conditions)?;
+    let source = source(step, copy)?;
+    let to_itself = copy.source.bucket == bucket.bucket && copy.source_key == copy.key;
+    let (content, cleared) = if to_itself && source.null && target.successor_is_null() {
+        let without_content = VersionEntry::Object(Box::new(VersionRow {
+            content: Content::Empty,
+            ..source.clone()
+        }));
+        (source.content, target.clear(step, Some(&without_content))?)
     } else {
         let content = share(step, copy.source.bucket, &copy.source_key, &source)?;
-        if let Some(replaced) = &replaced {
-            version::remove(step, bucket, key, replaced)?;
-        }
-        content
+        (content, target.clear_all(step)?)
     };
     let row = VersionRow {
         version: VersionId {
             order: step.at.index,
             random: copy.random,
         },
+        null: bucket.versioning.writes_null(),
         creator: copy.actor.user,
         bytes: source.bytes,
         etag: source.etag,
@@ -58,12 +55,30 @@ pub fn object<R: Read>(step: &mut Step<'_, R>, copy: &CopyObject) -> Result<Repl
         checksum: source.checksum,
         content,
     };
-    version::write(step, bucket, key, replaced.as_ref(), &row)?;
-    Ok(Reply::Stored {
+    let reply = Reply::Stored {
         version: row.version,
+        name: bucket.versioning.shown(row.name()),
         etag: row.etag,
-        checksum: row.checksum,
-    })
+        checksum: row.checksum.clone(),
+    };
+    cleared.put(step, row)?;
+    Ok(reply)
+}
+
+/// The version to be copied.
+fn source<R: Read>(step: &Step<'_, R>, copy: &CopyObject) -> Result<VersionRow, Stop> {
+    let (bucket, key) = (copy.source.bucket, copy.source_key.as_str());
+    let id = match copy.version {
+        CopySource::Current(id) => version::live(step, bucket, key)?
+            .map(|live| live.version)
+            .filter(|live| *live == id)
+            .ok_or(Rejection::SourceChanged)?,
+        CopySource::Named(id) => id,
+    };
+    match version::entry(step, bucket, key, id)? {
+        Some(VersionEntry::Object(row)) => Ok(*row),
+        Some(VersionEntry::DeleteMarker(_)) | None => Err(Rejection::SourceChanged.into()),
+    }
 }
 
 /// What another version refers to the source's bytes by. A blob that was the source's alone gets a row, which
@@ -83,12 +98,10 @@ fn share<R: Read>(
                 content: Content::Shared(extent.clone()),
                 ..source.clone()
             };
-            step.put(
-                Column::Versions,
-                keys::version(bucket, key, source.version),
-                &shared,
-            );
-            return Ok(shared.content);
+            let content = shared.content.clone();
+            let row_key = keys::version(bucket, key, source.version);
+            step.put(Column::Versions, row_key, &VersionEntry::Object(Box::new(shared)));
+            return Ok(content);
         }
         Content::Shared(extent) => release::refer(step, extent.blob)?,
         Content::Manifest(manifest) => release::refer_manifest(step, *manifest)?,

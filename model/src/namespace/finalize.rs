@@ -4,12 +4,13 @@ use crate::command::{Body, FinalizeObject, Reply};
 use crate::ids::{SessionId, VersionId};
 use crate::namespace::blob::{self, LastChunks, Next};
 use crate::namespace::rows::{Content, Extent, VersionRow};
+use crate::namespace::successor::Target;
 use crate::namespace::{authority, bounds, version};
 use crate::rejection::Rejection;
 use crate::step::{Step, Stop};
 use crate::store::Read;
 
-/// Makes an object visible, or replaces it. What it replaces is released in the same command.
+/// Makes a version of an object, and makes it the current one. What it replaces is released in the same command.
 ///
 /// Beside hot rows it reads the live row, the replaced version, and whether the blob is new; it writes the
 /// live row, the version, and what the body brings.
@@ -22,25 +23,22 @@ pub fn object<R: Read>(
     session: SessionId,
     finalize: &FinalizeObject,
 ) -> Result<Reply, Stop> {
-    let bucket = finalize.bucket.bucket;
-    let key = finalize.key.as_str();
-    bounds::check_key(key)?;
+    bounds::check_key(&finalize.key)?;
     bounds::check_metadata(&finalize.metadata)?;
     bounds::check_checksum(finalize.checksum.as_ref())?;
-    authority::check_bucket(step, finalize.bucket)?;
+    let bucket = authority::check_bucket(step, finalize.bucket)?;
     authority::check_actor(step, finalize.actor)?;
     authority::check_class(step, &finalize.class)?;
-    let replaced = version::live(step, bucket, key)?;
-    version::check_conditions(replaced.as_ref(), &finalize.conditions)?;
-    if let Some(replaced) = &replaced {
-        version::remove(step, bucket, key, replaced)?;
-    }
+    let target = Target::find(step, &bucket, &finalize.key)?;
+    version::check_conditions(target.live(), &finalize.conditions)?;
+    let cleared = target.clear_all(step)?;
     let extent = store_body(step, session, &finalize.class, &finalize.body)?;
     let row = VersionRow {
         version: VersionId {
             order: step.at.index,
             random: finalize.random,
         },
+        null: bucket.versioning.writes_null(),
         creator: finalize.actor.user,
         bytes: extent.as_ref().map_or(0, |extent| extent.bytes),
         etag: finalize.etag,
@@ -50,12 +48,14 @@ pub fn object<R: Read>(
         checksum: finalize.checksum.clone(),
         content: extent.map_or(Content::Empty, Content::Single),
     };
-    version::write(step, bucket, key, replaced.as_ref(), &row)?;
-    Ok(Reply::Stored {
+    let reply = Reply::Stored {
         version: row.version,
+        name: bucket.versioning.shown(row.name()),
         etag: row.etag,
-        checksum: row.checksum,
-    })
+        checksum: row.checksum.clone(),
+    };
+    cleared.put(step, row)?;
+    Ok(reply)
 }
 
 /// Stores a body of `class` and gives its extent; `None` for no bytes.

@@ -7,9 +7,11 @@ use crate::ids::{BlobId, BucketId, ManifestId, SessionId, UploadId, UserId};
 use crate::limits::BUCKET_DOCUMENT_BYTES_MAX;
 use crate::namespace::rows::{
     BlobOwner, BlobRow, BlobStorage, BucketDocumentKind, BucketDocumentRow, BucketRow, BucketUsageRow,
-    Content, Extent, LiveRow, ManifestPage, ManifestRow, PartRow, UploadRow, UploadState, VersionRow,
+    Content, Extent, LiveRow, ManifestPage, ManifestRow, PartRow, UploadRow, UploadState, VersionEntry,
+    VersionRow, Versioning,
 };
-use crate::namespace::{blob, bucket, keys};
+use crate::namespace::keys::{self, VersionKey};
+use crate::namespace::{blob, bucket, version};
 use crate::step::{ReadRows, decode_row};
 use crate::store::{Column, Direction, KeyRange, Read, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,12 +95,6 @@ fn number(key: &[u8], at: usize) -> Result<u64, StoreError> {
         })
 }
 
-fn text(key: &[u8], at: usize) -> Result<&str, StoreError> {
-    key.get(at..)
-        .and_then(|text| std::str::from_utf8(text).ok())
-        .ok_or_else(|| StoreError::Inconsistent("a key is not UTF-8".to_owned()))
-}
-
 impl Found {
     fn releases(&mut self, rows: &impl Read) -> Result<(), StoreError> {
         each(rows, Column::Releases, &[], |_, value| {
@@ -115,36 +111,69 @@ impl Found {
         })
     }
 
-    /// Live rows and versions are the same, one to one.
+    /// Of each key the newest version is live, unless a delete marker is newer; at most one is `null`, and a row
+    /// leads to it if it is not the live one.
     fn objects(&mut self, rows: &impl Read) -> Result<(), StoreError> {
-        let mut expected = BTreeSet::new();
-        each(rows, Column::Live, &[], |key, value| {
-            let bucket = BucketId(number(key, 0)?);
-            let key = text(key, 8)?;
-            let live: LiveRow = decode_row(Column::Live, value)?;
-            let row_key = keys::version(bucket, key, live.version);
-            let version: VersionRow = rows
-                .row(Column::Versions, &row_key)?
-                .ok_or_else(|| StoreError::Inconsistent(format!("{bucket}/{key} has no version")))?;
-            let alike = (live.version, live.bytes, live.etag, live.modified, live.creator)
-                == (
-                    version.version,
-                    version.bytes,
-                    version.etag,
-                    version.modified,
-                    version.creator,
-                )
-                && live.class == version.class;
-            ensure(alike, || format!("{bucket}/{key}: live row and version differ"))?;
-            let usage = self.usage.entry(bucket).or_default();
-            usage.objects += 1;
-            usage.bytes += live.bytes;
-            expected.insert(row_key);
-            self.content(rows, &version)
+        let mut versioning = BTreeMap::new();
+        each(rows, Column::Buckets, b"i", |_, value| {
+            let row: BucketRow = decode_row(Column::Buckets, value)?;
+            versioning.insert(row.bucket, row.versioning);
+            Ok(())
         })?;
-        each(rows, Column::Versions, &[], |key, _| {
-            ensure(expected.remove(key), || "a version is not live".to_owned())
-        })
+        // What must be there, by row: live rows, and rows that lead to null versions.
+        let mut live = BTreeMap::new();
+        let mut nulls = BTreeMap::new();
+        let mut last: Option<(BucketId, String)> = None;
+        let mut null_seen = false;
+        version::scan(rows, &KeyRange::all(), |key, entry| {
+            let VersionKey { bucket, key, version } = key;
+            ensure(version == Some(entry.version()), || {
+                format!("{bucket}/{key}: a version has another's key")
+            })?;
+            let is_newest = last.as_ref() != Some(&(bucket, key.clone()));
+            let is_live = is_newest && matches!(entry, VersionEntry::Object(_));
+            null_seen = !is_newest && null_seen;
+            ensure(!(null_seen && entry.is_null()), || {
+                format!("{bucket}/{key} has two null versions")
+            })?;
+            null_seen |= entry.is_null();
+            let unversioned = versioning.get(&bucket) == Some(&Versioning::Off);
+            ensure(!unversioned || is_live && entry.is_null(), || {
+                format!("{bucket}/{key} has versions, its bucket has none")
+            })?;
+            if entry.is_null() && !is_live {
+                nulls.insert(keys::null_version(bucket, &key), keys::version_id(entry.version()));
+            }
+            let usage = self.usage.entry(bucket).or_default();
+            match &entry {
+                VersionEntry::Object(row) => {
+                    usage.versions += 1;
+                    usage.bytes += row.bytes;
+                    if is_live {
+                        usage.objects += 1;
+                        live.insert(keys::live(bucket, &key), LiveRow::from(&**row));
+                    }
+                    self.content(rows, row)?;
+                }
+                VersionEntry::DeleteMarker(_) => usage.delete_markers += 1,
+            }
+            last = Some((bucket, key));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        each(rows, Column::Live, &[], |key, value| {
+            let row: LiveRow = decode_row(Column::Live, value)?;
+            ensure(live.remove(key) == Some(row), || {
+                "a live row is not the newest version of its key".to_owned()
+            })
+        })?;
+        ensure(live.is_empty(), || "a current version is not live".to_owned())?;
+        each(rows, Column::Versions, &[], |key, value| {
+            let leads_to_null = keys::parse_version(key).is_some_and(|key| key.version.is_none());
+            ensure(!leads_to_null || nulls.remove(key).is_some_and(|id| *id == *value), || {
+                "a row leads to no null version".to_owned()
+            })
+        })?;
+        ensure(nulls.is_empty(), || "a null version is not found".to_owned())
     }
 
     fn content(&mut self, rows: &impl Read, version: &VersionRow) -> Result<(), StoreError> {

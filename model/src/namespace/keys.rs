@@ -96,6 +96,87 @@ pub fn version(bucket: BucketId, key: &str, version: VersionId) -> Bytes {
     Bytes::from(bytes)
 }
 
+/// What ends the key of [`null_version`]: more than any order inverted, for no version is made at log index 0.
+const NULL_VERSION: [u8; 8] = [u8::MAX; 8];
+
+/// `Column::Versions`: bucket, escaped key, then what sorts behind all versions of the key: where its `null`
+/// version is ([`version_id`]) if it is not the live one.
+#[must_use]
+pub fn null_version(bucket: BucketId, key: &str) -> Bytes {
+    let mut bytes = versions(bucket, key);
+    bytes.extend_from_slice(&NULL_VERSION);
+    Bytes::from(bytes)
+}
+
+/// The value of [`null_version`]: order and random part.
+#[must_use]
+pub fn version_id(version: VersionId) -> Bytes {
+    join(&[&version.order.to_be_bytes(), &version.random.to_be_bytes()])
+}
+
+/// The inverse of [`version_id`].
+#[must_use]
+pub fn parse_version_id(bytes: &[u8]) -> Option<VersionId> {
+    let (order, random) = bytes.split_first_chunk()?;
+    Some(VersionId {
+        order: u64::from_be_bytes(*order),
+        random: u64::from_be_bytes(random.try_into().ok()?),
+    })
+}
+
+/// What the key of a row of `Column::Versions` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionKey {
+    /// The bucket.
+    pub bucket: BucketId,
+    /// The object's key.
+    pub key: String,
+    /// The version; `None`: where the key's `null` version is.
+    pub version: Option<VersionId>,
+}
+
+/// The inverse of [`version`] and [`null_version`]. `None` for keys of any other shape.
+#[must_use]
+pub fn parse_version(row_key: &[u8]) -> Option<VersionKey> {
+    let (bucket, rest) = row_key.split_first_chunk()?;
+    let mut key = Vec::with_capacity(rest.len());
+    let mut bytes = rest.iter();
+    loop {
+        match *bytes.next()? {
+            0 => match *bytes.next()? {
+                u8::MAX => key.push(0),
+                end if end == KEY_END[1] => break,
+                _ => return None,
+            },
+            byte => key.push(byte),
+        }
+    }
+    let tail = bytes.as_slice();
+    let version = if *tail == NULL_VERSION {
+        None
+    } else {
+        let named = parse_version_id(tail)?;
+        Some(VersionId {
+            order: !named.order,
+            ..named
+        })
+    };
+    Some(VersionKey {
+        bucket: BucketId(u64::from_be_bytes(*bucket)),
+        key: String::from_utf8(key).ok()?,
+        version,
+    })
+}
+
+/// `Column::Versions`: prefix of the versions of all keys that start with `prefix`.
+#[must_use]
+pub fn versions_with_prefix(bucket: BucketId, prefix: &str) -> Vec<u8> {
+    let mut bytes = versions(bucket, prefix);
+    // Without the end of the key: a prefix ends where more may follow.
+    bytes.truncate(bytes.len() - KEY_END.len());
+    bytes
+}
+
 /// `Column::Manifests`: `m` then the id.
 #[must_use]
 pub fn manifest(manifest: ManifestId) -> Bytes {
@@ -133,9 +214,7 @@ pub fn upload_in_bucket(bucket: BucketId, key: &str, upload: UploadId) -> Bytes 
 #[must_use]
 pub fn uploads_with_prefix(bucket: BucketId, prefix: &str) -> Bytes {
     let mut bytes = vec![b'b'];
-    bytes.extend_from_slice(&versions(bucket, prefix));
-    // Without the end of the key: a prefix ends where more may follow.
-    bytes.truncate(bytes.len() - KEY_END.len());
+    bytes.extend_from_slice(&versions_with_prefix(bucket, prefix));
     Bytes::from(bytes)
 }
 

@@ -13,8 +13,8 @@
 //!
 //! A copy refers to the manifest of its source, or makes the source's own blob a shared one.
 //!
-//! What must hold after every command is in [`invariants`]: live rows and versions are one to one; a single
-//! extent's blob is its version's alone; a shared blob counts its parts, extents and versions, a manifest its
+//! What must hold after every command is in [`invariants`]: the newest version of a key is the live one, unless a
+//! delete marker is newer; at most one version of a key is `null`; a single extent's blob is its version's alone; a shared blob counts its parts, extents and versions, a manifest its
 //! versions, and a count that reached 0 stays there; a bucket's usage and the inlined bytes are exact; every chunk is
 //! somebody's, or released.
 
@@ -31,12 +31,15 @@ pub mod invariants;
 pub mod keys;
 pub mod list;
 pub mod list_uploads;
+pub mod list_versions;
 pub mod locate;
 pub mod query;
 pub mod release;
 pub mod rows;
+pub mod successor;
 pub mod tags;
 pub mod upload;
+pub mod usage;
 pub mod user;
 pub mod version;
 

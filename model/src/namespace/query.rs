@@ -2,15 +2,18 @@
 //! [`super::locate`]'s, listing [`super::list`]'s, and the FAT answers for itself.
 
 use crate::fat;
-use crate::ids::{BucketId, UserId};
+use crate::ids::{BucketId, UserId, VersionId, VersionName};
 use crate::limits::LIST_SCAN_ROWS_MAX;
+use crate::namespace::keys::{self, VersionKey};
 use crate::namespace::rows::{
-    AccessKeyRow, BucketRow, LiveRow, PartRow, UploadRow, UploadState, UserRow, VersionRow,
+    AccessKeyRow, BucketRow, PartRow, UploadRow, UploadState, UserRow, VersionEntry, VersionRow, Versioning,
 };
-use crate::namespace::{bucket, document, keys, list, list_uploads, locate, upload, user, version};
-use crate::step::{ReadRows, decode_row};
+use crate::namespace::{bucket, document, list, list_uploads, list_versions, locate, upload, user, version};
+use crate::step::ReadRows;
 use crate::store::{Column, Direction, KeyRange, Read, StoreError, after_prefix};
-use crate::wire::metad::{Answer, BucketSettings, ByteRange, ObjectAnswer, PageSize, Query};
+use crate::wire::metad::{
+    Answer, BucketSettings, ByteRange, Found, ObjectAnswer, PageSize, Query, UserObjectsAfter,
+};
 use bytes::Bytes;
 use std::ops::{Bound, ControlFlow};
 
@@ -29,7 +32,12 @@ pub fn answer(rows: &impl Read, query: &Query) -> Result<Answer, StoreError> {
             let (found, more) = buckets(rows, prefix, after.as_deref(), *limit)?;
             Answer::Buckets(found, more)
         }
-        Query::Object { bucket, key, range } => Answer::Object(object(rows, *bucket, key, *range)?),
+        Query::Object {
+            bucket,
+            key,
+            version,
+            range,
+        } => Answer::Object(object(rows, *bucket, key, *version, *range)?),
         Query::Locate {
             source,
             offset,
@@ -46,6 +54,7 @@ pub fn answer(rows: &impl Read, query: &Query) -> Result<Answer, StoreError> {
             Answer::Parts(found, more)
         }
         Query::Uploads(request) => Answer::Uploads(list_uploads::list(rows, request)?),
+        Query::Versions(request) => Answer::Versions(list_versions::list(rows, request)?),
         Query::Users => Answer::Users(users(rows)?),
         Query::AccessKeys => Answer::AccessKeys(access_keys(rows)?),
         Query::Leases => Answer::Leases(fat::query::leases(rows)?),
@@ -79,25 +88,40 @@ fn access_key_row(rows: &impl Read, access_key: &str) -> Result<Option<(AccessKe
     Ok(Some((row, user)))
 }
 
-/// The current version of a key, with the first page of where its bytes are.
+/// The current version of a key or the one named, with the first page of where its bytes are.
 ///
 /// # Errors
-/// When the store fails or bytes of a live version are nowhere.
+/// When the store fails or bytes of a version are nowhere.
 pub fn object(
     rows: &impl Read,
     bucket: BucketId,
     key: &str,
+    name: Option<VersionName>,
     range: Option<(ByteRange, PageSize)>,
-) -> Result<Option<Box<ObjectAnswer>>, StoreError> {
-    let Some(live) = version::live(rows, bucket, key)? else {
-        return Ok(None);
+) -> Result<Found, StoreError> {
+    let live = version::live(rows, bucket, key)?;
+    let row: Option<BucketRow> = rows.row(Column::Buckets, &keys::bucket(bucket))?;
+    let versioning = row.map(|row| row.versioning).unwrap_or_default();
+    let entry = match (name, &live) {
+        (Some(name), live) => version::named(rows, bucket, key, name, live.as_ref())?,
+        (None, Some(live)) => {
+            let current = version::current(rows, bucket, key, live)?;
+            Some(VersionEntry::Object(Box::new(current)))
+        }
+        (None, None) if versioning == Versioning::Off => None,
+        (None, None) => version::newest(rows, bucket, key, None)?,
     };
-    let version = version::current(rows, bucket, key, &live)?;
+    let version = match entry {
+        None => return Ok(Found::Nothing),
+        Some(VersionEntry::DeleteMarker(marker)) => return Ok(Found::DeleteMarker(marker)),
+        Some(VersionEntry::Object(version)) => *version,
+    };
     let spans = match range {
         Some((range, page)) => locate::version(rows, &version, range, page)?,
         None => Vec::new(),
     };
-    Ok(Some(Box::new(ObjectAnswer { version, spans })))
+    let name = versioning.shown(version.name());
+    Ok(Found::Object(Box::new(ObjectAnswer { version, name, spans })))
 }
 
 /// Buckets by name from behind `after`, at most `limit` (and `limits::LIST_SCAN_ROWS_MAX`), and whether
@@ -166,35 +190,34 @@ fn access_keys(rows: &impl Read) -> Result<Vec<(String, UserId)>, StoreError> {
     named.collect()
 }
 
-/// Versions that `user` stored, bucket by bucket in the order of names. Looks at no more than `limit` (and
-/// `limits::LIST_SCAN_ROWS_MAX`) rows, of which each bucket is one.
+/// Versions that `user` stored, old ones among them, bucket by bucket in the order of names. Looks at no more than
+/// `limit` (and `limits::LIST_SCAN_ROWS_MAX`) versions and delete markers, and each bucket counts as one.
 fn user_objects(
     rows: &impl Read,
     user: UserId,
-    after: Option<&(String, String)>,
+    after: Option<&UserObjectsAfter>,
     limit: usize,
 ) -> Result<Answer, StoreError> {
     let mut left = limit.clamp(1, LIST_SCAN_ROWS_MAX);
     let mut found = Vec::new();
     let mut name = after.map_or_else(String::new, |(bucket, _)| bucket.clone());
-    let mut key_after = after.map(|(_, key)| key.clone()).filter(|key| !key.is_empty());
+    let mut within = after.and_then(|(_, within)| within.clone());
     let mut resumed = after.map(|(bucket, _)| bucket.clone());
     loop {
         let Some(bucket) = bucket_from(rows, &name)? else {
             return Ok(Answer::UserObjects(found, None));
         };
         if resumed.take().is_some_and(|resumed| resumed != bucket.name) {
-            key_after = None;
+            within = None;
         }
-        let (last, more) = objects_of(rows, user, &bucket, key_after.take(), &mut left, &mut found)?;
-        if more {
+        if let Some(last) = objects_of(rows, user, &bucket, within.take(), &mut left, &mut found)? {
             return Ok(Answer::UserObjects(found, Some((bucket.name, last))));
         }
         // The next name in byte order: this one with a NUL behind it.
         name = bucket.name + "\0";
         left = left.saturating_sub(1);
         if left == 0 {
-            return Ok(Answer::UserObjects(found, Some((name, String::new()))));
+            return Ok(Answer::UserObjects(found, Some((name, None))));
         }
     }
 }
@@ -213,53 +236,37 @@ fn bucket_from(rows: &impl Read, name: &str) -> Result<Option<BucketRow>, StoreE
     id.map(|id| bucket::by_index(rows, &id)).transpose()
 }
 
-/// Adds the versions that `user` stored in `bucket` while `left` rows may be looked at. Answers the last key
-/// looked at, and whether there may be more.
+/// Adds the versions that `user` stored in `bucket` while `left` rows may be looked at. If there may be more, answers
+/// the one looked at last; none if it was none.
 fn objects_of(
     rows: &impl Read,
     user: UserId,
     bucket: &BucketRow,
-    after: Option<String>,
+    after: Option<(String, VersionId)>,
     left: &mut usize,
     found: &mut Vec<(String, String, VersionRow)>,
-) -> Result<(String, bool), StoreError> {
-    let prefix = bucket.bucket.0.to_be_bytes();
-    let mut range = KeyRange::prefix(&prefix);
-    if let Some(after) = &after {
-        range = range.from(Bound::Excluded(keys::live(bucket.bucket, after)));
+) -> Result<Option<Option<(String, VersionId)>>, StoreError> {
+    let mut range = KeyRange::prefix(&bucket.bucket.0.to_be_bytes());
+    if let Some((key, version)) = &after {
+        range = range.from(Bound::Excluded(keys::version(bucket.bucket, key, *version)));
     }
-    let mut last = after.unwrap_or_default();
+    let mut last = after;
     let mut more = false;
-    let mut mine: Vec<(String, LiveRow)> = Vec::new();
-    let mut failed = None;
-    rows.scan(Column::Live, &range, Direction::Forward, &mut |key, value| {
+    version::scan(rows, &range, |VersionKey { key, .. }, entry| {
         if *left == 0 {
             more = true;
-            return ControlFlow::Break(());
+            return Ok(ControlFlow::Break(()));
         }
         *left -= 1;
-        match text(key, prefix.len()).and_then(|key| Ok((key, decode_row::<LiveRow>(Column::Live, value)?))) {
-            Ok((key, row)) => {
-                key.clone_into(&mut last);
-                if row.creator == user {
-                    mine.push((key.to_owned(), row));
-                }
-                ControlFlow::Continue(())
-            }
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
+        last = Some((key.clone(), entry.version()));
+        if let VersionEntry::Object(version) = entry
+            && version.creator == user
+        {
+            found.push((bucket.name.clone(), key, *version));
         }
+        Ok(ControlFlow::Continue(()))
     })?;
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    for (key, live) in mine {
-        let version = version::current(rows, bucket.bucket, &key, &live)?;
-        found.push((bucket.name.clone(), key, version));
-    }
-    Ok((last, more))
+    Ok(more.then_some(last))
 }
 
 /// The text in a row's key from byte `at` on.

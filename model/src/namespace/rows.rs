@@ -3,7 +3,7 @@
 
 use crate::cluster_time::{ClusterTime, WallTime};
 use crate::codec::versioned;
-use crate::ids::{BlobId, BucketId, KekId, ManifestId, SessionId, UploadId, UserId, VersionId};
+use crate::ids::{BlobId, BucketId, KekId, ManifestId, SessionId, UploadId, UserId, VersionId, VersionName};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -17,6 +17,24 @@ pub enum Versioning {
     /// Never switched on: one version per key, named `null`.
     #[default]
     Off,
+    /// Each write makes a version with a name of its own; a delete that names no version makes a delete marker.
+    Enabled,
+    /// No more versions are kept: a write or a delete replaces the key's `null` version. Those there stay.
+    Suspended,
+}
+
+impl Versioning {
+    /// Whether what a write makes is named `null`, and so replaces the version that was.
+    #[must_use]
+    pub fn writes_null(self) -> bool {
+        self != Self::Enabled
+    }
+
+    /// How answers name a version; not at all where versioning was never switched on.
+    #[must_use]
+    pub fn shown(self, name: VersionName) -> Option<VersionName> {
+        (self != Self::Off).then_some(name)
+    }
 }
 
 /// A bucket.
@@ -84,9 +102,13 @@ pub struct BucketDocumentRow {
 /// Exact usage of a bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BucketUsageRow {
-    /// Live objects.
+    /// Live objects: keys whose current version is no delete marker.
     pub objects: u64,
-    /// Their plaintext bytes.
+    /// Versions of objects, live ones and old ones. Delete markers are none.
+    pub versions: u64,
+    /// Delete markers.
+    pub delete_markers: u64,
+    /// Plaintext bytes of all versions, the old ones among them.
     pub bytes: u64,
     /// Open uploads.
     pub uploads: u64,
@@ -217,6 +239,8 @@ pub struct Metadata {
 pub struct VersionRow {
     /// Its id.
     pub version: VersionId,
+    /// Clients know it as `null`: stored while the bucket kept no old versions.
+    pub null: bool,
     /// Who stored it.
     pub creator: UserId,
     /// Plaintext bytes.
@@ -235,11 +259,103 @@ pub struct VersionRow {
     pub content: Content,
 }
 
+/// What a delete that names no version leaves in a bucket that keeps old versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteMarkerRow {
+    /// Its id.
+    pub version: VersionId,
+    /// As of a version.
+    pub null: bool,
+    /// Who deleted.
+    pub creator: UserId,
+    /// When.
+    pub modified: WallTime,
+}
+
+/// A row of `Column::Versions`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VersionEntry {
+    /// A version of an object.
+    Object(Box<VersionRow>),
+    /// A delete marker.
+    DeleteMarker(DeleteMarkerRow),
+}
+
+impl VersionEntry {
+    /// Its id.
+    #[must_use]
+    pub fn version(&self) -> VersionId {
+        match self {
+            Self::Object(row) => row.version,
+            Self::DeleteMarker(row) => row.version,
+        }
+    }
+
+    /// Whether clients know it as `null`.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        match self {
+            Self::Object(row) => row.null,
+            Self::DeleteMarker(row) => row.null,
+        }
+    }
+}
+
+fn name(version: VersionId, null: bool) -> VersionName {
+    if null {
+        VersionName::Null
+    } else {
+        VersionName::Id(version)
+    }
+}
+
+impl VersionRow {
+    /// How clients name it.
+    #[must_use]
+    pub fn name(&self) -> VersionName {
+        name(self.version, self.null)
+    }
+}
+
+impl DeleteMarkerRow {
+    /// How clients name it.
+    #[must_use]
+    pub fn name(&self) -> VersionName {
+        name(self.version, self.null)
+    }
+}
+
+impl LiveRow {
+    /// How clients name the version.
+    #[must_use]
+    pub fn name(&self) -> VersionName {
+        name(self.version, self.null)
+    }
+}
+
+impl From<&VersionRow> for LiveRow {
+    fn from(row: &VersionRow) -> Self {
+        let checksum = row.checksum.as_ref();
+        Self {
+            version: row.version,
+            null: row.null,
+            bytes: row.bytes,
+            etag: row.etag,
+            modified: row.modified,
+            class: row.class.clone(),
+            checksum: checksum.map(|checksum| (checksum.algorithm, checksum.kind)),
+            creator: row.creator,
+        }
+    }
+}
+
 /// What LIST returns of a key, and where its version is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveRow {
     /// The current version.
     pub version: VersionId,
+    /// As of the version.
+    pub null: bool,
     /// Plaintext bytes.
     pub bytes: u64,
     /// Entity tag.
@@ -325,6 +441,8 @@ pub enum UploadState {
     Completed {
         /// The version it became.
         version: VersionId,
+        /// How answers name it; not at all if the bucket kept no old versions.
+        name: Option<VersionName>,
         /// Its entity tag.
         etag: Etag,
         /// Its checksum.
@@ -408,13 +526,13 @@ pub struct AccessKeyRow {
 versioned!(
     BucketRow,
     BucketDocumentRow,
-    BucketUsageRow,
-    VersionRow,
-    LiveRow,
+    BucketUsageRow = 2,
+    VersionEntry,
+    LiveRow = 2,
     BlobRow,
     ManifestRow,
     ManifestPage,
-    UploadRow,
+    UploadRow = 2,
     PartRow,
     UserRow,
     AccessKeyRow,

@@ -1,8 +1,8 @@
 //! Changing the tags of an object that is there.
 
 use crate::command::{Reply, SetObjectTags};
+use crate::namespace::rows::VersionEntry;
 use crate::namespace::{authority, bounds, keys, version};
-use crate::rejection::Rejection;
 use crate::step::{Step, Stop};
 use crate::store::{Column, Read};
 
@@ -10,22 +10,22 @@ use crate::store::{Column, Read};
 /// Last-Modified neither.
 ///
 /// # Errors
-/// `NoSuchBucket`, `StaleSettings`, `NoSuchKey`, `Invalid`.
+/// `NoSuchBucket`, `StaleSettings`, `NoSuchKey`, `NoSuchVersion`, `DeleteMarker`, `Invalid`.
 pub fn set<R: Read>(step: &mut Step<'_, R>, set: &SetObjectTags) -> Result<Reply, Stop> {
-    let bucket = set.bucket.bucket;
     bounds::check_key(&set.key)?;
     bounds::check_tags(&set.tags)?;
-    authority::check_bucket(step, set.bucket)?;
+    let bucket = authority::check_bucket(step, set.bucket)?;
     authority::check_actor(step, set.actor)?;
-    let live = version::live(step, bucket, &set.key)?
-        .filter(|live| set.version.is_none_or(|named| named == live.version))
-        .ok_or(Rejection::NoSuchKey)?;
-    let mut row = version::current(step, bucket, &set.key, &live)?;
+    let mut row = version::to_change(step, bucket.bucket, &set.key, set.version)?;
     row.metadata.tags.clone_from(&set.tags);
+    let reply = Reply::Changed {
+        version: row.version,
+        name: bucket.versioning.shown(row.name()),
+    };
     step.put(
         Column::Versions,
-        keys::version(bucket, &set.key, row.version),
-        &row,
+        keys::version(bucket.bucket, &set.key, row.version),
+        &VersionEntry::Object(Box::new(row)),
     );
-    Ok(Reply::Changed { version: row.version })
+    Ok(reply)
 }

@@ -9,7 +9,7 @@ use crate::limits::PARTS_PER_UPLOAD;
 use crate::namespace::rows::{
     ChecksumAlgorithm, ChecksumKind, Etag, Metadata, PartRow, UploadRow, UploadState,
 };
-use crate::namespace::{authority, bounds, finalize, keys, release, version};
+use crate::namespace::{authority, bounds, finalize, keys, release, usage};
 use crate::rejection::Rejection;
 use crate::step::{ReadRows, Step, Stop};
 use crate::store::{Column, Read, StoreError};
@@ -63,7 +63,7 @@ pub fn create<R: Read>(step: &mut Step<'_, R>, new: &NewUpload<'_>) -> Result<Re
     step.put(Column::Uploads, keys::upload(upload), &row);
     let index = keys::upload_in_bucket(row.bucket, new.key, upload);
     step.put_bytes(Column::Uploads, index, Bytes::new());
-    version::change_usage(step, row.bucket, |usage| {
+    usage::change(step, row.bucket, |usage| {
         usage.uploads = usage.uploads.checked_add(1)?;
         Some(())
     })?;
@@ -143,7 +143,7 @@ pub(crate) fn close<R: Read>(step: &mut Step<'_, R>, row: &UploadRow) -> Result<
     let index = keys::upload_in_bucket(row.bucket, &row.key, row.upload);
     step.delete(Column::Uploads, index);
     fat::release::release_upload(step, row.upload);
-    version::change_usage(step, row.bucket, |usage| {
+    usage::change(step, row.bucket, |usage| {
         usage.uploads = usage.uploads.checked_sub(1)?;
         Some(())
     })

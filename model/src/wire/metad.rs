@@ -9,10 +9,11 @@ use crate::fat::rows::{
 };
 use crate::ids::{
     BucketId, ClusterId, CopyId, Epoch, KekId, LeaseId, ManifestId, SessionId, UploadId, UserId, VendorId,
+    VersionId, VersionName,
 };
 use crate::namespace::rows::{
-    AccessKeyRow, BucketDocumentKind, BucketRow, BucketUsageRow, Extent, LiveRow, PartRow, UploadRow,
-    UserRow, VersionRow,
+    AccessKeyRow, BucketDocumentKind, BucketRow, BucketUsageRow, DeleteMarkerRow, Extent, LiveRow, PartRow,
+    UploadRow, UserRow, VersionRow,
 };
 use crate::wire::agent::DamagedCopy;
 use crate::wire::chunk::{Grant, PublicKey};
@@ -169,13 +170,15 @@ pub enum Query {
         /// Most to answer.
         limit: usize,
     },
-    /// The current version of a key, with the first page of where its bytes in `range` are. Answers
-    /// `Answer::Object`.
+    /// The current version of a key or the one named, with the first page of where its bytes in `range` are.
+    /// Answers `Answer::Object`.
     Object {
         /// The bucket.
         bucket: BucketId,
         /// The key.
         key: String,
+        /// Which version; `None`: the current one.
+        version: Option<VersionName>,
         /// First plaintext byte wanted and number of bytes; `None` = no bytes (HEAD). The range is cut to
         /// the object.
         range: Option<(ByteRange, PageSize)>,
@@ -226,8 +229,8 @@ pub enum Query {
     UserObjects {
         /// Whose.
         user: UserId,
-        /// (bucket name, key) to go on after.
-        after: Option<(String, String)>,
+        /// Where to go on.
+        after: Option<UserObjectsAfter>,
         /// Most rows to look at.
         limit: usize,
     },
@@ -249,6 +252,8 @@ pub enum Query {
         /// What it is about.
         kind: BucketDocumentKind,
     },
+    /// Versions and delete markers of a bucket. Answers `Answer::Versions`.
+    Versions(VersionsRequest),
 }
 
 /// A bucket as gateways need to know it.
@@ -258,6 +263,46 @@ pub struct BucketSettings {
     pub row: BucketRow,
     /// The documents by which requests are judged (`BucketDocumentKind::is_judged_by`), each kind once at most.
     pub documents: Vec<(BucketDocumentKind, String)>,
+}
+
+/// Where a listing of a user's versions goes on: (bucket name, key, version); without a key: at that bucket or the
+/// first behind it.
+pub type UserObjectsAfter = (String, Option<(String, VersionId)>);
+
+/// Asks for versions and delete markers of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionsRequest {
+    /// The bucket.
+    pub bucket: BucketId,
+    /// Only keys that start with this.
+    pub prefix: String,
+    /// As in `ListRequest`.
+    pub delimiter: String,
+    /// Only what comes after this: after all versions of a key (or all under a common prefix), or after one of
+    /// them.
+    pub after: Option<(String, Option<VersionName>)>,
+    /// Most versions, delete markers and common prefixes together, 0 to `limits::LIST_PAGE_KEYS_MAX`.
+    pub limit: usize,
+}
+
+/// Versions and delete markers of a bucket, by key and then newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionsReply {
+    /// Keys, whether it is the newest of its key, and what it is.
+    pub versions: Vec<(String, bool, ListedVersion)>,
+    /// Common prefixes.
+    pub common_prefixes: Vec<String>,
+    /// Where to go on (as `after`), if there is more.
+    pub next: Option<(String, Option<VersionName>)>,
+}
+
+/// What a listing of versions says of one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ListedVersion {
+    /// A version of an object.
+    Object(LiveRow),
+    /// A delete marker.
+    DeleteMarker(DeleteMarkerRow),
 }
 
 /// Asks for the open uploads of a bucket.
@@ -379,8 +424,8 @@ pub enum Answer {
     Bucket(Option<BucketSettings>),
     /// Buckets, and whether there are more.
     Buckets(Vec<BucketRow>, bool),
-    /// The version, with the spans of the first page.
-    Object(Option<Box<ObjectAnswer>>),
+    /// The version, with the spans of the first page; or why there is none.
+    Object(Found),
     /// Spans in order, without gaps from the offset asked; fewer bytes than asked means: ask again from
     /// there. Empty: the source is gone.
     Located(Vec<LocatedSpan>),
@@ -403,13 +448,26 @@ pub enum Answer {
     /// Usage.
     Usage(BucketUsageRow),
     /// (bucket name, key, version) of a user's objects, and where to go on.
-    UserObjects(Vec<(String, String, VersionRow)>, Option<(String, String)>),
+    UserObjects(Vec<(String, String, VersionRow)>, Option<UserObjectsAfter>),
     /// Copies with their places, and whether there are more.
     Copies(Vec<(CopyId, CopyPlace)>, bool),
     /// Open uploads.
     Uploads(UploadsReply),
     /// The document, if there is one.
     BucketDocument(Option<String>),
+    /// Versions and delete markers.
+    Versions(VersionsReply),
+}
+
+/// What there is under a key, or under a version's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A delete marker: the newest of the key, or the one named.
+    DeleteMarker(DeleteMarkerRow),
+    /// A version.
+    Object(Box<ObjectAnswer>),
 }
 
 /// A version and where the wanted bytes are.
@@ -417,6 +475,8 @@ pub enum Answer {
 pub struct ObjectAnswer {
     /// The version.
     pub version: VersionRow,
+    /// How answers name it; not at all if the bucket never kept old versions.
+    pub name: Option<VersionName>,
     /// Spans of the wanted range, without gaps; maybe fewer bytes than wanted.
     pub spans: Vec<LocatedSpan>,
 }

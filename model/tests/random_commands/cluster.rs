@@ -6,6 +6,7 @@ pub mod classes;
 mod leases;
 mod objects;
 mod uploads;
+mod versions;
 
 use crate::agents::Agent;
 use crate::support::{World, registration, sealed};
@@ -293,6 +294,15 @@ impl Cluster {
                 kind,
                 bytes,
             } => self.document(gateway(number), kind, bytes),
+            Action::DeleteVersion {
+                gateway: number,
+                key,
+                version,
+            } => self.delete_version(gateway(number), key, version),
+            Action::SetVersioning {
+                gateway: number,
+                enabled,
+            } => self.set_versioning(gateway(number), enabled),
             Action::CreateUpload { gateway: number, key } => self.create_upload(gateway(number), key),
             Action::Part {
                 gateway: number,
@@ -372,10 +382,7 @@ impl Cluster {
             assert!(held, "{} holds what the FAT does not know", agent.vendor);
         }
         self.abort_uploads(undertaker);
-        for key in 0..KEYS {
-            let reply = self.world.submit(undertaker, self.deletion(key));
-            assert!(matches!(reply, Reply::Deleted { .. }), "{reply:?}");
-        }
+        self.delete_all_versions(undertaker);
         self.settle_down();
         self.everything_is_free(undertaker);
         self.nothing_is_left(undertaker);

@@ -82,6 +82,10 @@ pub(crate) enum Action {
     Tag { gateway: u8, key: u8 },
     /// Sets a document of the bucket's settings; of no bytes, deletes it.
     Document { gateway: u8, kind: u8, bytes: u8 },
+    /// Deletes one of its versions for good.
+    DeleteVersion { gateway: u8, key: u8, version: u8 },
+    /// Switches versioning on, or suspends it.
+    SetVersioning { gateway: u8, enabled: bool },
     /// Begins a multipart upload.
     CreateUpload { gateway: u8, key: u8 },
     /// Sends a last chunk (or none) and finalizes a part.
@@ -212,6 +216,8 @@ fn gateway_action() -> impl Strategy<Value = Action> {
         4 => (g(), g()).prop_map(|(gateway, key)| Action::Delete { gateway, key }),
         1 => (g(), g()).prop_map(|(gateway, key)| Action::Tag { gateway, key }),
         1 => (g(), g(), 0..3_u8).prop_map(|(gateway, kind, bytes)| Action::Document { gateway, kind, bytes }),
+        4 => (g(), g(), g()).prop_map(|(gateway, key, version)| Action::DeleteVersion { gateway, key, version }),
+        1 => (g(), any::<bool>()).prop_map(|(gateway, enabled)| Action::SetVersioning { gateway, enabled }),
         5 => upload_action(),
         2 => g().prop_map(|back| Action::Repeat { back }),
         1 => (g(), 0..3_u8, g()).prop_map(|(gateway, ahead, back)| Action::Resolve { gateway, ahead, back }),

@@ -20,6 +20,7 @@ const BUCKET: BucketId = BucketId(0x0100);
 
 fn live(key: &str) -> LiveRow {
     LiveRow {
+        null: true,
         version: VersionId { order: 1, random: 2 },
         bytes: key.len() as u64,
         etag: etag(1),

@@ -6,13 +6,16 @@ use crate::ids::BlobId;
 use crate::limits::{LOCATE_PAGE_CHUNKS, PART_BYTES_MIN};
 use crate::namespace::query;
 use crate::namespace::rows::{BlobStorage, Content, Extent};
-use crate::wire::metad::{Answer, ByteRange, LocateSource, LocatedSpan, PageSize, Query, SpanPlace};
+use crate::wire::metad::{Answer, ByteRange, Found, LocateSource, LocatedSpan, PageSize, Query, SpanPlace};
 
 const ALL: PageSize = PageSize(64);
 
 fn spans(world: &World, key: &str, range: ByteRange, page: PageSize) -> Vec<LocatedSpan> {
-    let found = query::object(&world.rows, world.bucket.bucket, key, Some((range, page)));
-    found.expect("readable").expect("stored").spans
+    let found = query::object(&world.rows, world.bucket.bucket, key, None, Some((range, page)));
+    match found.expect("readable") {
+        Found::Object(found) => found.spans,
+        other => panic!("not stored: {other:?}"),
+    }
 }
 
 fn from(first: u64, bytes: u64) -> ByteRange {

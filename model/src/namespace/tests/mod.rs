@@ -12,4 +12,5 @@ mod releases;
 mod tags;
 mod uploads;
 mod users;
+mod versions;
 mod world;

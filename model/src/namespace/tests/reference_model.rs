@@ -1,15 +1,19 @@
-//! Random commands against a map of key to content: what is answered, what is stored, and that nothing is
-//! left when everything was deleted. All invariants are checked after each command.
+//! Random commands against a map of key to versions, while versioning is switched on and off: what is answered, what
+//! is stored, what listings show, and that nothing is left when everything was deleted. All invariants are checked
+//! after each command.
 
-use super::world::{MIB, ROOT, World, covered, etag, listed};
-use crate::command::{Command, Conditions, EtagMatch, Reply, SessionCommand, SetObjectTags, UploadRef};
-use crate::ids::BlobId;
+mod compare;
+
+use super::world::{MIB, ROOT, World, etag, listed};
+use crate::command::{
+    Command, Conditions, CopySource, DeleteObject, EtagMatch, Reply, SessionCommand, SetObjectTags, UploadRef,
+};
+use crate::ids::{BlobId, VersionId, VersionName};
 use crate::limits::PART_BYTES_MIN;
-use crate::namespace::query;
-use crate::namespace::rows::{BucketDocumentKind, BucketUsageRow, Etag};
+use crate::namespace::rows::{BucketDocumentKind, BucketUsageRow, Etag, Versioning};
 use crate::rejection::Rejection;
 use crate::store::Column;
-use crate::wire::metad::{Answer, ByteRange, PageSize, Query};
+use crate::wire::metad::{Answer, Query};
 use proptest::prelude::{ProptestConfig, Strategy, any, proptest};
 use proptest::{collection, prop_oneof, sample};
 use std::collections::BTreeMap;
@@ -28,9 +32,13 @@ enum Condition {
 enum Op {
     Put(&'static str, u64, Condition),
     Delete(&'static str, Condition),
-    Tag(&'static str, u8),
+    /// Replaces the tags of a version, or of what is current.
+    Tag(&'static str, sample::Index, u8),
+    DeleteVersion(&'static str, sample::Index),
     /// From, to.
     Copy(&'static str, &'static str, Condition),
+    CopyVersion(&'static str, sample::Index, &'static str),
+    SetVersioning(Versioning),
     CreateUpload(&'static str),
     Part(sample::Index, u32, u64),
     /// Parts are listed by the bits of a mask; completed, or left with a manifest half made.
@@ -56,11 +64,15 @@ fn op() -> impl Strategy<Value = Op> {
     let size = sample::select(vec![0, 1, 4096, 4097, 4 * MIB, 9 * MIB, 300 * MIB]);
     let part_size = sample::select(vec![0, 1, PART_BYTES_MIN, 9 * MIB]);
     let upload = any::<sample::Index>;
+    let version = any::<sample::Index>;
     let document_kind = sample::select(BucketDocumentKind::ALL.to_vec());
     prop_oneof![
         4 => (key(), size, condition()).prop_map(|(key, size, condition)| Op::Put(key, size, condition)),
-        2 => (key(), condition()).prop_map(|(key, condition)| Op::Delete(key, condition)),
-        1 => (key(), 0..3_u8).prop_map(|(key, tags)| Op::Tag(key, tags)),
+        3 => (key(), condition()).prop_map(|(key, condition)| Op::Delete(key, condition)),
+        2 => (key(), version(), 0..3_u8).prop_map(|(key, version, tags)| Op::Tag(key, version, tags)),
+        4 => (key(), version()).prop_map(|(key, version)| Op::DeleteVersion(key, version)),
+        2 => (key(), version(), key()).prop_map(|(from, version, to)| Op::CopyVersion(from, version, to)),
+        2 => sample::select(vec![Versioning::Enabled, Versioning::Suspended]).prop_map(Op::SetVersioning),
         4 => (key(), key(), condition()).prop_map(|(from, to, condition)| Op::Copy(from, to, condition)),
         2 => key().prop_map(Op::CreateUpload),
         6 => (upload(), 1..4_u32, part_size).prop_map(|(upload, number, size)| Op::Part(upload, number, size)),
@@ -85,12 +97,24 @@ struct Upload {
     open: bool,
 }
 
+/// A version, or a delete marker.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Kept {
+    name: VersionName,
+    id: VersionId,
+    object: Option<(Etag, u64)>,
+}
+
+const KEYS: [&str; 3] = ["a", "a\0", "ä/b"];
+
 /// What must be stored.
 struct Model {
     world: World,
-    objects: BTreeMap<&'static str, (Etag, u64)>,
-    /// Tags of objects that have some.
-    tags: BTreeMap<&'static str, Vec<(String, String)>>,
+    versioning: Versioning,
+    /// By key, newest first.
+    keys: BTreeMap<&'static str, Vec<Kept>>,
+    /// Tags of versions that have some.
+    tags: BTreeMap<VersionId, Vec<(String, String)>>,
     uploads: Vec<Upload>,
     documents: BTreeMap<BucketDocumentKind, &'static str>,
     blobs: Vec<BlobId>,
@@ -101,7 +125,8 @@ impl Model {
     fn new() -> Self {
         Self {
             world: World::new(),
-            objects: BTreeMap::new(),
+            versioning: Versioning::Off,
+            keys: KEYS.map(|key| (key, Vec::new())).into(),
             tags: BTreeMap::new(),
             uploads: Vec::new(),
             documents: BTreeMap::new(),
@@ -115,9 +140,26 @@ impl Model {
         self.tag
     }
 
+    fn current(&self, key: &str) -> Option<(Etag, u64)> {
+        self.keys[key].first().and_then(|kept| kept.object)
+    }
+
+    /// Puts what a command made in front of a key's versions.
+    fn keep(&mut self, key: &'static str, id: VersionId, object: Option<(Etag, u64)>) -> VersionName {
+        let kept = self.keys.entry(key).or_default();
+        let name = if self.versioning == Versioning::Enabled {
+            VersionName::Id(id)
+        } else {
+            kept.retain(|kept| kept.name != VersionName::Null);
+            VersionName::Null
+        };
+        kept.insert(0, Kept { name, id, object });
+        name
+    }
+
     /// The condition as sent, and the refusal that must follow.
     fn condition(&self, key: &str, condition: Condition) -> (Conditions, Option<Rejection>) {
-        let stored = self.objects.get(key).map(|(etag, _)| etag.to_string());
+        let stored = self.current(key).map(|(etag, _)| etag.to_string());
         let current = EtagMatch::OneOf(vec![stored.clone().unwrap_or_default()]);
         let (if_match, if_none_match) = match condition {
             Condition::None => (None, None),
@@ -152,10 +194,15 @@ impl Model {
         command: SessionCommand,
     ) {
         match (self.world.submit(command), refusal) {
-            (Reply::Stored { etag, .. }, None) => {
+            (
+                Reply::Stored {
+                    version, name, etag, ..
+                },
+                None,
+            ) => {
                 assert_eq!(etag, to_be.0);
-                self.objects.insert(key, to_be);
-                self.tags.remove(key);
+                let kept = self.keep(key, version, Some(to_be));
+                assert_eq!(name, (self.versioning != Versioning::Off).then_some(kept));
             }
             (Reply::Refused(got), Some(expected)) => assert_eq!(got, expected),
             (got, expected) => panic!("{got:?}, expected {expected:?}"),
@@ -166,8 +213,14 @@ impl Model {
         match op {
             Op::Put(key, bytes, condition) => self.put(key, bytes, condition),
             Op::Delete(key, condition) => self.delete(key, condition),
-            Op::Tag(key, tags) => self.set_tags(key, tags),
+            Op::Tag(key, version, tags) => self.set_tags(key, version, tags),
+            Op::DeleteVersion(key, version) => self.delete_version(key, version),
             Op::Copy(from, to, condition) => self.copy(from, to, condition),
+            Op::CopyVersion(from, version, to) => self.copy_version(from, version, to),
+            Op::SetVersioning(versioning) => {
+                self.world.set_versioning(versioning);
+                self.versioning = versioning;
+            }
             Op::CreateUpload(key) => {
                 let name = self.world.upload(key);
                 self.uploads.push(Upload {
@@ -215,53 +268,114 @@ impl Model {
         );
     }
 
-    fn set_tags(&mut self, key: &'static str, count: u8) {
+    fn set_tags(&mut self, key: &'static str, version: sample::Index, count: u8) {
         let tags: Vec<_> = (0..count)
             .map(|n| (n.to_string(), self.tag.to_string()))
             .collect();
+        let named = self.any_version(key, version);
+        let (version, kept) = if named.id == VersionId::default() {
+            (None, self.keys[key].first().copied())
+        } else {
+            (Some(named.name), Some(named))
+        };
         let reply = self.world.submit(SessionCommand::SetObjectTags(SetObjectTags {
             actor: ROOT,
             bucket: self.world.bucket,
             key: key.to_owned(),
-            version: None,
+            version,
             tags: tags.clone(),
         }));
-        if self.objects.contains_key(key) {
-            assert!(matches!(reply, Reply::Changed { .. }), "{reply:?}");
-            self.tags.insert(key, tags);
-        } else {
-            assert_eq!(reply, Reply::Refused(Rejection::NoSuchKey));
-        }
+        let expected = match (kept, version) {
+            (Some(Kept { id, name, object: Some(_) }), _) => {
+                self.tags.insert(id, tags);
+                Reply::Changed {
+                    version: id,
+                    name: (self.versioning != Versioning::Off).then_some(name),
+                }
+            }
+            (_, None) => Reply::Refused(Rejection::NoSuchKey),
+            (_, Some(_)) => Reply::Refused(Rejection::DeleteMarker),
+        };
+        assert_eq!(reply, expected);
     }
 
     fn copy(&mut self, from: &'static str, to: &'static str, condition: Condition) {
         let mut copy = self.world.copy(from, to);
         let (conditions, refusal) = self.condition(to, condition);
         copy.conditions = conditions;
-        let source = self.objects.get(from).copied();
+        let source = self.current(from);
         let refusal = refusal.or(source.is_none().then_some(Rejection::SourceChanged));
         let to_be = source.unwrap_or((etag(0), 0));
         self.store(to, to_be, refusal, SessionCommand::CopyObject(copy));
     }
 
+    /// Copies any version, or what is none.
+    fn copy_version(&mut self, from: &'static str, version: sample::Index, to: &'static str) {
+        let kept = self.any_version(from, version);
+        let copy = self.world.copy_of(from, CopySource::Named(kept.id), to);
+        let refusal = kept.object.is_none().then_some(Rejection::SourceChanged);
+        let to_be = kept.object.unwrap_or((etag(0), 0));
+        self.store(to, to_be, refusal, SessionCommand::CopyObject(copy));
+    }
+
+    /// Any version or delete marker of a key, or one that it has not.
+    fn any_version(&self, key: &str, version: sample::Index) -> Kept {
+        let id = VersionId::default();
+        let absent = Kept {
+            name: VersionName::Id(id),
+            id,
+            object: None,
+        };
+        let kept = &self.keys[key];
+        let at = version.index(kept.len() + 1);
+        kept.get(at).copied().unwrap_or(absent)
+    }
+
     fn delete(&mut self, key: &'static str, condition: Condition) {
         let (conditions, refusal) = self.condition(key, condition);
-        let delete = SessionCommand::DeleteObject {
-            actor: ROOT,
-            bucket: self.world.bucket,
-            key: key.to_owned(),
+        let delete = DeleteObject {
             conditions,
+            ..self.world.deletion(key, None)
         };
-        let expected = match refusal {
-            Some(refusal) => Reply::Refused(refusal),
-            None => {
-                self.tags.remove(key);
-                Reply::Deleted {
-                    existed: self.objects.remove(key).is_some(),
-                }
+        let random = delete.random;
+        let reply = self.world.submit(SessionCommand::DeleteObject(delete));
+        if let Some(refusal) = refusal {
+            assert_eq!(reply, Reply::Refused(refusal));
+            return;
+        }
+        let existed = self.current(key).is_some();
+        let version = match self.versioning {
+            Versioning::Off => {
+                self.keys.insert(key, Vec::new());
+                None
+            }
+            Versioning::Enabled | Versioning::Suspended => {
+                let order = self.world.at.index;
+                Some(self.keep(key, VersionId { order, random }, None))
             }
         };
-        assert_eq!(self.world.submit(delete), expected);
+        let expected = Reply::Deleted {
+            existed,
+            version,
+            delete_marker: version.is_some(),
+        };
+        assert_eq!(reply, expected);
+    }
+
+    /// Deletes any version, or one that is not there, for good.
+    fn delete_version(&mut self, key: &'static str, version: sample::Index) {
+        let kept = self.any_version(key, version);
+        let versions = self.keys.entry(key).or_default();
+        let before = versions.len();
+        versions.retain(|other| other.name != kept.name);
+        let existed = versions.len() < before;
+        let delete = self.world.deletion(key, Some(kept.name));
+        let expected = Reply::Deleted {
+            existed,
+            version: Some(kept.name),
+            delete_marker: existed && kept.object.is_none(),
+        };
+        assert_eq!(self.world.submit(SessionCommand::DeleteObject(delete)), expected);
     }
 
     fn part(&mut self, upload: sample::Index, number: u32, bytes: u64) {
@@ -371,34 +485,32 @@ impl Model {
 
     /// What is stored is what must be.
     fn compare(&self) {
-        for key in ["a", "a\0", "ä/b"] {
-            let whole = ByteRange::From {
-                first: 0,
-                bytes: u64::MAX,
-            };
-            let bucket = self.world.bucket.bucket;
-            let found = query::object(&self.world.rows, bucket, key, Some((whole, PageSize(64))));
-            let found = found.expect("readable");
-            let stored = found
-                .as_ref()
-                .map(|found| (found.version.etag, found.version.bytes));
-            assert_eq!(stored, self.objects.get(key).copied());
-            if let Some(found) = found {
-                let tags = self.tags.get(key).cloned().unwrap_or_default();
-                assert_eq!(found.version.metadata.tags, tags);
-                let located = covered(0, &found.spans);
-                assert!(located == found.version.bytes || found.spans.len() == 64);
-            }
-        }
         for kind in BucketDocumentKind::ALL {
             let bucket = self.world.bucket.bucket;
             let stored = self.world.ask(&Query::BucketDocument { bucket, kind });
             let expected = self.documents.get(&kind).map(|text| (*text).to_owned());
             assert_eq!(stored, Answer::BucketDocument(expected));
         }
+        for (key, versions) in &self.keys {
+            self.compare_found(key, None, versions.first());
+            for kept in versions {
+                self.compare_found(key, Some(kept.name), Some(kept));
+                if kept.name == VersionName::Null {
+                    self.compare_found(key, Some(VersionName::Id(kept.id)), None);
+                }
+            }
+            if !versions.iter().any(|kept| kept.name == VersionName::Null) {
+                self.compare_found(key, Some(VersionName::Null), None);
+            }
+        }
+        self.compare_listings();
+        let kept = || self.keys.values().flatten();
+        let objects = || kept().filter_map(|kept| kept.object);
         let usage = BucketUsageRow {
-            objects: self.objects.len() as u64,
-            bytes: self.objects.values().map(|(_, bytes)| bytes).sum(),
+            objects: self.keys.keys().filter(|key| self.current(key).is_some()).count() as u64,
+            versions: objects().count() as u64,
+            delete_markers: kept().filter(|kept| kept.object.is_none()).count() as u64,
+            bytes: objects().map(|(_, bytes)| bytes).sum(),
             uploads: self.uploads.iter().filter(|upload| upload.open).count() as u64,
         };
         assert_eq!(self.world.usage(), usage);
@@ -412,8 +524,12 @@ impl Model {
                 self.world.done(abort);
             }
         }
-        for key in self.objects.keys() {
-            assert!(self.world.delete(key));
+        for (key, versions) in std::mem::take(&mut self.keys) {
+            for kept in versions {
+                let delete = self.world.deletion(key, Some(kept.name));
+                let reply = self.world.submit(SessionCommand::DeleteObject(delete));
+                assert!(matches!(reply, Reply::Deleted { existed: true, .. }));
+            }
         }
         self.new_session();
         self.world.drain();

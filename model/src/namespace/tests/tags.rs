@@ -2,7 +2,7 @@
 
 use super::world::{ROOT, World};
 use crate::command::{Reply, SessionCommand, SetObjectTags};
-use crate::ids::VersionId;
+use crate::ids::{VersionId, VersionName};
 use crate::limits::{TAG_KEY_CHARACTERS_MAX, TAG_VALUE_CHARACTERS_MAX, TAGS_PER_OBJECT};
 use crate::rejection::Rejection;
 
@@ -13,7 +13,7 @@ fn tags(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(owned).collect()
 }
 
-fn set(world: &World, version: Option<VersionId>, tags: Vec<(String, String)>) -> SessionCommand {
+fn set(world: &World, version: Option<VersionName>, tags: Vec<(String, String)>) -> SessionCommand {
     SessionCommand::SetObjectTags(SetObjectTags {
         actor: ROOT,
         bucket: world.bucket,
@@ -21,6 +21,10 @@ fn set(world: &World, version: Option<VersionId>, tags: Vec<(String, String)>) -
         version,
         tags,
     })
+}
+
+fn changed(version: VersionId) -> Reply {
+    Reply::Changed { version, name: None }
 }
 
 fn stored_tags(world: &World) -> Vec<(String, String)> {
@@ -39,7 +43,7 @@ fn tags_are_replaced_as_a_whole_and_nothing_else_is() {
 
     for new in [tags(&[("c", "3")]), Vec::new()] {
         let command = set(&world, None, new.clone());
-        assert_eq!(world.submit(command), Reply::Changed { version });
+        assert_eq!(world.submit(command), changed(version));
         assert_eq!(world.changes.len() - 1, 1, "the version, and the outcome");
         let mut after = world.object(KEY).expect("stored").version;
         assert_eq!(std::mem::take(&mut after.metadata.tags), new);
@@ -56,11 +60,11 @@ fn only_the_version_that_is_named_is_changed() {
     assert_eq!(world.refused(command), Rejection::NoSuchKey);
     let old = world.put(KEY, 1, 5);
     let new = world.put(KEY, 2, 5);
-    let command = set(&world, Some(old), tags(&[("a", "1")]));
-    assert_eq!(world.refused(command), Rejection::NoSuchKey);
+    let command = set(&world, Some(VersionName::Id(old)), tags(&[("a", "1")]));
+    assert_eq!(world.refused(command), Rejection::NoSuchVersion);
     assert_eq!(stored_tags(&world), []);
-    let command = set(&world, Some(new), tags(&[("a", "1")]));
-    assert_eq!(world.submit(command), Reply::Changed { version: new });
+    let command = set(&world, Some(VersionName::Null), tags(&[("a", "1")]));
+    assert_eq!(world.submit(command), changed(new));
     assert_eq!(stored_tags(&world), tags(&[("a", "1")]));
 }
 

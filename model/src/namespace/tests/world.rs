@@ -3,20 +3,20 @@
 
 use crate::cluster_time::{ClusterTime, WallTime};
 use crate::command::{
-    Actor, Body, BucketRef, Command, CompleteSlice, CompleteUpload, Conditions, CopyObject, FinalizeObject,
-    FinalizePart, ListedPart, Reply, SessionCommand, SliceCommand, UploadRef,
+    Actor, Body, BucketRef, Command, CompleteSlice, CompleteUpload, Conditions, CopyObject, CopySource,
+    DeleteObject, FinalizeObject, FinalizePart, ListedPart, Reply, SessionCommand, SliceCommand, UploadRef,
 };
 use crate::decide::decide;
 use crate::fat::rows::{ChunkRow, ClassRow, CopyRow, CopyState, InlineRow};
 use crate::ids::{
     BlobId, BucketId, ChunkId, ClusterId, CopyId, Digest, KekId, LeaseId, ManifestId, SessionId, VendorId,
-    VersionId,
+    VersionId, VersionName,
 };
 use crate::invariants;
 use crate::limits::CHUNKS_PER_SLICE;
 use crate::namespace::query;
 use crate::namespace::rows::{
-    BucketDocumentKind, BucketRow, BucketUsageRow, Etag, Metadata, ROOT_USER, WrappedKey,
+    BucketDocumentKind, BucketRow, BucketUsageRow, Etag, Metadata, ROOT_USER, Versioning, WrappedKey,
 };
 use crate::rejection::Rejection;
 use crate::step::At;
@@ -24,7 +24,7 @@ use crate::store::{Change, Column, Direction, KeyRange, Memory, Read};
 use crate::units::stored_bytes;
 use crate::wire::agent::{Characteristics, DeviceReport, DeviceState, RegisterRequest};
 use crate::wire::chunk::PublicKey;
-use crate::wire::metad::{Answer, LocatedSpan, ObjectAnswer, Query};
+use crate::wire::metad::{Answer, Found, LocatedSpan, ObjectAnswer, Query};
 use bytes::Bytes;
 use std::ops::ControlFlow;
 
@@ -365,12 +365,17 @@ impl World {
     /// A copy of what `from` is now, in the same bucket.
     pub fn copy(&mut self, from: &str, to: &str) -> CopyObject {
         let version = self.object(from).map(|found| found.version.version);
+        self.copy_of(from, CopySource::Current(version.unwrap_or_default()), to)
+    }
+
+    /// A copy of a version of `from`, in the same bucket.
+    pub fn copy_of(&mut self, from: &str, version: CopySource, to: &str) -> CopyObject {
         self.copies += 1;
         CopyObject {
             actor: ROOT,
             source: self.bucket,
             source_key: from.to_owned(),
-            version: version.unwrap_or_default(),
+            version,
             target: self.bucket,
             key: to.to_owned(),
             conditions: Conditions::default(),
@@ -381,16 +386,34 @@ impl World {
     }
 
     pub fn delete(&mut self, key: &str) -> bool {
-        let delete = SessionCommand::DeleteObject {
+        let delete = self.deletion(key, None);
+        match self.submit(SessionCommand::DeleteObject(delete)) {
+            Reply::Deleted { existed, .. } => existed,
+            other => panic!("not deleted: {other:?}"),
+        }
+    }
+
+    pub fn deletion(&self, key: &str, version: Option<VersionName>) -> DeleteObject {
+        DeleteObject {
             actor: ROOT,
             bucket: self.bucket,
             key: key.to_owned(),
+            version,
             conditions: Conditions::default(),
-        };
-        match self.submit(delete) {
-            Reply::Deleted { existed } => existed,
-            other => panic!("not deleted: {other:?}"),
+            random: self.at.index,
+            now: WallTime(self.at.index),
         }
+    }
+
+    /// Switches versioning of the bucket.
+    pub fn set_versioning(&mut self, versioning: Versioning) {
+        self.done(SessionCommand::SetVersioning {
+            actor: ROOT,
+            bucket: self.bucket,
+            versioning,
+        });
+        let row = crate::namespace::bucket::by_name(&self.rows, "first").expect("readable");
+        self.bucket.settings_version = row.expect("there").settings_version;
     }
 
     pub fn upload(&mut self, key: &str) -> UploadRef {
@@ -512,9 +535,15 @@ impl World {
     }
 
     pub fn object(&self, key: &str) -> Option<ObjectAnswer> {
-        query::object(&self.rows, self.bucket.bucket, key, None)
-            .expect("readable")
-            .map(|object| *object)
+        match self.found(key, None) {
+            Found::Object(object) => Some(*object),
+            Found::Nothing | Found::DeleteMarker(_) => None,
+        }
+    }
+
+    /// What is under a key, or under a version's name.
+    pub fn found(&self, key: &str, version: Option<VersionName>) -> Found {
+        query::object(&self.rows, self.bucket.bucket, key, version, None).expect("readable")
     }
 
     pub fn usage(&self) -> BucketUsageRow {

@@ -4,11 +4,11 @@ use super::{Cluster, KEYS, ROOT, wrapped_key};
 use crate::support::{STANDARD, blob, chunk, sealed};
 use ullage_model::cluster_time::WallTime;
 use ullage_model::command::{
-    Body, Conditions, CopyObject, FinalizeObject, Reply, SessionCommand, SetObjectTags,
+    Body, Conditions, CopyObject, CopySource, FinalizeObject, Reply, SessionCommand, SetObjectTags,
 };
 use ullage_model::fat::rows::ChunkRow;
 use ullage_model::limits::CHUNK_BYTES_MIN;
-use ullage_model::namespace::rows::{BucketDocumentKind, Etag, Metadata};
+use ullage_model::namespace::rows::{BucketDocumentKind, Etag, Metadata, VersionEntry};
 use ullage_model::namespace::version;
 use ullage_model::units::{frames, room, stored_bytes};
 
@@ -145,21 +145,19 @@ impl Cluster {
         })
     }
 
-    pub(super) fn deletion(&self, key: u8) -> SessionCommand {
-        let key = format!("key-{}", key % KEYS);
-        SessionCommand::DeleteObject {
-            actor: ROOT,
-            bucket: self.bucket,
-            key,
-            conditions: Conditions::default(),
-        }
-    }
-
-    /// Copies what a key is now; one that is not there must be refused.
+    /// Copies what a key is now, or its oldest version; one that is not there must be refused.
     pub(super) fn copy(&mut self, at: usize, from: u8, to: u8) {
         let name = |key: u8| format!("key-{}", key % KEYS);
-        let found = version::live(&self.world.rows, self.bucket.bucket, &name(from)).unwrap();
-        let version = found.as_ref().map(|live| live.version).unwrap_or_default();
+        let mut found = version::live(&self.world.rows, self.bucket.bucket, &name(from))
+            .unwrap()
+            .map(|live| live.version);
+        let mut version = CopySource::Current(found.unwrap_or_default());
+        if from % 2 == 1
+            && let Some(oldest) = self.versions(from).pop()
+        {
+            found = matches!(oldest, VersionEntry::Object(_)).then_some(oldest.version());
+            version = CopySource::Named(oldest.version());
+        }
         let command = SessionCommand::CopyObject(CopyObject {
             actor: ROOT,
             source: self.bucket,
@@ -189,7 +187,7 @@ impl Cluster {
             tags: vec![("key".to_owned(), key.to_string())],
         });
         match self.submit(at, command) {
-            Reply::Changed { version } => assert_eq!(found.map(|live| live.version), Some(version)),
+            Reply::Changed { version, .. } => assert_eq!(found.map(|live| live.version), Some(version)),
             Reply::Refused(_) => {}
             reply => panic!("{reply:?}"),
         }
@@ -209,7 +207,7 @@ impl Cluster {
     }
 
     pub(super) fn delete(&mut self, at: usize, key: u8) {
-        let command = self.deletion(key);
+        let command = self.deletion(key, None);
         self.submit(at, command);
     }
 }

@@ -1,0 +1,213 @@
+//! What comes next under a key: a new version or a delete marker, in whose place, and what becomes of the one that
+//! was live. One command, all or nothing.
+//!
+//! ```text
+//!              new version                        delete without a version
+//!   Off        replaces the null version          nothing is left
+//!   Enabled    beside the old ones                delete marker beside the old ones
+//!   Suspended  null, replaces the null version    null delete marker, replaces the null version
+//! ```
+//!
+//! Nothing here looks at more than two rows of a key, however many versions it has.
+
+use crate::ids::BucketId;
+use crate::namespace::rows::{
+    BucketRow, BucketUsageRow, DeleteMarkerRow, LiveRow, VersionEntry, VersionRow, Versioning,
+};
+use crate::namespace::{keys, release, usage, version};
+use crate::step::Step;
+use crate::store::{Column, Read, StoreError};
+
+/// A key that is about to get a successor.
+#[derive(Debug)]
+pub struct Target<'a> {
+    bucket: BucketId,
+    versioning: Versioning,
+    key: &'a str,
+    live: Option<LiveRow>,
+}
+
+impl<'a> Target<'a> {
+    /// The key as it is now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn find(rows: &impl Read, bucket: &BucketRow, key: &'a str) -> Result<Self, StoreError> {
+        Ok(Self {
+            bucket: bucket.bucket,
+            versioning: bucket.versioning,
+            key,
+            live: version::live(rows, bucket.bucket, key)?,
+        })
+    }
+
+    /// Its current version.
+    #[must_use]
+    pub fn live(&self) -> Option<&LiveRow> {
+        self.live.as_ref()
+    }
+
+    /// Whether its successor is `null`, and so replaces the version that is.
+    #[must_use]
+    pub fn successor_is_null(&self) -> bool {
+        self.versioning.writes_null()
+    }
+
+    /// What the successor replaces.
+    ///
+    /// # Errors
+    /// When the store fails or the key's rows contradict each other.
+    pub fn replaced(&self, rows: &impl Read) -> Result<Option<VersionEntry>, StoreError> {
+        let live = self.live();
+        let version = match self.versioning {
+            Versioning::Enabled => None,
+            // Without old versions the null one is the live one, or there is none.
+            Versioning::Off => live.map(|live| live.version),
+            Versioning::Suspended => version::null(rows, self.bucket, self.key, live)?,
+        };
+        let Some(version) = version else { return Ok(None) };
+        version::entry(rows, self.bucket, self.key, version)?
+            .ok_or_else(|| StoreError::Inconsistent(format!("{} has no version {version}", self.bucket)))
+            .map(Some)
+    }
+
+    /// Takes away what is replaced, and lets its content go: as [`Target::replaced`] answered it, or without the
+    /// content that the successor keeps.
+    ///
+    /// # Errors
+    /// When the store fails or rows contradict each other.
+    pub fn clear<R: Read>(
+        self,
+        step: &mut Step<'_, R>,
+        replaced: Option<&VersionEntry>,
+    ) -> Result<Cleared<'a>, StoreError> {
+        if let Some(replaced) = replaced {
+            let version = replaced.version();
+            step.delete(Column::Versions, keys::version(self.bucket, self.key, version));
+            if self.live.as_ref().is_none_or(|live| live.version != version) {
+                step.delete(Column::Versions, keys::null_version(self.bucket, self.key));
+            }
+            if let VersionEntry::Object(version) = replaced {
+                release::content(step, &version.content)?;
+            }
+        }
+        let mut freed = BucketUsageRow::default();
+        match replaced {
+            Some(VersionEntry::Object(version)) => (freed.versions, freed.bytes) = (1, version.bytes),
+            Some(VersionEntry::DeleteMarker(_)) => freed.delete_markers = 1,
+            None => {}
+        }
+        Ok(Cleared { target: self, freed })
+    }
+
+    /// [`Target::clear`] of all that is replaced.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn clear_all<R: Read>(self, step: &mut Step<'_, R>) -> Result<Cleared<'a>, StoreError> {
+        let replaced = self.replaced(step)?;
+        self.clear(step, replaced.as_ref())
+    }
+}
+
+/// A key without what its successor replaces.
+#[derive(Debug)]
+pub struct Cleared<'a> {
+    target: Target<'a>,
+    /// What was taken away, not counted yet.
+    freed: BucketUsageRow,
+}
+
+impl Cleared<'_> {
+    /// Makes `row` the key's current version.
+    ///
+    /// # Errors
+    /// When the store fails or the usage does not add up.
+    pub fn put<R: Read>(self, step: &mut Step<'_, R>, row: VersionRow) -> Result<(), StoreError> {
+        let Target { bucket, key, live, .. } = &self.target;
+        let (bucket, is_first, bytes) = (*bucket, live.is_none(), row.bytes);
+        step.put(Column::Live, keys::live(bucket, key), &LiveRow::from(&row));
+        self.leave_null_behind(step);
+        let row_key = keys::version(bucket, key, row.version);
+        step.put(Column::Versions, row_key, &VersionEntry::Object(Box::new(row)));
+        self.count(step, |usage| {
+            usage.objects = usage.objects.checked_add(u64::from(is_first))?;
+            usage.versions = usage.versions.checked_add(1)?;
+            usage.bytes = usage.bytes.checked_add(bytes)?;
+            Some(())
+        })
+    }
+
+    /// Makes `row` the newest of the key, which has no current version then.
+    ///
+    /// # Errors
+    /// When the store fails or the usage does not add up.
+    pub fn put_delete_marker<R: Read>(
+        self,
+        step: &mut Step<'_, R>,
+        row: DeleteMarkerRow,
+    ) -> Result<(), StoreError> {
+        let Target { bucket, key, .. } = &self.target;
+        let row_key = keys::version(*bucket, key, row.version);
+        step.put(Column::Versions, row_key, &VersionEntry::DeleteMarker(row));
+        self.leave_null_behind(step);
+        if row.null {
+            let row_key = keys::null_version(*bucket, key);
+            step.put_bytes(Column::Versions, row_key, keys::version_id(row.version));
+        }
+        self.no_longer_live(step, |usage| {
+            usage.delete_markers = usage.delete_markers.checked_add(1)?;
+            Some(())
+        })
+    }
+
+    /// Leaves nothing in place of what was taken away.
+    ///
+    /// # Errors
+    /// When the store fails or the usage does not add up.
+    pub fn put_nothing<R: Read>(self, step: &mut Step<'_, R>) -> Result<(), StoreError> {
+        self.no_longer_live(step, |_| Some(()))
+    }
+
+    /// A `null` version that was live and stays must be found otherwise from now on.
+    fn leave_null_behind<R: Read>(&self, step: &mut Step<'_, R>) {
+        let Target { bucket, key, live, .. } = &self.target;
+        if let Some(live) = live.as_ref().filter(|live| live.null)
+            && !self.target.successor_is_null()
+        {
+            let row_key = keys::null_version(*bucket, key);
+            step.put_bytes(Column::Versions, row_key, keys::version_id(live.version));
+        }
+    }
+
+    fn no_longer_live<R: Read>(
+        self,
+        step: &mut Step<'_, R>,
+        added: impl FnOnce(&mut BucketUsageRow) -> Option<()>,
+    ) -> Result<(), StoreError> {
+        let Target { bucket, key, live, .. } = &self.target;
+        let was_live = live.is_some();
+        if was_live {
+            step.delete(Column::Live, keys::live(*bucket, key));
+        }
+        self.count(step, |usage| {
+            usage.objects = usage.objects.checked_sub(u64::from(was_live))?;
+            added(usage)
+        })
+    }
+
+    /// Takes off what was freed, and counts what is `added`.
+    fn count<R: Read>(
+        self,
+        step: &mut Step<'_, R>,
+        added: impl FnOnce(&mut BucketUsageRow) -> Option<()>,
+    ) -> Result<(), StoreError> {
+        let freed = self.freed;
+        usage::change(step, self.target.bucket, |usage| {
+            usage.versions = usage.versions.checked_sub(freed.versions)?;
+            usage.delete_markers = usage.delete_markers.checked_sub(freed.delete_markers)?;
+            usage.bytes = usage.bytes.checked_sub(freed.bytes)?;
+            added(usage)
+        })
+    }
+}

@@ -1,0 +1,24 @@
+//! The exact usage of a bucket, counted in the same command as what it counts.
+
+use crate::ids::BucketId;
+use crate::namespace::keys;
+use crate::namespace::rows::BucketUsageRow;
+use crate::step::{ReadRows, Step};
+use crate::store::{Column, Read, StoreError};
+
+/// Changes the bucket's usage.
+///
+/// # Errors
+/// When the store fails, or `change` answers `None`: the sums are wrong.
+pub fn change<R: Read>(
+    step: &mut Step<'_, R>,
+    bucket: BucketId,
+    change: impl FnOnce(&mut BucketUsageRow) -> Option<()>,
+) -> Result<(), StoreError> {
+    let key = keys::bucket_usage(bucket);
+    let mut usage: BucketUsageRow = step.row(Column::Buckets, &key)?.unwrap_or_default();
+    change(&mut usage)
+        .ok_or_else(|| StoreError::Inconsistent(format!("the usage of {bucket} does not add up")))?;
+    step.put(Column::Buckets, key, &usage);
+    Ok(())
+}
