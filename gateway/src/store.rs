@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::environment::{Clock, Randomness};
 use crate::error::Error;
 use crate::get::hedge::Hedges;
-use crate::get::{self, Object, ObjectName};
+use crate::get::{self, Lookup, Object, ObjectName};
 use crate::keeper::Keeper;
 use crate::kek::Kek;
 use crate::limits::READ_MEMORY;
@@ -26,10 +26,10 @@ use crate::put::{PutError, Upload, put};
 use crate::session::{Surroundings, View};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
-use ullage_model::command::{Actor, BucketRef, Conditions, Reply, SessionCommand};
+use ullage_model::command::{Actor, BucketRef, Reply, SessionCommand};
 use ullage_model::ids::BucketId;
 use ullage_model::namespace::rows::{BucketDocumentKind, BucketRow, BucketUsageRow, VersionRow};
-use ullage_model::wire::metad::{Answer, ByteRange, ListReply, ListRequest, Query};
+use ullage_model::wire::metad::{Answer, ByteRange, ListReply, ListRequest, ObjectAnswer, Query};
 
 macro_rules! expect_answer {
     ($answer:expr, $pattern:pat => $value:expr, $what:literal) => {
@@ -43,11 +43,13 @@ mod copy;
 mod multipart;
 mod operators;
 mod tagging;
+mod versions;
 
 pub use copy::{Copied, CopyRequest};
 pub use multipart::{CompleteRequest, Completed, NewUpload, PartFacts};
 pub use operators::UserObjects;
 pub use tagging::TagsRequest;
+pub use versions::{DeleteRequest, Deleted};
 
 /// What a store is made of.
 #[derive(Clone, Debug)]
@@ -180,17 +182,17 @@ impl Store {
         put(&self.engine, request, upload).await
     }
 
-    /// The current version of a key without its bytes.
+    /// The version of this name without its bytes.
     ///
     /// # Errors
     /// `Rejected(NoSuchBucket)` or `StaleSettings` when there is no such key and the bucket is another one now;
     /// or when the metadata service does not answer.
-    pub async fn head(&self, bucket: &BucketRow, name: &ObjectName) -> Result<Option<VersionRow>, Error> {
+    pub async fn head(&self, bucket: &BucketRow, name: &ObjectName) -> Result<Lookup<ObjectAnswer>, Error> {
         let version = get::head(&self.engine, name).await?;
         self.confirm_absence(bucket, version).await
     }
 
-    /// The current version of a key, ready to be read. `range` is what is wanted most likely: where those bytes are
+    /// The version of this name, ready to be read. `range` is what is wanted most likely: where those bytes are
     /// comes with the version.
     ///
     /// # Errors
@@ -200,30 +202,9 @@ impl Store {
         bucket: &BucketRow,
         name: ObjectName,
         range: ByteRange,
-    ) -> Result<Option<Object>, Error> {
+    ) -> Result<Lookup<Object>, Error> {
         let object = get::open(&self.engine, name, range).await?;
         self.confirm_absence(bucket, object).await
-    }
-
-    /// Deletes a key's current version; answers whether there was one.
-    ///
-    /// # Errors
-    /// A refusal, or that the metadata service does not answer.
-    pub async fn delete(
-        &self,
-        actor: Actor,
-        bucket: BucketRef,
-        key: String,
-        conditions: Conditions,
-    ) -> Result<bool, Error> {
-        let command = SessionCommand::DeleteObject {
-            actor,
-            bucket,
-            key,
-            conditions,
-        };
-        let reply = self.submit(command, Some((actor, bucket))).await?;
-        expect_answer!(reply, Reply::Deleted { existed } => existed, "delete object")
     }
 
     /// A page of a bucket's keys.
@@ -281,7 +262,10 @@ impl Store {
         };
         let answer = self.query(query).await?;
         let found = expect_answer!(answer, Answer::BucketDocument(found) => found, "a bucket's document")?;
-        self.confirm_absence(bucket, found).await
+        if found.is_none() {
+            self.engine.directory.confirm_bucket(bucket).await?;
+        }
+        Ok(found)
     }
 
     /// Sets a document of a bucket's settings, or deletes it.
@@ -415,8 +399,8 @@ impl Store {
     }
 
     /// Nothing was found: is it because the bucket was deleted, or made again, behind the cache?
-    async fn confirm_absence<T>(&self, bucket: &BucketRow, found: Option<T>) -> Result<Option<T>, Error> {
-        if found.is_none() {
+    async fn confirm_absence<T>(&self, bucket: &BucketRow, found: Lookup<T>) -> Result<Lookup<T>, Error> {
+        if matches!(found, Lookup::Nothing) {
             self.engine.directory.confirm_bucket(bucket).await?;
         }
         Ok(found)

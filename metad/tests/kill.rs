@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use ullage_model::command::{Reply, SessionCommand};
 use ullage_model::limits::{CHUNK_BYTES_DEFAULT, SESSION_MS};
-use ullage_model::wire::metad::{Answer, Query};
+use ullage_model::wire::metad::{Answer, Found, Query};
 
 const CHILD_HOME: &str = "ULLAGE_TEST_CHILD_HOME";
 const ROUNDS: usize = 5;
@@ -139,9 +139,10 @@ async fn is_there(node: &Node, gateway: &Gateway, key: &str) -> bool {
     let object = Query::Object {
         bucket: gateway.bucket.bucket,
         key: key.to_owned(),
+        version: None,
         range: None,
     };
-    matches!(node.ask(object).await, Answer::Object(Some(_)))
+    matches!(node.ask(object).await, Answer::Object(Found::Object(_)))
 }
 
 async fn verify(home: &Path, acknowledged: &Acknowledged) {

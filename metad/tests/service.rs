@@ -15,7 +15,7 @@ use ullage_model::limits::{CHUNK_BYTES_DEFAULT, SESSION_MS};
 use ullage_model::rejection::Rejection;
 use ullage_model::store::{Column, Direction, KeyRange, Read};
 use ullage_model::wire::agent::CommandOutcome;
-use ullage_model::wire::metad::{Answer, ByteRange, MetadError, PageSize, Query, SpanPlace};
+use ullage_model::wire::metad::{Answer, ByteRange, Found, MetadError, PageSize, Query, SpanPlace};
 
 /// A node with two vendors and a session.
 async fn cluster(home: &TempDir) -> (Node, [Arc<Vendor>; 2], Arc<Gateway>) {
@@ -72,6 +72,7 @@ async fn an_object_is_stored_found_deleted_and_its_room_is_free_again() {
     let object = |key: &str| Query::Object {
         bucket: gateway.bucket.bucket,
         key: key.to_owned(),
+        version: None,
         range: Some((
             ByteRange::From {
                 first: 0,
@@ -81,7 +82,7 @@ async fn an_object_is_stored_found_deleted_and_its_room_is_free_again() {
         )),
     };
     match node.ask(object("key")).await {
-        Answer::Object(Some(found)) => match &found.spans[0].place {
+        Answer::Object(Found::Object(found)) => match &found.spans[0].place {
             SpanPlace::Chunk { row, .. } => assert_eq!(row.copies.len(), 2),
             other => panic!("{other:?}"),
         },
@@ -102,7 +103,10 @@ async fn an_object_is_stored_found_deleted_and_its_room_is_free_again() {
 
     gateway.renew(&node, 0).await.unwrap();
     let released_at = gateway.delete(&node, "key").await;
-    assert!(matches!(node.ask(object("key")).await, Answer::Object(None)));
+    assert!(matches!(
+        node.ask(object("key")).await,
+        Answer::Object(Found::Nothing)
+    ));
     eventually("the queue is drained", async || {
         node.metad.status().unwrap().release_backlog == 0
     })

@@ -185,6 +185,20 @@ impl fmt::Display for VersionId {
     }
 }
 
+impl VersionId {
+    /// The inverse of its `Display`; nothing else is one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+        let valid = text.len() == 32 && text.as_bytes().iter().all(is_digit);
+        let (order, random) = text.split_at_checked(16).filter(|_| valid)?;
+        Some(Self {
+            order: u64::from_str_radix(order, 16).ok()?,
+            random: u64::from_str_radix(random, 16).ok()?,
+        })
+    }
+}
+
 /// How clients name a version. Those stored while a bucket keeps no old versions are all named `null`: a key has
 /// at most one such version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -193,6 +207,17 @@ pub enum VersionName {
     Null,
     /// Its id. Names no `null` version.
     Id(VersionId),
+}
+
+impl VersionName {
+    /// The inverse of its `Display`; nothing else is one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "null" => Some(Self::Null),
+            other => VersionId::parse(other).map(Self::Id),
+        }
+    }
 }
 
 impl fmt::Display for VersionName {

@@ -129,8 +129,11 @@ enum FatCommand {
     Show {
         /// BUCKET/KEY.
         object: String,
+        /// One of its old versions, or `null`; without it the current one.
+        #[arg(long)]
+        version: Option<String>,
     },
-    /// The FAT of all objects that a user stored (yours, unless --user names another).
+    /// The FAT of all objects that a user stored, old versions among them (yours, unless --user names another).
     List {
         /// Whose objects; only the root user may ask for others'.
         #[arg(long)]
@@ -222,14 +225,14 @@ async fn ask(client: &Client, command: &Command) -> anyhow::Result<Value> {
         }
         Command::Class(ClassCommand::List) => client.get("/v1/classes", &[]).await,
         Command::Class(ClassCommand::Set(rule)) => set_class(client, rule).await,
-        Command::Fat(FatCommand::Show { object }) => {
+        Command::Fat(FatCommand::Show { object, version }) => {
             let (bucket, key) = object
                 .split_once('/')
                 .filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty())
                 .with_context(|| format!("{object} does not name an object: give BUCKET/KEY"))?;
-            client
-                .get("/v1/fat/object", &[("bucket", bucket), ("key", key)])
-                .await
+            let mut named = vec![("bucket", bucket), ("key", key)];
+            named.extend(version.as_deref().map(|version| ("version", version)));
+            client.get("/v1/fat/object", &named).await
         }
         Command::Fat(FatCommand::List { user }) => {
             let user: Vec<(&str, &str)> = user.iter().map(|user| ("user", user.as_str())).collect();

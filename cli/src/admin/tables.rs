@@ -53,6 +53,7 @@ pub(super) fn table(command: &Command, answer: &Value) -> Table {
             &[
                 ("BUCKET", "/bucket"),
                 ("KEY", "/key"),
+                ("VERSION", "/version"),
                 ("BYTES", "/length"),
                 ("CLASS", "/class"),
                 ("WHERE", "/place"),

@@ -15,8 +15,9 @@ use http::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::info;
-use ullage_model::ids::{CopyId, UserId, VendorId};
+use ullage_model::ids::{CopyId, UserId, VendorId, VersionId, VersionName};
 use ullage_model::limits::NAME_BYTES_MAX;
+use ullage_model::wire::metad::UserObjectsAfter;
 
 /// Vendors asked at once for the places of their devices.
 const VENDORS_ASKED: usize = 32;
@@ -253,16 +254,21 @@ impl AdminApi {
     /// All chunks of an object, page by page of the table.
     async fn fat_of_object(&self, call: &Call) -> Result<FatObject> {
         let (bucket, key) = (call.required("bucket")?, call.required("key")?);
+        let version = call.parameter("version").map(|text| {
+            VersionName::parse(text).ok_or_else(|| AdminError::invalid("version does not name a version"))
+        });
         let store = &call.store;
         let row = store.directory().bucket(bucket).await?;
         let name = ObjectName {
             bucket: row.bucket,
             key: key.to_owned(),
+            version: version.transpose()?,
             request_id: 0,
         };
-        let version = store.head(&row, &name).await?;
-        let version = version
+        let found = store.head(&row, &name).await?.found();
+        let found = found
             .ok_or_else(|| AdminError::not_found(format!("there is no object {key:?} in bucket {bucket}")))?;
+        let version = found.version;
         let mut shown = FatObject::new(bucket.to_owned(), key.to_owned(), &version);
         let mut offset = 0;
         while offset < version.bytes {
@@ -287,18 +293,21 @@ impl AdminApi {
 
     async fn fat_of_user(&self, call: &Call) -> Result<UserObjects> {
         let user = self.user_asked_for(call).await?;
-        let after = match call.parameter("after").map(|text| text.split_once('/')) {
-            None => None,
-            Some(Some((bucket, key))) => Some((bucket.to_owned(), key.to_owned())),
-            Some(None) => return Err(AdminError::invalid("after is not a position of this listing")),
-        };
+        let after = call.parameter("after").map(|text| {
+            objects_position(text)
+                .ok_or_else(|| AdminError::invalid("after is not a position of this listing"))
+        });
+        let after = after.transpose()?;
         let (objects, next) = call.store.user_objects(user, after, ADMIN_PAGE_OBJECTS).await?;
         let shown = objects
             .into_iter()
             .map(|(bucket, key, version)| UserObject::new(bucket, key, version));
         Ok(UserObjects {
             objects: shown.collect(),
-            next: next.map(|(bucket, key)| format!("{bucket}/{key}")),
+            next: next.map(|(bucket, within)| match within {
+                Some((key, version)) => format!("{bucket}/{version}/{key}"),
+                None => format!("{bucket}/"),
+            }),
         })
     }
 
@@ -401,6 +410,19 @@ fn check_access_key(access_key: &str) -> Result<()> {
 }
 
 /// A copy as a place to go on in a listing.
+/// The inverse of the position that a listing of a user's objects answers: `bucket/`, or `bucket/version/key`.
+fn objects_position(text: &str) -> Option<UserObjectsAfter> {
+    let (bucket, within) = text.split_once('/')?;
+    let within = match within {
+        "" => None,
+        within => {
+            let (version, key) = within.split_once('/')?;
+            Some((key.to_owned(), VersionId::parse(version)?))
+        }
+    };
+    Some((bucket.to_owned(), within))
+}
+
 fn copy_position(copy: CopyId) -> String {
     hex::encode(copy.to_bytes())
 }

@@ -245,7 +245,7 @@ impl FatObject {
         Self {
             bucket,
             key,
-            version: version.version.to_string(),
+            version: version.name().to_string(),
             length: version.bytes,
             inline: is_inline(&version.content),
             class: version.class.clone(),
@@ -294,11 +294,12 @@ pub(super) struct UserObjects {
     pub(super) next: Option<String>,
 }
 
-/// An object of `/v1/fat/user`.
+/// A version of an object of `/v1/fat/user`.
 #[derive(Debug, Serialize)]
 pub(super) struct UserObject {
     bucket: String,
     key: String,
+    version: String,
     length: u64,
     class: String,
     place: String,
@@ -309,6 +310,7 @@ impl UserObject {
         Self {
             bucket,
             key,
+            version: version.name().to_string(),
             length: version.bytes,
             class: version.class,
             place: match version.content {

@@ -23,12 +23,12 @@ use futures::{Stream, stream};
 use locate::Locator;
 use std::sync::Arc;
 use std::time::Duration;
-use ullage_model::ids::{BucketId, VersionId};
+use ullage_model::ids::{BucketId, VersionId, VersionName};
 use ullage_model::limits::{FRAME_BYTES, LOCATE_PAGE_CHUNKS};
-use ullage_model::namespace::rows::{Extent, VersionRow};
+use ullage_model::namespace::rows::{DeleteMarkerRow, Extent, VersionRow};
 use ullage_model::units::{frames, stored_bytes};
 use ullage_model::wire::metad::{
-    Answer, ByteRange, LocateSource, LocatedSpan, ObjectAnswer, PageSize, Query, SpanPlace,
+    Answer, ByteRange, Found, LocateSource, LocatedSpan, ObjectAnswer, PageSize, Query, SpanPlace,
 };
 use verify::{FrameSpan, Opening};
 use window::{OneAtATime, Registered, Window};
@@ -46,8 +46,40 @@ pub struct ObjectName {
     pub bucket: BucketId,
     /// Its key.
     pub key: String,
+    /// Which version; `None`: the current one.
+    pub version: Option<VersionName>,
     /// For tracing only.
     pub request_id: u64,
+}
+
+/// What is under a key, or under a version's name.
+#[derive(Debug)]
+pub enum Lookup<T> {
+    /// Nothing.
+    Nothing,
+    /// A delete marker: the newest of the key, or the one named.
+    DeleteMarker(DeleteMarkerRow),
+    /// A version.
+    Found(T),
+}
+
+impl<T> Lookup<T> {
+    /// The version, if there is one.
+    pub fn found(self) -> Option<T> {
+        match self {
+            Self::Found(found) => Some(found),
+            Self::Nothing | Self::DeleteMarker(_) => None,
+        }
+    }
+
+    fn of(answer: Answer, make: impl FnOnce(ObjectAnswer) -> T) -> Result<Self, Error> {
+        match answer {
+            Answer::Object(Found::Nothing) => Ok(Self::Nothing),
+            Answer::Object(Found::DeleteMarker(row)) => Ok(Self::DeleteMarker(row)),
+            Answer::Object(Found::Object(answer)) => Ok(Self::Found(make(*answer))),
+            _ => Err(Error::UnexpectedAnswer("an object")),
+        }
+    }
 }
 
 /// A version that was looked up, and what is needed to read its bytes.
@@ -55,6 +87,8 @@ pub struct ObjectName {
 pub struct Object {
     /// The version.
     pub version: VersionRow,
+    /// How answers name it; not at all if the bucket never kept old versions.
+    pub version_name: Option<VersionName>,
     engine: Arc<Engine>,
     name: ObjectName,
     reading: Reading,
@@ -75,55 +109,54 @@ impl Reading {
         Ok(Self { session, reader })
     }
 
-    async fn ask(
-        &self,
-        name: &ObjectName,
-        range: Option<(ByteRange, PageSize)>,
-    ) -> Result<Option<ObjectAnswer>, Error> {
-        let query = Query::Object {
-            bucket: name.bucket,
-            key: name.key.clone(),
+    async fn ask(&self, name: &ObjectName, range: ByteRange) -> Result<Answer, Error> {
+        let range = Some((range, PageSize(FIRST_PAGE_CHUNKS)));
+        Ok(self.session.query(name.query(range)).await?.answer)
+    }
+}
+
+impl ObjectName {
+    fn query(&self, range: Option<(ByteRange, PageSize)>) -> Query {
+        Query::Object {
+            bucket: self.bucket,
+            key: self.key.clone(),
+            version: self.version,
             range,
-        };
-        match self.session.query(query).await?.answer {
-            Answer::Object(answer) => Ok(answer.map(|answer| *answer)),
-            _ => Err(Error::UnexpectedAnswer("an object")),
         }
     }
 }
 
-/// The current version of a key without its bytes; `None` when there is none.
+/// The version of this name without its bytes.
 ///
 /// # Errors
 /// When the metadata service does not answer.
-pub async fn head(engine: &Engine, name: &ObjectName) -> Result<Option<VersionRow>, Error> {
-    let query = Query::Object {
-        bucket: name.bucket,
-        key: name.key.clone(),
-        range: None,
-    };
-    match engine.keeper.live_session().await?.query(query).await?.answer {
-        Answer::Object(answer) => Ok(answer.map(|answer| answer.version)),
-        _ => Err(Error::UnexpectedAnswer("an object")),
-    }
+pub async fn head(engine: &Engine, name: &ObjectName) -> Result<Lookup<ObjectAnswer>, Error> {
+    let session = engine.keeper.live_session().await?;
+    Lookup::of(session.query(name.query(None)).await?.answer, |answer| answer)
 }
 
-/// The current version of a key, with where its bytes of `range` are; `None` when there is none.
+/// The version of this name, with where its bytes of `range` are.
 ///
 /// # Errors
 /// When the metadata service does not answer.
-pub async fn open(engine: &Arc<Engine>, name: ObjectName, range: ByteRange) -> Result<Option<Object>, Error> {
+pub async fn open(
+    engine: &Arc<Engine>,
+    mut name: ObjectName,
+    range: ByteRange,
+) -> Result<Lookup<Object>, Error> {
     let reading = Reading::begin(engine).await?;
-    let answer = reading
-        .ask(&name, Some((range, PageSize(FIRST_PAGE_CHUNKS))))
-        .await?;
-    Ok(answer.map(|answer| Object {
-        version: answer.version,
-        engine: Arc::clone(engine),
-        name,
-        reading,
-        spans: answer.spans,
-    }))
+    Lookup::of(reading.ask(&name, range).await?, |answer| {
+        // What is read on is this version, whatever becomes current.
+        name.version = Some(answer.version.name());
+        Object {
+            version: answer.version,
+            version_name: answer.name,
+            engine: Arc::clone(engine),
+            name,
+            reading,
+            spans: answer.spans,
+        }
+    })
 }
 
 impl Object {
@@ -278,12 +311,9 @@ impl ObjectStream {
             first: self.delivered,
             bytes: self.end - self.delivered,
         };
-        let answer = self
-            .reading
-            .ask(&self.name, Some((range, PageSize(FIRST_PAGE_CHUNKS))))
-            .await?;
-        match answer {
-            Some(answer) if answer.version.version == self.version => {
+        let answer = self.reading.ask(&self.name, range).await?;
+        match Lookup::of(answer, |answer| answer)? {
+            Lookup::Found(answer) if answer.version.version == self.version => {
                 self.locator = Locator::new(&answer.version.content, answer.spans, self.end);
                 Ok(())
             }

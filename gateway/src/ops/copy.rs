@@ -20,7 +20,7 @@ use crate::s3::tagging::Tags;
 use crate::store::{Copied, CopyRequest};
 use bytes::Bytes;
 use std::sync::Arc;
-use ullage_model::command::Actor;
+use ullage_model::command::{Actor, CopySource};
 use ullage_model::namespace::rows::{BucketRow, Metadata, VersionRow};
 use ullage_model::rejection::Rejection;
 
@@ -83,10 +83,14 @@ impl Copying<'_> {
         let name = ObjectName {
             bucket: bucket.bucket,
             key: source.key.clone(),
+            version: None,
             request_id: self.call.request_id,
         };
         let version = self.call.store.head(&bucket, &name).await?;
-        let version = version.ok_or_else(|| PutError::Refused(no_such_key(&source.key)))?;
+        let version = version
+            .found()
+            .ok_or_else(|| PutError::Refused(no_such_key(&source.key)))?
+            .version;
         self.judge(&version).map_err(PutError::Refused)?;
         if version.class == self.class {
             self.by_reference(&bucket, version).await
@@ -132,7 +136,7 @@ impl Copying<'_> {
             actor: self.actor,
             source: bucket_ref(source),
             source_key: self.request.source.key.clone(),
-            version: version.version,
+            version: CopySource::Current(version.version),
             target: bucket_ref(&self.target),
             key: self.request.key.clone(),
             conditions: conditions(&self.request.condition),
@@ -147,7 +151,9 @@ impl Copying<'_> {
         name: ObjectName,
     ) -> std::result::Result<Copied, PutError<S3Error>> {
         let object = self.call.store.open(source, name, WHOLE).await?;
-        let object = object.ok_or_else(|| PutError::Refused(no_such_key(&self.request.source.key)))?;
+        let object = object
+            .found()
+            .ok_or_else(|| PutError::Refused(no_such_key(&self.request.source.key)))?;
         let version = object.version.clone();
         self.judge(&version).map_err(PutError::Refused)?;
         let put = PutRequest {
@@ -165,6 +171,7 @@ impl Copying<'_> {
         };
         let stored = store.put(&put, &mut upload).await?;
         Ok(Copied {
+            version: stored.version,
             etag: stored.etag,
             checksum: stored.checksum,
             modified: stored.modified,

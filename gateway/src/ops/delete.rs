@@ -12,6 +12,7 @@ use crate::s3::error::Result;
 use crate::s3::operation::{BucketRequest, DeleteObject};
 use crate::s3::request_xml::{DeleteObjectsBody, ObjectToDelete};
 use crate::server::limits::DELETES_IN_FLIGHT;
+use crate::store::DeleteRequest;
 use futures::StreamExt as _;
 
 /// DeleteObject. What is not there counts as deleted.
@@ -42,11 +43,14 @@ pub(super) async fn many(call: &Call<'_>, body: Body<'_>, request: &BucketReques
 
 async fn delete(call: &Call<'_>, bucket: &str, key: &str, condition: &WriteCondition) -> Result<()> {
     let deleted = call.decided(bucket, |actor, bucket| async move {
-        let conditions = conditions(condition);
-        Ok(call
-            .store
-            .delete(actor, bucket_ref(&bucket), key.to_owned(), conditions)
-            .await?)
+        let delete = DeleteRequest {
+            actor,
+            bucket: bucket_ref(&bucket),
+            key: key.to_owned(),
+            version: None,
+            conditions: conditions(condition),
+        };
+        Ok(call.store.delete(delete).await?)
     });
     deleted.await.map_err(|error| undone(error, condition))?;
     Ok(())

@@ -79,6 +79,8 @@ fn of_rejection(rejection: &Rejection) -> S3Error {
         Rejection::TooManyBuckets => ErrorCode::TooManyBuckets.into(),
         Rejection::NoSuchKey => ErrorCode::NoSuchKey.into(),
         Rejection::PreconditionFailed => ErrorCode::PreconditionFailed.into(),
+        Rejection::NoSuchVersion => ErrorCode::NoSuchVersion.into(),
+        Rejection::DeleteMarker => ErrorCode::MethodNotAllowed.into(),
         Rejection::NoSuchUpload => ErrorCode::NoSuchUpload.into(),
         Rejection::InvalidPart(number) => {
             S3Error::from(ErrorCode::InvalidPart).with("PartNumber", number.to_string())

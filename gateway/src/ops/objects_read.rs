@@ -26,7 +26,7 @@ pub(super) async fn get(call: &Call<'_>, request: &ReadObject) -> Result<Answer>
     let object = object
         .await
         .map_err(|error| undone(error, &WriteCondition::Always))?;
-    let mut object = object.ok_or_else(|| no_such_key(&request.key))?;
+    let mut object = object.found().ok_or_else(|| no_such_key(&request.key))?;
     let info = info(&mut object.version);
     let (mut reply, range) = match info.answer(request)? {
         ReadAnswer::NotModified(reply) | ReadAnswer::Bytes(reply, None) => return Ok(Answer::Whole(reply)),
@@ -55,7 +55,7 @@ pub(super) async fn head(call: &Call<'_>, request: &ReadObject) -> Result<Reply>
     let version = version
         .await
         .map_err(|error| undone(error, &WriteCondition::Always))?;
-    let mut version = version.ok_or_else(|| no_such_key(&request.key))?;
+    let mut version = version.found().ok_or_else(|| no_such_key(&request.key))?.version;
     match info(&mut version).answer(request)? {
         ReadAnswer::NotModified(reply) | ReadAnswer::Bytes(reply, _) => Ok(reply),
     }
@@ -90,6 +90,7 @@ pub(super) fn object_name(call: &Call<'_>, bucket: &BucketRow, key: &str) -> Obj
     ObjectName {
         bucket: bucket.bucket,
         key: key.to_owned(),
+        version: None,
         request_id: call.request_id,
     }
 }

@@ -25,8 +25,8 @@ pub(super) async fn get(call: &Call<'_>, request: &ObjectTagging) -> Result<Repl
     let version = version
         .await
         .map_err(|error| undone(error, &WriteCondition::Always))?;
-    let version = version.ok_or_else(|| no_such_key(&request.key))?;
-    Ok(tagging(&Tags(version.metadata.tags)))
+    let found = version.found().ok_or_else(|| no_such_key(&request.key))?;
+    Ok(tagging(&Tags(found.version.metadata.tags)))
 }
 
 /// PutObjectTagging.

@@ -12,7 +12,7 @@ use ullage_model::command::{
     Actor, Body, BucketRef, Conditions, FinalizeObject, FinalizePart, Reply, SessionCommand, SliceCommand,
     UploadRef,
 };
-use ullage_model::ids::VersionId;
+use ullage_model::ids::VersionName;
 use ullage_model::namespace::rows::{Checksum, Etag, Metadata};
 use ullage_model::rejection::Rejection;
 
@@ -75,8 +75,8 @@ pub struct PartFinish {
 /// A stored object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// The new version.
-    pub version: VersionId,
+    /// How answers name the new version; not at all if the bucket never kept old ones.
+    pub version: Option<VersionName>,
     /// Its entity tag.
     pub etag: Etag,
     /// Its checksum.
@@ -127,11 +127,9 @@ impl Finish for ObjectFinish {
     fn done(&self, reply: Reply, bytes: u64, now: WallTime) -> Result<Stored, Error> {
         match reply {
             Reply::Stored {
-                version,
-                etag,
-                checksum,
+                name, etag, checksum, ..
             } => Ok(Stored {
-                version,
+                version: name,
                 etag,
                 checksum,
                 bytes,

@@ -3,8 +3,8 @@
 use super::Store;
 use crate::error::Error;
 use ullage_model::cluster_time::WallTime;
-use ullage_model::command::{Actor, BucketRef, Conditions, CopyObject, Reply, SessionCommand};
-use ullage_model::ids::VersionId;
+use ullage_model::command::{Actor, BucketRef, Conditions, CopyObject, CopySource, Reply, SessionCommand};
+use ullage_model::ids::VersionName;
 use ullage_model::namespace::rows::{Checksum, Etag, Metadata};
 
 /// An object to be copied by reference.
@@ -17,7 +17,7 @@ pub struct CopyRequest {
     /// The key of the source.
     pub source_key: String,
     /// The version that was read.
-    pub version: VersionId,
+    pub version: CopySource,
     /// The bucket of the copy as decided under.
     pub target: BucketRef,
     /// The key of the copy.
@@ -31,6 +31,8 @@ pub struct CopyRequest {
 /// A copy that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copied {
+    /// How answers name the new version; not at all if the bucket never kept old ones.
+    pub version: Option<VersionName>,
     /// Its entity tag.
     pub etag: Etag,
     /// Its checksum.
@@ -65,7 +67,10 @@ impl Store {
             self.engine.directory.forget(actor.user, source.bucket);
         }
         match copied? {
-            Reply::Stored { etag, checksum, .. } => Ok(Copied {
+            Reply::Stored {
+                name, etag, checksum, ..
+            } => Ok(Copied {
+                version: name,
                 etag,
                 checksum,
                 modified,

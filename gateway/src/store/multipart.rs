@@ -7,7 +7,7 @@ use crate::put::PutError;
 use ullage_model::command::{
     Actor, BucketRef, CompleteSlice, CompleteUpload, Conditions, ListedPart, Reply, SessionCommand, UploadRef,
 };
-use ullage_model::ids::{BucketId, ManifestId, VersionId};
+use ullage_model::ids::{BucketId, ManifestId, VersionName};
 use ullage_model::limits::EXTENTS_PER_PAGE;
 use ullage_model::namespace::rows::{
     BucketRow, Checksum, ChecksumAlgorithm, ChecksumKind, Etag, Metadata, PartRow, UploadRow,
@@ -57,8 +57,8 @@ pub type PartFacts = (Etag, Option<Checksum>, u64);
 /// A completed upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Completed {
-    /// The version it became.
-    pub version: VersionId,
+    /// How answers name the version it became; not at all if the bucket never kept old ones.
+    pub version: Option<VersionName>,
     /// Its entity tag.
     pub etag: Etag,
     /// Its checksum.
@@ -234,16 +234,12 @@ enum Building {
 fn completed(reply: Reply) -> Result<Completed, Error> {
     match reply {
         Reply::Stored {
-            version,
-            etag,
-            checksum,
+            name, etag, checksum, ..
         }
         | Reply::AlreadyCompleted {
-            version,
-            etag,
-            checksum,
+            name, etag, checksum, ..
         } => Ok(Completed {
-            version,
+            version: name,
             etag,
             checksum,
         }),

@@ -8,10 +8,10 @@ use ullage_model::ids::{CopyId, UserId, VendorId};
 use ullage_model::namespace::rows::{UserPolicy, UserRow, VersionRow};
 use ullage_model::wire::enrol::{InviteRequest, JoinToken};
 use ullage_model::wire::members::{MembersReply, MembersRequest};
-use ullage_model::wire::metad::{Answer, Query, StatusReply};
+use ullage_model::wire::metad::{Answer, Query, StatusReply, UserObjectsAfter};
 
 /// A page of a user's objects: (bucket name, key, version), and where to go on.
-pub type UserObjects = (Vec<(String, String, VersionRow)>, Option<(String, String)>);
+pub type UserObjects = (Vec<(String, String, VersionRow)>, Option<UserObjectsAfter>);
 
 impl Store {
     /// Makes a user with its first access key, whose secret is sealed under the KEK.
@@ -96,7 +96,7 @@ impl Store {
     pub async fn user_objects(
         &self,
         user: UserId,
-        after: Option<(String, String)>,
+        after: Option<UserObjectsAfter>,
         limit: usize,
     ) -> Result<UserObjects, Error> {
         let answer = self.query(Query::UserObjects { user, after, limit }).await?;

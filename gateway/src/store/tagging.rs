@@ -3,7 +3,7 @@
 use super::Store;
 use crate::error::Error;
 use ullage_model::command::{Actor, BucketRef, Reply, SessionCommand, SetObjectTags};
-use ullage_model::ids::VersionId;
+use ullage_model::ids::VersionName;
 
 /// Tags that an object shall have.
 #[derive(Clone, Debug)]
@@ -15,17 +15,17 @@ pub struct TagsRequest {
     /// The key.
     pub key: String,
     /// The version; `None` for the current one.
-    pub version: Option<VersionId>,
+    pub version: Option<VersionName>,
     /// All of them: keys and values.
     pub tags: Vec<(String, String)>,
 }
 
 impl Store {
-    /// Replaces all tags of an object; answers the version that was changed.
+    /// Replaces all tags of an object; answers how the version that was changed is named, if it is at all.
     ///
     /// # Errors
     /// `Rejected(NoSuchKey)` and other refusals, or that the metadata service does not answer.
-    pub async fn set_tags(&self, set: TagsRequest) -> Result<VersionId, Error> {
+    pub async fn set_tags(&self, set: TagsRequest) -> Result<Option<VersionName>, Error> {
         let settings = (set.actor, set.bucket);
         let command = SessionCommand::SetObjectTags(SetObjectTags {
             actor: set.actor,
@@ -35,6 +35,6 @@ impl Store {
             tags: set.tags,
         });
         let reply = self.submit(command, Some(settings)).await?;
-        expect_answer!(reply, Reply::Changed { version } => version, "set tags")
+        expect_answer!(reply, Reply::Changed { name, .. } => name, "set tags")
     }
 }

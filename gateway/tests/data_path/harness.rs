@@ -19,7 +19,7 @@ use ullage_gateway::metrics::Metrics;
 use ullage_gateway::put::finalize::{ObjectFinish, PartFinish, Stored, StoredPart};
 use ullage_gateway::put::plan::PutRequest;
 use ullage_gateway::put::{PutError, Upload};
-use ullage_gateway::store::{Store, StoreParts};
+use ullage_gateway::store::{DeleteRequest, Store, StoreParts};
 use ullage_model::command::{Actor, Conditions, UploadRef};
 use ullage_model::limits::INLINE_BYTES_MAX;
 use ullage_model::namespace::rows::{Etag, Metadata, ROOT_USER};
@@ -184,6 +184,7 @@ impl Harness {
         ObjectName {
             bucket: self.bucket.bucket,
             key: key.to_owned(),
+            version: None,
             request_id: 1,
         }
     }
@@ -194,7 +195,8 @@ impl Harness {
 
     pub async fn get_range(&self, key: &str, first: u64, bytes: u64) -> Result<Option<Bytes>, Error> {
         let range = ByteRange::From { first, bytes };
-        let Some(object) = self.store.open(&self.bucket, self.name(key), range).await? else {
+        let opened = self.store.open(&self.bucket, self.name(key), range).await?;
+        let Some(object) = opened.found() else {
             return Ok(None);
         };
         let mut stream = object.read(first, bytes);
@@ -206,10 +208,14 @@ impl Harness {
     }
 
     pub async fn delete(&self, key: &str) -> Result<bool, Error> {
-        let bucket = bucket_ref(&self.bucket);
-        self.store
-            .delete(ROOT, bucket, key.to_owned(), Conditions::default())
-            .await
+        let delete = DeleteRequest {
+            actor: ROOT,
+            bucket: bucket_ref(&self.bucket),
+            key: key.to_owned(),
+            version: None,
+            conditions: Conditions::default(),
+        };
+        Ok(self.store.delete(delete).await?.existed)
     }
 
     /// Waits until FAT and vendors agree copy by copy: nothing leaks, nothing is missing.

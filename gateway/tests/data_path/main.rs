@@ -166,7 +166,7 @@ async fn a_lost_session_is_replaced_and_its_writes_fail_as_not_done() {
         .store
         .open(&harness.bucket, harness.name("before"), ByteRange::Last(1))
         .await;
-    let mut reading = object.unwrap().unwrap().read(0, u64::MAX);
+    let mut reading = object.unwrap().found().unwrap().read(0, u64::MAX);
     let first = reading.next().await.unwrap().unwrap();
     let mut slow = harness.upload("slow", &body, Conditions::default());
     slow.pause = Duration::from_millis(300);
@@ -262,7 +262,7 @@ async fn overwriting_and_deleting_do_not_harm_a_slow_read() {
         harness.name("key"),
         ByteRange::From { first: 0, bytes: 1 },
     );
-    let mut reading = object.await.unwrap().unwrap().read(0, u64::MAX);
+    let mut reading = object.await.unwrap().found().unwrap().read(0, u64::MAX);
     let mut whole = Vec::new();
     harness.put("key", &harness.body(CHUNK)).await.unwrap();
     harness.delete("key").await.unwrap();
@@ -296,7 +296,9 @@ async fn damaged_copies_are_passed_over_and_reported_and_no_wrong_byte_leaves() 
         .head(&harness.bucket, &harness.name("key"))
         .await
         .unwrap()
-        .unwrap();
+        .found()
+        .unwrap()
+        .version;
     let damaged = |span: &ullage_model::wire::metad::LocatedSpan| match &span.place {
         ullage_model::wire::metad::SpanPlace::Chunk { row, .. } => row
             .copies
@@ -454,7 +456,7 @@ async fn reads_whose_clients_take_nothing_give_way_and_lose_nothing() {
     let mut stalled = Vec::new();
     for at in 0..600 {
         let object = harness.store.open(&harness.bucket, harness.name("key"), range);
-        let mut stream = object.await.unwrap().unwrap().read(0, u64::MAX);
+        let mut stream = object.await.unwrap().found().unwrap().read(0, u64::MAX);
         // The connection keeps what its client does not take.
         match stream.next().await {
             Ok(first) => stalled.push((stream, first.unwrap())),

@@ -99,7 +99,7 @@ async fn a_gateway_that_was_cut_off_past_its_sessions_end_stores_nothing_then_an
         .store
         .open(&harness.bucket, harness.name("before"), ByteRange::Last(1))
         .await;
-    let mut reading = object.unwrap().unwrap().read(0, u64::MAX);
+    let mut reading = object.unwrap().found().unwrap().read(0, u64::MAX);
     let mut read = reading.next().await.unwrap().unwrap().to_vec();
     let mut slow = harness.upload("slow", &body, absent());
     slow.pause = Duration::from_secs(3);

@@ -16,7 +16,7 @@ use ullage_gateway::get::ObjectName;
 use ullage_gateway::put::finalize::ObjectFinish;
 use ullage_gateway::put::plan::PutRequest;
 use ullage_gateway::put::{PutError, Upload};
-use ullage_gateway::store::Store;
+use ullage_gateway::store::{DeleteRequest, Store};
 use ullage_model::command::{Actor, Conditions, EtagMatch};
 use ullage_model::namespace::rows::{BucketRow, Etag, Metadata, ROOT_USER};
 use ullage_model::rejection::Rejection;
@@ -200,12 +200,16 @@ impl Client {
         let begun = self
             .history
             .begin(self.number, key, Action::Delete { existed: None });
-        let deleting = self
-            .store
-            .delete(ROOT, bucket_ref(bucket), key.to_owned(), Conditions::default());
+        let deleting = self.store.delete(DeleteRequest {
+            actor: ROOT,
+            bucket: bucket_ref(bucket),
+            key: key.to_owned(),
+            version: None,
+            conditions: Conditions::default(),
+        });
         if let Ok(result) = tokio::time::timeout(PATIENCE, deleting).await {
-            let answer = result.as_ref().ok().map(|&existed| Action::Delete {
-                existed: Some(existed),
+            let answer = result.as_ref().ok().map(|deleted| Action::Delete {
+                existed: Some(deleted.existed),
             });
             self.answer(&begun, answer, &result.map(drop));
         }
@@ -234,13 +238,14 @@ impl Client {
         let name = ObjectName {
             bucket: bucket.bucket,
             key: key.to_owned(),
+            version: None,
             request_id: self.history.instant(),
         };
         let range = ByteRange::From {
             first: 0,
             bytes: u64::MAX,
         };
-        let Some(object) = self.store.open(bucket, name, range).await? else {
+        let Some(object) = self.store.open(bucket, name, range).await?.found() else {
             return Ok(None);
         };
         let value = value_of(&object.version.etag);

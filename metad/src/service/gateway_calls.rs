@@ -171,10 +171,7 @@ impl Metad {
             })
             .await?;
         // What was replaced, deleted or given up may have joined the release queue.
-        if matches!(
-            reply,
-            Reply::Stored { .. } | Reply::Deleted { existed: true } | Reply::Done
-        ) {
+        if matches!(reply, Reply::Stored { .. } | Reply::Deleted { .. } | Reply::Done) {
             self.wake();
         }
         Ok(SubmitReply { index, reply })
@@ -232,6 +229,7 @@ impl Metad {
                 | Query::Buckets { .. }
                 | Query::Parts { .. }
                 | Query::Uploads(_)
+                | Query::Versions(_)
                 | Query::Copies { .. }
                 | Query::Leases
                 | Query::Vendors
@@ -323,7 +321,8 @@ fn adds_data(command: &SessionCommand) -> bool {
         | SessionCommand::ReturnLease { .. }
         | SessionCommand::AbandonBlob { .. }
         | SessionCommand::DeleteBucket { .. }
-        | SessionCommand::DeleteObject { .. }
+        | SessionCommand::DeleteObject(_)
+        | SessionCommand::SetVersioning { .. }
         | SessionCommand::AbortUpload { .. }
         | SessionCommand::DeleteAccessKey { .. }
         | SessionCommand::SetBucketDocument { document: None, .. } => false,

@@ -21,7 +21,8 @@ use ullage_metad::store::Budget;
 use ullage_model::cluster_time::{ClusterTime, WallTime};
 use ullage_model::codec;
 use ullage_model::command::{
-    Actor, Body, BucketRef, Command, Conditions, FinalizeObject, Reply, SessionCommand, SliceCommand,
+    Actor, Body, BucketRef, Command, Conditions, DeleteObject, FinalizeObject, Reply, SessionCommand,
+    SliceCommand,
 };
 use ullage_model::fat::rows::{ChunkRow, CopyRow, CopyState, RoomRow};
 use ullage_model::ids::{
@@ -559,12 +560,15 @@ impl Gateway {
     }
 
     pub fn deletion(&self, key: &str) -> SessionCommand {
-        SessionCommand::DeleteObject {
+        SessionCommand::DeleteObject(DeleteObject {
             actor: ROOT,
             bucket: self.bucket,
             key: key.to_owned(),
+            version: None,
             conditions: Conditions::default(),
-        }
+            random: 0,
+            now: WallTime(0),
+        })
     }
 
     /// Deletes an object; the index at which it went.
@@ -573,7 +577,7 @@ impl Gateway {
             .submit_indexed(node, self.deletion(key))
             .await
             .expect("deleted");
-        assert_eq!(reply, Reply::Deleted { existed: true });
+        assert!(matches!(reply, Reply::Deleted { existed: true, .. }), "{reply:?}");
         index
     }
 }

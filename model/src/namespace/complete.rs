@@ -13,8 +13,8 @@ use crate::limits::{
     EXTENTS_PER_PAGE, EXTENTS_PER_VERSION, OBJECT_BYTES_MAX, PART_BYTES_MIN, PARTS_PER_UPLOAD,
 };
 use crate::namespace::rows::{
-    Checksum, Content, Extent, ManifestBuilding, ManifestPage, ManifestRow, PartRow, UploadRow,
-    UploadState, VersionRow,
+    Checksum, Content, Extent, ManifestBuilding, ManifestPage, ManifestRow, PartRow, UploadRow, UploadState,
+    VersionRow,
 };
 use crate::namespace::successor::Target;
 use crate::namespace::{authority, bounds, keys, release, upload, version};

@@ -5,12 +5,12 @@ use crate::fat;
 use crate::fat::rows::{ChunkRow, CopyState, InlineRow, ReleaseItem};
 use crate::ids::{BlobId, BucketId, ManifestId, SessionId, UploadId, UserId};
 use crate::limits::BUCKET_DOCUMENT_BYTES_MAX;
+use crate::namespace::keys::{self, VersionKey};
 use crate::namespace::rows::{
     BlobOwner, BlobRow, BlobStorage, BucketDocumentKind, BucketDocumentRow, BucketRow, BucketUsageRow,
     Content, Extent, LiveRow, ManifestPage, ManifestRow, PartRow, UploadRow, UploadState, VersionEntry,
     VersionRow, Versioning,
 };
-use crate::namespace::keys::{self, VersionKey};
 use crate::namespace::{blob, bucket, version};
 use crate::step::{ReadRows, decode_row};
 use crate::store::{Column, Direction, KeyRange, Read, StoreError};
@@ -142,7 +142,10 @@ impl Found {
                 format!("{bucket}/{key} has versions, its bucket has none")
             })?;
             if entry.is_null() && !is_live {
-                nulls.insert(keys::null_version(bucket, &key), keys::version_id(entry.version()));
+                nulls.insert(
+                    keys::null_version(bucket, &key),
+                    keys::version_id(entry.version()),
+                );
             }
             let usage = self.usage.entry(bucket).or_default();
             match &entry {
@@ -169,9 +172,10 @@ impl Found {
         ensure(live.is_empty(), || "a current version is not live".to_owned())?;
         each(rows, Column::Versions, &[], |key, value| {
             let leads_to_null = keys::parse_version(key).is_some_and(|key| key.version.is_none());
-            ensure(!leads_to_null || nulls.remove(key).is_some_and(|id| *id == *value), || {
-                "a row leads to no null version".to_owned()
-            })
+            ensure(
+                !leads_to_null || nulls.remove(key).is_some_and(|id| *id == *value),
+                || "a row leads to no null version".to_owned(),
+            )
         })?;
         ensure(nulls.is_empty(), || "a null version is not found".to_owned())
     }

@@ -77,7 +77,12 @@ impl<'a> Page<'a> {
     /// Where to begin; `None` if nothing can follow.
     fn start(&mut self, rows: &impl Read) -> Result<Option<Bound<Bytes>>, StoreError> {
         let request = self.request;
-        let first = || Bound::Included(Bytes::from(keys::versions_with_prefix(request.bucket, &request.prefix)));
+        let first = || {
+            Bound::Included(Bytes::from(keys::versions_with_prefix(
+                request.bucket,
+                &request.prefix,
+            )))
+        };
         let Some((key, name)) = &request.after else {
             return Ok(Some(first()));
         };

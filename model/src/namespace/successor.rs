@@ -124,7 +124,9 @@ impl Cleared<'_> {
     /// # Errors
     /// When the store fails or the usage does not add up.
     pub fn put<R: Read>(self, step: &mut Step<'_, R>, row: VersionRow) -> Result<(), StoreError> {
-        let Target { bucket, key, live, .. } = &self.target;
+        let Target {
+            bucket, key, live, ..
+        } = &self.target;
         let (bucket, is_first, bytes) = (*bucket, live.is_none(), row.bytes);
         step.put(Column::Live, keys::live(bucket, key), &LiveRow::from(&row));
         self.leave_null_behind(step);
@@ -171,7 +173,9 @@ impl Cleared<'_> {
 
     /// A `null` version that was live and stays must be found otherwise from now on.
     fn leave_null_behind<R: Read>(&self, step: &mut Step<'_, R>) {
-        let Target { bucket, key, live, .. } = &self.target;
+        let Target {
+            bucket, key, live, ..
+        } = &self.target;
         if let Some(live) = live.as_ref().filter(|live| live.null)
             && !self.target.successor_is_null()
         {
@@ -185,7 +189,9 @@ impl Cleared<'_> {
         step: &mut Step<'_, R>,
         added: impl FnOnce(&mut BucketUsageRow) -> Option<()>,
     ) -> Result<(), StoreError> {
-        let Target { bucket, key, live, .. } = &self.target;
+        let Target {
+            bucket, key, live, ..
+        } = &self.target;
         let was_live = live.is_some();
         if was_live {
             step.delete(Column::Live, keys::live(*bucket, key));

@@ -67,14 +67,10 @@ pub fn named(
     live: Option<&LiveRow>,
 ) -> Result<Option<VersionEntry>, StoreError> {
     match name {
-        VersionName::Id(version) => {
-            Ok(entry(rows, bucket, key, version)?.filter(|entry| !entry.is_null()))
-        }
+        VersionName::Id(version) => Ok(entry(rows, bucket, key, version)?.filter(|entry| !entry.is_null())),
         VersionName::Null => match null(rows, bucket, key, live)? {
             Some(version) => entry(rows, bucket, key, version)?
-                .ok_or_else(|| {
-                    StoreError::Inconsistent(format!("{bucket} has no null version {version}"))
-                })
+                .ok_or_else(|| StoreError::Inconsistent(format!("{bucket} has no null version {version}")))
                 .map(Some),
             None => Ok(None),
         },
@@ -165,7 +161,9 @@ pub fn scan(
         let visited = match keys::parse_version(key) {
             Some(VersionKey { version: None, .. }) => Ok(ControlFlow::Continue(())),
             Some(key) => decode_row(Column::Versions, value).and_then(|entry| visit(key, entry)),
-            None => Err(StoreError::Inconsistent("a key of versions is malformed".to_owned())),
+            None => Err(StoreError::Inconsistent(
+                "a key of versions is malformed".to_owned(),
+            )),
         };
         visited.unwrap_or_else(|error| {
             failed = Some(error);

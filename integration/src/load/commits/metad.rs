@@ -17,8 +17,8 @@ use ullage_model::ids::{BlobId, BucketId, KekId, SessionId};
 use ullage_model::namespace::rows::{Etag, Metadata, ROOT_USER, WrappedKey};
 use ullage_model::units::stored_bytes;
 use ullage_model::wire::metad::{
-    Answer, ByteRange, Done, MetadError, OpenSessionReply, OpenSessionRequest, PageSize, Query, QueryReply,
-    RenewSessionReply, RenewSessionRequest, StatusReply, SubmitReply, SubmitRequest,
+    Answer, ByteRange, Done, Found, MetadError, OpenSessionReply, OpenSessionRequest, PageSize, Query,
+    QueryReply, RenewSessionReply, RenewSessionRequest, StatusReply, SubmitReply, SubmitRequest,
 };
 use ullage_model::wire::routes;
 use ullage_transport::authority::{Authority, ClusterSecret};
@@ -291,6 +291,7 @@ impl Service for Metad {
         let query = Query::Object {
             bucket: self.bucket.bucket,
             key: key(number),
+            version: None,
             range: Some((
                 ByteRange::From {
                     first: 0,
@@ -303,7 +304,7 @@ impl Service for Metad {
         let session = self.session(client);
         session.observed.fetch_max(reply.index, Ordering::Relaxed);
         match reply.answer {
-            Answer::Object(Some(object)) if object.spans.len() == 1 => Ok(()),
+            Answer::Object(Found::Object(object)) if object.spans.len() == 1 => Ok(()),
             answer => bail!("key {number} was answered {answer:?}"),
         }
     }

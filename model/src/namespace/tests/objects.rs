@@ -1,7 +1,9 @@
 //! Objects: finalize, replace, delete, conditions, slices.
 
 use super::world::{CHUNK, MIB, World, etag, key};
-use crate::command::{Actor, Body, BucketRef, Command, Conditions, DeleteObject, EtagMatch, Reply, SessionCommand};
+use crate::command::{
+    Actor, Body, BucketRef, Command, Conditions, DeleteObject, EtagMatch, Reply, SessionCommand,
+};
 use crate::fat::rows::InlineRow;
 use crate::ids::{BlobId, BucketId, SessionId, UserId};
 use crate::namespace::rows::{BlobStorage, Content};

@@ -286,7 +286,14 @@ impl Model {
             tags: tags.clone(),
         }));
         let expected = match (kept, version) {
-            (Some(Kept { id, name, object: Some(_) }), _) => {
+            (
+                Some(Kept {
+                    id,
+                    name,
+                    object: Some(_),
+                }),
+                _,
+            ) => {
                 self.tags.insert(id, tags);
                 Reply::Changed {
                     version: id,

@@ -73,14 +73,23 @@ fn a_removed_delete_marker_brings_back_what_it_hid() {
     let above = mark(&mut world, "key");
     assert!(matches!(world.found("key", None), Found::DeleteMarker(row) if row.name() == above));
     assert!(matches!(world.found("key", Some(marker)), Found::DeleteMarker(_)));
-    assert_eq!(delete(&mut world, "key", Some(marker)), (true, Some(marker), true));
+    assert_eq!(
+        delete(&mut world, "key", Some(marker)),
+        (true, Some(marker), true)
+    );
     assert_eq!(current(&world, "key"), None);
     assert_eq!(delete(&mut world, "key", Some(above)), (true, Some(above), true));
     assert_eq!(current(&world, "key"), tag(2));
     let second = VersionName::Id(second);
-    assert_eq!(delete(&mut world, "key", Some(second)), (true, Some(second), false));
+    assert_eq!(
+        delete(&mut world, "key", Some(second)),
+        (true, Some(second), false)
+    );
     assert_eq!(current(&world, "key"), tag(1));
-    assert_eq!(delete(&mut world, "key", Some(second)), (false, Some(second), false));
+    assert_eq!(
+        delete(&mut world, "key", Some(second)),
+        (false, Some(second), false)
+    );
     let null = Some(VersionName::Null);
     assert_eq!(delete(&mut world, "key", null), (true, null, false));
     assert_eq!(world.usage(), BucketUsageRow::default());
@@ -112,7 +121,10 @@ fn while_suspended_only_the_null_version_is_replaced() {
     assert_eq!(current(&world, "key"), tag(5));
     assert_eq!(delete(&mut world, "key", null), (true, null, false));
     assert!(matches!(world.found("key", null), Found::Nothing));
-    assert!(matches!(world.found("key", Some(VersionName::Id(kept))), Found::Object(_)));
+    assert!(matches!(
+        world.found("key", Some(VersionName::Id(kept))),
+        Found::Object(_)
+    ));
 }
 
 #[test]
@@ -145,7 +157,10 @@ fn a_delete_marker_counts_as_absent_in_conditions() {
     put.conditions = absent;
     world.stored(SessionCommand::FinalizeObject(put));
     let deleted = with(&world, &present, Some(VersionName::Id(first)));
-    assert!(matches!(world.submit(deleted), Reply::Deleted { existed: true, .. }));
+    assert!(matches!(
+        world.submit(deleted),
+        Reply::Deleted { existed: true, .. }
+    ));
 }
 
 #[test]
@@ -261,7 +276,12 @@ fn what_a_write_costs_does_not_grow_with_the_versions() {
     assert_eq!(costs(3, Suspended)[..2], [(5, 0, 6), (5, 0, 6)]);
 }
 
-fn page(world: &World, prefix: &str, delimiter: &str, after: Option<(&str, Option<VersionName>)>) -> VersionsRequest {
+fn page(
+    world: &World,
+    prefix: &str,
+    delimiter: &str,
+    after: Option<(&str, Option<VersionName>)>,
+) -> VersionsRequest {
     VersionsRequest {
         bucket: world.bucket.bucket,
         prefix: prefix.to_owned(),
@@ -281,7 +301,11 @@ fn list(world: &World, request: VersionsRequest) -> VersionsReply {
 /// `key` for an object, `-key` for a delete marker, with `*` behind the latest.
 fn shown(reply: &VersionsReply) -> Vec<String> {
     let one = |(key, is_latest, row): &(String, bool, ListedVersion)| {
-        let marker = if matches!(row, ListedVersion::DeleteMarker(_)) { "-" } else { "" };
+        let marker = if matches!(row, ListedVersion::DeleteMarker(_)) {
+            "-"
+        } else {
+            ""
+        };
         format!("{marker}{key}{}", if *is_latest { "*" } else { "" })
     };
     reply.versions.iter().map(one).collect()
@@ -299,8 +323,13 @@ fn versions_are_listed_by_key_and_newest_first_and_folded_into_prefixes() {
     mark(&mut world, "dir/x");
     mark(&mut world, "a");
     let all = list(&world, page(&world, "", "", None));
-    let expected = ["-a*", "a", "a", "a\0b*", "-dir/x*", "dir/x", "dir/x", "dir/y*", "z*"];
-    assert_eq!((shown(&all), all.next), (expected.map(str::to_owned).into(), None));
+    let expected = [
+        "-a*", "a", "a", "a\0b*", "-dir/x*", "dir/x", "dir/x", "dir/y*", "z*",
+    ];
+    assert_eq!(
+        (shown(&all), all.next),
+        (expected.map(str::to_owned).into(), None)
+    );
     let folded = list(&world, page(&world, "", "/", None));
     assert_eq!(shown(&folded), ["-a*", "a", "a", "a\0b*", "z*"]);
     assert_eq!(folded.common_prefixes, ["dir/"]);
@@ -316,8 +345,14 @@ fn versions_are_listed_by_key_and_newest_first_and_folded_into_prefixes() {
         let rest = list(&world, page(&world, "", "/", Some(after)));
         assert_eq!(shown(&rest), expected, "after {after:?}");
     }
-    assert_eq!(shown(&list(&world, page(&world, "dir/x", "", Some(("b", None))))).len(), 3);
-    assert_eq!(shown(&list(&world, page(&world, "dir/x", "", Some(("e", None))))).len(), 0);
+    assert_eq!(
+        shown(&list(&world, page(&world, "dir/x", "", Some(("b", None))))).len(),
+        3
+    );
+    assert_eq!(
+        shown(&list(&world, page(&world, "dir/x", "", Some(("e", None))))).len(),
+        0
+    );
     let none = VersionsRequest {
         limit: 0,
         ..page(&world, "", "", None)
@@ -373,7 +408,11 @@ fn a_listing_goes_on_where_versions_were_deleted_meanwhile() {
     delete(&mut world, "key", Some(VersionName::Id(newest)));
     assert_eq!(rest(&world, VersionName::Id(newest)), ["key*", "key"]);
     delete(&mut world, "key", Some(VersionName::Null));
-    assert_eq!(rest(&world, VersionName::Null), ["key*"], "rather twice than not at all");
+    assert_eq!(
+        rest(&world, VersionName::Null),
+        ["key*"],
+        "rather twice than not at all"
+    );
     delete(&mut world, "key", Some(VersionName::Id(oldest)));
     assert_eq!(rest(&world, VersionName::Null), Vec::<String>::new());
 }
@@ -427,7 +466,11 @@ fn a_page_looks_at_few_rows_more_than_it_shows() {
         };
         crate::namespace::list_versions::list(&visited, &request).expect("listed");
         // One beyond, and where the null version of each key is.
-        assert!(visited.rows.get() <= limit + 1 + limit / 50 + 1, "{} rows", visited.rows.get());
+        assert!(
+            visited.rows.get() <= limit + 1 + limit / 50 + 1,
+            "{} rows",
+            visited.rows.get()
+        );
     }
 }
 

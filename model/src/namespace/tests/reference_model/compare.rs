@@ -55,8 +55,14 @@ impl Model {
         let Answer::List(page) = self.world.ask(&list) else {
             panic!("no listing");
         };
-        let listed = page.objects.iter().map(|(key, row)| (key.as_str(), (row.etag, row.bytes)));
-        let live = self.keys.keys().filter_map(|key| Some((*key, self.current(key)?)));
+        let listed = page
+            .objects
+            .iter()
+            .map(|(key, row)| (key.as_str(), (row.etag, row.bytes)));
+        let live = self
+            .keys
+            .keys()
+            .filter_map(|key| Some((*key, self.current(key)?)));
         assert!(listed.eq(live));
 
         let mut after = None;
