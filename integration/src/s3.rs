@@ -12,6 +12,7 @@ use quick_xml::events::Event;
 
 use crate::content::Content;
 use crate::http1::{Body, Connection, Head};
+use crate::patient::{ATTEMPTS, FIRST_PAUSE};
 use crate::sign::{Credentials, Signer, ToSign, UNSIGNED_PAYLOAD, encode_path, encode_query};
 
 /// Idle connections kept by one client.
@@ -422,7 +423,8 @@ impl S3 {
         answer.element("UploadId").context("no UploadId in the answer")
     }
 
-    /// Uploads one part; returns its ETag.
+    /// Uploads one part; returns its ETag. As SDKs do, it comes again a few times when it is told to: a disk that
+    /// is slower than the network makes a server say so.
     ///
     /// # Errors
     /// Any answer but 200.
@@ -437,11 +439,17 @@ impl S3 {
         let number = number.to_string();
         let query = [("partNumber", number.as_str()), ("uploadId", upload)];
         let request = Request::object("PUT", bucket, key).query(&query);
-        Ok(self
-            .send(&request, Body::Content(content))
-            .await?
-            .expect(200)?
-            .etag())
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..ATTEMPTS {
+            let answer = self.send(&request, Body::Content(content)).await?;
+            if answer.status() != 503 {
+                return Ok(answer.expect(200)?.etag());
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        let answer = self.send(&request, Body::Content(content)).await?;
+        Ok(answer.expect(200)?.etag())
     }
 
     /// Completes a multipart upload with the parts' ETags in order. A 200 with an error inside, as S3

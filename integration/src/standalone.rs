@@ -1,7 +1,7 @@
 //! `ullage standalone` as a child process: the real binary on free ports and a directory of its own,
 //! started, waited for, killed and started again.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -276,14 +276,16 @@ pub fn command(
     Ok(command)
 }
 
-/// Two addresses on loopback whose ports are free now.
+/// Two addresses on loopback whose ports are free now, and stay so while nobody listens there: no connection
+/// begins at such an address, as it might at 127.0.0.1.
 ///
 /// # Errors
 /// If the system has none.
 pub fn free_addresses() -> anyhow::Result<(SocketAddr, SocketAddr)> {
+    let ip = Ipv4Addr::new(127, 16, rand::random(), rand::random_range(1..=254));
     // Both are bound at once, so that they differ.
-    let first = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
-    let second = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
+    let first = TcpListener::bind((ip, 0)).context("find a free port")?;
+    let second = TcpListener::bind((ip, 0)).context("find a free port")?;
     Ok((first.local_addr()?, second.local_addr()?))
 }
 

@@ -41,7 +41,8 @@ pub struct Wanted<'a> {
 /// Takes room for all copies of a chunk of `plaintext_bytes` and names it.
 ///
 /// # Errors
-/// `NoRoom` when the class has none; `NotStored` when too few vendors are usable.
+/// `NoRoom` when the class has none; `NotStored` when too few vendors are usable; `Unavailable` when the metadata
+/// service does not say.
 pub async fn probe(engine: &Engine, plan: &Plan, plaintext_bytes: u64) -> Result<Probed, Error> {
     let wanted = Wanted {
         copies: plan.class.copies as usize,
@@ -67,8 +68,8 @@ pub async fn probe(engine: &Engine, plan: &Plan, plaintext_bytes: u64) -> Result
             });
         }
     }
-    Err(Error::NoRoom(format!(
-        "class {} has no open lease",
+    Err(Error::Unavailable(format!(
+        "leases of class {} end as soon as they come",
         plan.class.name
     )))
 }
@@ -118,7 +119,8 @@ pub async fn place(
         }
         plan.session.ask_for_room(class);
         if tokio::time::timeout_at(until, arrived).await.is_err() {
-            return Err(Error::NoRoom(format!(
+            // Who is full says so. Nobody said anything, so asking again may help.
+            return Err(Error::Unavailable(format!(
                 "no provisional FAT for class {} came in time",
                 class.name
             )));

@@ -21,6 +21,7 @@ use std::time::Duration;
 use ullage_gateway::directory::bucket_ref;
 use ullage_gateway::error::Error;
 use ullage_gateway::kek::Kek;
+use ullage_gateway::limits::ROOM_WAIT;
 use ullage_gateway::put::plan::PutRequest;
 use ullage_gateway::store::{CompleteRequest, NewUpload, Store};
 use ullage_model::command::{Command, Conditions, EtagMatch, ListedPart};
@@ -196,6 +197,24 @@ async fn a_lost_session_is_replaced_and_its_writes_fail_as_not_done() {
     assert_eq!(whole, body, "a read goes on under the next session");
     harness.settle().await;
     assert_eq!(harness.copies_stored(), 2 * 3 * 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_metadata_service_that_is_slow_is_no_full_store() {
+    let harness = Harness::new(Setup::default()).await;
+    let body = harness.body(CHUNK + 1);
+    harness.metad.set_faults(MetadFaults {
+        slow: 2 * ROOM_WAIT,
+        ..MetadFaults::default()
+    });
+    // Clients ask again after this one, and not after a full store.
+    match harness.put("key", &body).await {
+        Err(Error::Unavailable(reason)) => assert!(reason.contains("came in time"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    harness.metad.set_faults(MetadFaults::default());
+    tokio::time::sleep(2 * ROOM_WAIT).await;
+    harness.put("key", &body).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use ullage_integration::content::Content;
 use ullage_integration::http1::{Body, Connection, Head};
 use ullage_integration::s3::{Request, S3};
-use ullage_integration::seed;
 use ullage_integration::standalone::Standalone;
+use ullage_integration::{patient, seed};
 
 const BUCKET: &str = "slow";
 /// Receive buffer of the slow reader: what the kernel takes off the server without being read.
@@ -89,7 +89,7 @@ async fn a_slow_get_survives_delete_and_overwrite() -> anyhow::Result<()> {
 
     s3.delete(BUCKET, "deleted").await?;
     let new = Content::new(seed, "new", 5 << 20);
-    s3.put(BUCKET, "overwritten", Body::Content(new)).await?;
+    patient::put(&s3, BUCKET, "overwritten", Body::Content(new)).await?;
     assert_eq!(
         s3.get(BUCKET, "deleted").await?.status(),
         404,
@@ -99,8 +99,7 @@ async fn a_slow_get_survives_delete_and_overwrite() -> anyhow::Result<()> {
     // Other work goes on meanwhile, so that the log moves and releases are looked at.
     for index in 0..50 {
         let content = Content::new(seed, &format!("{index}"), 200_000);
-        s3.put(BUCKET, &format!("other/{index}"), Body::Content(content))
-            .await?;
+        patient::put(&s3, BUCKET, &format!("other/{index}"), Body::Content(content)).await?;
         s3.delete(BUCKET, &format!("other/{index}")).await?;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

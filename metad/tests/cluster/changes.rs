@@ -1,6 +1,7 @@
 //! Changes of the members and of the leader.
 
-use super::node::{Node, PATIENCE, World, addresses, eventually, free_address, leader};
+use super::loopback::addresses;
+use super::node::{Node, PATIENCE, World, eventually, free_address, leader};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

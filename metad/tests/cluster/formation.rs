@@ -1,6 +1,7 @@
 //! How a group begins, who is let in and who is refused.
 
-use super::node::{PATIENCE, World, addresses, eventually, free_address, leader};
+use super::loopback::addresses;
+use super::node::{PATIENCE, World, eventually, free_address, leader};
 use std::time::Duration;
 use ullage_metad::store::NO_CLUSTER;
 use ullage_model::wire::members::MembersRequest;

@@ -5,6 +5,8 @@
 mod changes;
 mod formation;
 mod identity;
+#[path = "../loopback/mod.rs"]
+mod loopback;
 mod network;
 mod node;
 mod quarantine;

@@ -1,9 +1,11 @@
 //! One node and a handful of them.
 
+use super::loopback::addresses;
 use super::network::{CutNetwork, Cuts};
 use super::support::{Puts, put};
 use bytes::Bytes;
 use prometheus::Registry;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -21,7 +23,7 @@ use ullage_transport::authority::{Authority, ClusterSecret};
 use ullage_transport::client::{Client, ClientLimits};
 use ullage_transport::credentials::Credentials;
 use ullage_transport::identity::Identity;
-use ullage_transport::network::Network;
+use ullage_transport::network::{Listener, Network};
 use ullage_transport::server::{self, ServerLimits};
 
 /// How long anything may take that should take moments.
@@ -69,21 +71,23 @@ pub struct Node {
     runtime: Option<Runtime>,
 }
 
-/// A port that nobody uses.
+/// An address that nobody uses.
 pub fn free_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+    addresses(1).remove(0)
 }
 
-pub fn addresses(count: usize) -> Vec<String> {
-    // Held together, so that no port comes twice.
-    let listeners: Vec<_> = (0..count)
-        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    listeners
-        .iter()
-        .map(|listener| listener.local_addr().unwrap().to_string())
-        .collect()
+/// Listens at an address that a killed node may still hold for a moment.
+async fn listen(network: &dyn Network, address: &str) -> Box<dyn Listener> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match network.listen(address).await {
+            Ok(listener) => return listener,
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Err(error) => panic!("{address}: {error}"),
+        }
+    }
 }
 
 impl World {
@@ -186,7 +190,7 @@ impl World {
         };
         let group = Arc::new(Group::start(&config, parts).await?);
         let api = peer_api(Api::new(Arc::clone(&group)), Arc::clone);
-        let listener = network.listen(address).await.unwrap();
+        let listener = listen(network.as_ref(), address).await;
         let stop = CancellationToken::new();
         let limits = ServerLimits {
             drain: Duration::from_secs(1),

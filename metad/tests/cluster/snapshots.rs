@@ -1,6 +1,7 @@
 //! Snapshots over the wire: to a node whose entries are gone, in pieces, and while the members change.
 
-use super::node::{Node, PATIENCE, World, addresses, eventually, leader};
+use super::loopback::addresses;
+use super::node::{Node, PATIENCE, World, eventually, leader};
 use std::time::{Duration, Instant};
 use ullage_metad::raft::GroupConfig;
 use ullage_model::store::{Column, Read};

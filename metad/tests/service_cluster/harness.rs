@@ -1,6 +1,7 @@
 //! Metadata nodes as the process runs them, on sockets of their own, and callers with certificates of their own.
 
 use crate::fakes::{self, PATIENCE, TestClock};
+use crate::loopback::addresses;
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use prometheus::Registry;
@@ -8,7 +9,6 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 use ullage_metad::config::{MetadFile, RaftSection, VendorsSection};
@@ -39,18 +39,6 @@ pub struct Cluster {
     pub addresses: Vec<String>,
     pub nodes: Vec<Option<Node>>,
     registries: Vec<Registry>,
-}
-
-/// Addresses that nobody else uses: of a loopback network of this process, which answers at all of them.
-fn addresses(count: usize) -> Vec<String> {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    let process = std::process::id();
-    let of = |_| {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let [_, _, high, low] = (process % 16_384 * 4 + number / 250).to_be_bytes();
-        format!("127.{}.{}.{}:9310", 64 + high % 128, low, 1 + number % 250)
-    };
-    (0..count).map(of).collect()
 }
 
 impl Cluster {

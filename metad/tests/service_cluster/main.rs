@@ -8,6 +8,8 @@ mod fakes;
 
 mod harness;
 mod leaders;
+#[path = "../loopback/mod.rs"]
+mod loopback;
 mod vendors;
 
 use harness::{Caller, Cluster, Gateway};
