@@ -262,6 +262,12 @@ impl Connection {
         std::mem::take(&mut self.buffered)
     }
 
+    /// Some bytes as they come; none at the end.
+    pub async fn read(&mut self) -> Vec<u8> {
+        let _ = self.more().await;
+        std::mem::take(&mut self.buffered)
+    }
+
     /// All bytes until the server closes.
     pub async fn rest(&mut self) -> Vec<u8> {
         while self.more().await.is_some() {}

@@ -15,6 +15,7 @@ mod hostile;
 #[allow(dead_code)]
 #[path = "../data_path/metad.rs"]
 mod metad;
+mod mutations;
 mod objects;
 #[allow(dead_code)]
 #[path = "../data_path/random.rs"]
