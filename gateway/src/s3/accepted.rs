@@ -32,6 +32,10 @@ const COMMON: [&str; 7] = [
     "x-amz-cf-id",
 ];
 
+/// The version of the S3 API, the only one that there is: SDKs whose clients are made for a version of it
+/// name it in `x-amz-api-version` (aws-sdk-cpp, which pyarrow is built on).
+const API_VERSION: &str = "2006-03-01";
+
 /// Parameters that act on some operation but choose none.
 const ACTING: [&str; 3] = ["versionId", "partNumber", "uploadId"];
 
@@ -131,7 +135,7 @@ fn parameters(operation: OperationName) -> &'static [&'static str] {
 }
 
 fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
-    if COMMON.contains(&name) {
+    if COMMON.contains(&name) || (name == "x-amz-api-version" && value == API_VERSION) {
         return Ok(());
     }
     let creates = matches!(
@@ -168,8 +172,9 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
         | "x-amz-copy-source-if-modified-since"
         | "x-amz-copy-source-if-unmodified-since"
         | "x-amz-source-expected-bucket-owner"
-        | "x-amz-metadata-directive"
         | "x-amz-tagging-directive" => copies,
+        // s3fs says it of every object whose metadata changed, copied or not: they come with the request.
+        "x-amz-metadata-directive" => copies || (creates && value == "REPLACE"),
         "x-amz-tagging" => creates,
         "x-amz-mp-object-size" => completes,
         "x-amz-sdk-checksum-algorithm" => has_checksummed_body,

@@ -375,6 +375,31 @@ fn the_checksum_of_complete_is_the_objects_not_the_documents() {
 }
 
 #[test]
+fn metadata_that_comes_with_a_new_object_may_be_called_so() {
+    let length = ("content-length", "0");
+    for (method, target) in [("PUT", "/buck/k"), ("POST", "/buck/k?uploads")] {
+        understood(method, target, &[length, ("x-amz-metadata-directive", "REPLACE")]);
+        check_refused(
+            method,
+            target,
+            &[length, ("x-amz-metadata-directive", "COPY")],
+            ErrorCode::NotImplemented,
+        );
+    }
+}
+
+#[test]
+fn the_version_of_the_api_may_be_named() {
+    understood("HEAD", "/buck", &[("x-amz-api-version", "2006-03-01")]);
+    check_refused(
+        "HEAD",
+        "/buck",
+        &[("x-amz-api-version", "2030-01-01")],
+        ErrorCode::NotImplemented,
+    );
+}
+
+#[test]
 fn delete_objects_needs_a_digest_of_its_document() {
     let length = ("content-length", "10");
     check_refused("POST", "/buck?delete", &[length], ErrorCode::InvalidRequest);

@@ -165,6 +165,37 @@ fn multipart_documents() {
 }
 
 #[test]
+fn a_page_without_parts_has_no_marker_to_go_on_from() {
+    let Operation::ListParts(list) = request("GET", "/buck/k?uploadId=U&part-number-marker=5", &[])
+        .unwrap()
+        .operation
+    else {
+        panic!("not a listing of parts")
+    };
+    let part = |number| PartEntry {
+        number,
+        etag: ETag::parse("e"),
+        last_modified: UnixMs(0),
+        bytes: 1,
+        checksum: None,
+    };
+    for (parts, next) in [(vec![part(6), part(9)], 9), (Vec::new(), 0)] {
+        let page = ListPartsAnswer {
+            parts,
+            more: false,
+            owner: owner(),
+            storage_class: "STANDARD".into(),
+            checksum: None,
+        };
+        let document = document(&page.into_reply(&list));
+        let markers = format!(
+            "<PartNumberMarker>5</PartNumberMarker><NextPartNumberMarker>{next}</NextPartNumberMarker>"
+        );
+        assert!(document.contains(&markers), "{document}");
+    }
+}
+
+#[test]
 fn delete_results_are_quiet_if_asked() {
     let outcomes = vec![
         ("a".into(), Ok(())),

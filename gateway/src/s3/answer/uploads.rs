@@ -128,11 +128,10 @@ impl ListPartsAnswer {
         xml.text("Key", &request.upload.key);
         xml.text("UploadId", &request.upload.upload_id);
         xml.number("PartNumberMarker", u64::from(request.part_number_marker));
-        let last = self
-            .parts
-            .last()
-            .map_or(request.part_number_marker, |part| part.number);
-        xml.number("NextPartNumberMarker", u64::from(last));
+        // 0 where nothing follows the marker, as in S3: paginators that do not look at IsTruncated (those of the SDK for
+        // JavaScript) ask until the marker is 0.
+        let next = self.parts.last().map_or(0, |part| part.number);
+        xml.number("NextPartNumberMarker", u64::from(next));
         xml.number("MaxParts", u64::from(request.max_parts));
         xml.boolean("IsTruncated", self.more);
         for part in &self.parts {
