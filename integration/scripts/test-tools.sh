@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Gets the clients and tools that the tests run into target/test-tools: the AWS CLI and boto3 in a Python
-# environment of their own; rclone, strace, curl, the ext4 tools, iproute2 and nftables from Debian's packages.
+# Gets the clients and tools that the tests run into target/test-tools: what PyPI has in a Python environment
+# (requirements.txt), Amazon's SDK for JavaScript beside it (js/package-lock.json); the AWS CLI 2, rclone, restic, s3fs,
+# strace, curl, the ext4 tools, iproute2 and nftables from Debian's packages.
 # What cannot be had is named: its tests then skip loudly, or fail where CI=true.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -10,7 +11,23 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tools=${1:?usage: test-tools.sh DIRECTORY}
 mkdir -p "$tools"
 
+# Whether a program of this name in PATH says that it has this version; others of its name may come before it.
+has_version() {
+    local program
+    while read -r program; do
+        if "$program" --version 2>&1 | grep -qF "$2"; then
+            return 0
+        fi
+    done < <(type -ap "$1")
+    return 1
+}
+
 missing=()
+has_version aws aws-cli/2. || missing+=(awscli)
+command -v restic >/dev/null 2>&1 || missing+=(restic)
+command -v s3fs >/dev/null 2>&1 || missing+=(s3fs)
+command -v node >/dev/null 2>&1 || missing+=(nodejs)
+command -v npm >/dev/null 2>&1 || missing+=(npm)
 command -v rclone >/dev/null 2>&1 || missing+=(rclone)
 command -v strace >/dev/null 2>&1 || missing+=(strace)
 PATH="$PATH:/usr/sbin:/sbin" command -v mkfs.ext4 >/dev/null 2>&1 || missing+=(e2fsprogs)
@@ -37,6 +54,25 @@ if [ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ]; then
         echo "$wanted" >"$stamp"
     else
         rm -rf "$tools/venv"
-        echo "The AWS CLI and boto3 could not be installed; their tests will be skipped." >&2
+        echo "The clients from PyPI could not be installed; their tests will be skipped." >&2
     fi
+fi
+
+# The SDK for JavaScript resolves from the directory that node runs in; node-aws-sdk is node in that directory.
+stamp="$tools/js/installed"
+wanted=$(sha256sum "$here/js/package-lock.json")
+if [ -d "$tools/venv" ] && [ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ]; then
+    rm -rf "$tools/js"
+    mkdir -p "$tools/js"
+    cp "$here/js/package.json" "$here/js/package-lock.json" "$tools/js/"
+    if npm ci --prefix "$tools/js" --silent --no-audit --no-fund; then
+        echo "$wanted" >"$stamp"
+    else
+        rm -rf "$tools/js"
+        echo "Amazon's SDK for JavaScript could not be installed; its test will be skipped." >&2
+    fi
+fi
+if [ -f "$stamp" ]; then
+    printf '#!/bin/sh\ncd "%s" && exec node "$@"\n' "$tools/js" >"$tools/venv/bin/node-aws-sdk"
+    chmod +x "$tools/venv/bin/node-aws-sdk"
 fi

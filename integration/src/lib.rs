@@ -11,7 +11,7 @@
 //! - [`content`] makes bodies whose every byte can be checked without keeping them;
 //! - [`traffic`], [`history`] and [`validate`] are seeded load, what was acknowledged, and the check of it;
 //! - [`faults`] breaks disks and processes, [`process`] and [`syscalls`] look at them from outside;
-//! - [`clients`] runs the tools that people use: aws, boto3, rclone;
+//! - [`clients`] runs the tools that people use: aws, boto3, rclone; [`trees`] are directories that they store;
 //! - [`admin_json`] is the one place that knows the shape of `ullage admin --json`, [`layout`] the one that
 //!   knows the data directory, [`metrics`] reads `/metrics`;
 //! - [`settle`] waits for what upkeep does by itself, [`seed`] is where a test's randomness starts;
@@ -39,4 +39,5 @@ pub mod sign;
 pub mod standalone;
 pub mod syscalls;
 pub mod traffic;
+pub mod trees;
 pub mod validate;

@@ -1,8 +1,7 @@
 //! The main job with the tools that people use: the AWS CLI, boto3 and rclone on this repository's own
 //! sources and on a 1 GiB file.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use ullage_integration::admin_json::Admin;
@@ -11,6 +10,7 @@ use ullage_integration::content::Content;
 use ullage_integration::process::visit_files;
 use ullage_integration::seed;
 use ullage_integration::standalone::Standalone;
+use ullage_integration::trees::assert_same_trees;
 
 /// Folders of the repository that are no sources.
 const NO_SOURCES: [&str; 3] = ["target", ".git", "ullage-data"];
@@ -35,22 +35,6 @@ fn copy_sources(to: &Path) -> anyhow::Result<usize> {
     }
     ensure!(files.len() > 20, "only {} source files", files.len());
     Ok(files.len())
-}
-
-fn tree(directory: &Path) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
-    let mut files = Vec::new();
-    visit_files(directory, &mut |path| files.push(path.to_owned()));
-    let read = |path: PathBuf| Ok((path.strip_prefix(directory)?.to_owned(), std::fs::read(&path)?));
-    files.into_iter().map(read).collect()
-}
-
-fn assert_same_trees(one: &Path, other: &Path) -> anyhow::Result<()> {
-    let (one, other) = (tree(one)?, tree(other)?);
-    assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
-    for (path, bytes) in &one {
-        assert!(other.get(path) == Some(bytes), "{} differs", path.display());
-    }
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
