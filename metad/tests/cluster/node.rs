@@ -281,7 +281,13 @@ impl Node {
 
     /// Writes as a client would: what was surely not done is tried again.
     pub fn put_soon(&self, key: &str, value: &str) {
-        eventually("the leader writes", || match self.put(key, value) {
+        self.put_bytes_soon(key, value.as_bytes());
+    }
+
+    /// As [`Node::put_soon`].
+    pub fn put_bytes_soon(&self, key: &str, value: &[u8]) {
+        let write = || self.run(self.proposer.propose_bytes(put(key.as_bytes(), value)));
+        eventually("the leader writes", || match write() {
             Ok(_) => true,
             Err(Error::NotLeader { .. } | Error::LeaderNotReady) => false,
             Err(error) => panic!("{key} was not written: {error}"),

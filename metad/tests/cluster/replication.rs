@@ -122,18 +122,17 @@ fn entries_go_out_before_earlier_ones_are_answered() {
     let world = World::default();
     let nodes = world.cluster(3);
     let led = leader(&nodes);
-    let before = nodes[led].group.metrics().entries.get();
     let commands: Vec<_> = (0..2000)
         .map(|at| super::support::put(format!("k{at}").as_bytes(), &[1; 200]))
         .collect();
-    let answers = nodes[led].run(nodes[led].proposer.propose_many(commands));
-    assert!(answers.iter().all(Result::is_ok));
-    assert!(nodes[led].group.metrics().entries.get() - before >= 2000);
-    let most = nodes[led].group.metrics().appends_in_flight_most.get();
-    assert!(
-        most > 1,
-        "at most {most} request to append was under way at a time"
-    );
+    // Where the leader's own disk is the slowest, all that waits goes out at once.
+    eventually("a second request goes out before the first is answered", || {
+        let before = nodes[led].group.metrics().entries.get();
+        let answers = nodes[led].run(nodes[led].proposer.propose_many(commands.clone()));
+        assert!(answers.iter().all(Result::is_ok));
+        assert!(nodes[led].group.metrics().entries.get() - before >= 2000);
+        nodes[led].group.metrics().appends_in_flight_most.get() > 1
+    });
     for node in &nodes {
         eventually("every node has them", || node.applied("k1999").is_some());
     }
