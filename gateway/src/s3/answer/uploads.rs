@@ -128,8 +128,7 @@ impl ListPartsAnswer {
         xml.text("Key", &request.upload.key);
         xml.text("UploadId", &request.upload.upload_id);
         xml.number("PartNumberMarker", u64::from(request.part_number_marker));
-        // 0 where nothing follows the marker, as in S3: paginators that do not look at IsTruncated (those of the SDK for
-        // JavaScript) ask until the marker is 0.
+        // 0 where nothing follows the marker, as in S3.
         let next = self.parts.last().map_or(0, |part| part.number);
         xml.number("NextPartNumberMarker", u64::from(next));
         xml.number("MaxParts", u64::from(request.max_parts));
