@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod network;
 mod ops;
 pub mod path;
+pub mod policy;
 mod prober;
 pub mod put;
 pub mod readers;

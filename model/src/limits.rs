@@ -55,6 +55,8 @@ pub const BUCKET_NAME_BYTES_MAX: usize = 63;
 /// Most bytes of one document of a bucket's settings. (S3: 64 KiB of CORS rules, 20 KiB of a policy, 50 tags of 128
 /// and 256 characters, of up to four bytes each.)
 pub const BUCKET_DOCUMENT_BYTES_MAX: usize = 128 * 1024;
+/// Most bytes of a user's policy as a document (IAM: 2 to 10 KiB, by kind of identity).
+pub const USER_POLICY_BYTES_MAX: usize = 10 * 1024;
 /// Most bytes of a wrapped data key or a sealed secret.
 pub const WRAPPED_KEY_BYTES_MAX: usize = 512;
 /// Hard cap on an inlined payload; the replicated setting may only be lower.

@@ -1,0 +1,67 @@
+//! Amazon's evaluation order ("Policy evaluation logic", one account): an explicit deny anywhere wins, else an allow
+//! anywhere, else no.
+
+use super::action::Action;
+use super::document::{Effect, Policy};
+use super::key::Facts;
+use super::principal::Principal;
+
+/// One action that somebody asks to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Who.
+    pub principal: &'a Principal<'a>,
+    /// What.
+    pub action: Action,
+    /// With what: `bucket`, `bucket/key`, or nothing for the service.
+    pub resource: &'a str,
+    /// What else is known of the request.
+    pub facts: &'a dyn Facts,
+}
+
+/// All that may grant or deny.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Policies<'a> {
+    /// Of the user.
+    pub user: Option<&'a Policy>,
+    /// Of the bucket.
+    pub bucket: Option<&'a Policy>,
+    /// Whether an access control list grants it.
+    pub acl: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// A statement denies it, whatever grants it.
+    Denied,
+    /// Something grants it.
+    Allowed,
+    /// Nothing grants it, which is a no.
+    NotAllowed,
+}
+
+/// Judges. The root user may do everything, so that it can repair a policy that shuts everybody out.
+pub fn evaluate(ask: &Ask<'_>, policies: Policies<'_>) -> Decision {
+    if matches!(ask.principal, Principal::Root { .. }) {
+        return Decision::Allowed;
+    }
+    let mut allowed = policies.acl;
+    let both = [policies.user, policies.bucket];
+    for statement in both.into_iter().flatten().flat_map(|policy| &policy.statements) {
+        if allowed && statement.effect == Effect::Allow {
+            continue;
+        }
+        if statement.is_about(ask) {
+            match statement.effect {
+                Effect::Deny => return Decision::Denied,
+                Effect::Allow => allowed = true,
+            }
+        }
+    }
+    if allowed {
+        Decision::Allowed
+    } else {
+        Decision::NotAllowed
+    }
+}
