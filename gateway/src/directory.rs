@@ -5,6 +5,7 @@
 use crate::error::Error;
 use crate::keeper::Keeper;
 use crate::limits::{CACHED_DOCUMENT_BYTES, CACHED_SETTINGS, SETTINGS_KEPT};
+use crate::policy::{Policy, PolicyKind};
 use crate::s3::cors::CorsRules;
 use crate::session::Surroundings;
 use std::collections::HashMap;
@@ -12,10 +13,10 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tracing::warn;
+use tracing::{error, warn};
 use ullage_model::command::{Actor, BucketRef};
 use ullage_model::ids::{BucketId, UserId};
-use ullage_model::namespace::rows::{BucketDocumentKind, BucketRow, UserRow};
+use ullage_model::namespace::rows::{BucketDocumentKind, BucketRow, UserPolicy, UserRow};
 use ullage_model::rejection::Rejection;
 use ullage_model::wire::metad::{Answer, BucketSettings, Query};
 use zeroize::Zeroizing;
@@ -26,6 +27,7 @@ pub struct User {
     pub row: UserRow,
     /// The secret that belongs to the access key.
     pub secret: Zeroizing<String>,
+    document: Option<Readable>,
 }
 
 impl fmt::Debug for User {
@@ -35,6 +37,29 @@ impl fmt::Debug for User {
 }
 
 impl User {
+    fn new(row: UserRow, secret: Zeroizing<String>) -> Self {
+        let document = match &row.policy {
+            UserPolicy::Document(text) => Some(Readable::new(text, PolicyKind::User, &row.name)),
+            UserPolicy::ReadWrite | UserPolicy::ReadOnly | UserPolicy::None => None,
+        };
+        Self {
+            row,
+            secret,
+            document,
+        }
+    }
+
+    /// Its policy, if it has any.
+    #[must_use]
+    pub fn policy(&self) -> Option<&Policy> {
+        match &self.row.policy {
+            UserPolicy::ReadWrite => Some(Policy::read_write()),
+            UserPolicy::ReadOnly => Some(Policy::read_only()),
+            UserPolicy::None => None,
+            UserPolicy::Document(_) => self.document.as_ref().map(Readable::policy),
+        }
+    }
+
     /// What commands name.
     #[must_use]
     pub fn actor(&self) -> Actor {
@@ -61,28 +86,56 @@ pub struct Bucket {
     pub row: BucketRow,
     /// Its CORS rules.
     pub cors: Option<CorsRules>,
-    documents: Vec<(BucketDocumentKind, String)>,
+    policy: Option<Readable>,
+}
+
+/// A policy as it was stored, read once. What cannot be read shuts everybody out but root, who can replace it.
+#[derive(Debug)]
+enum Readable {
+    Policy(Policy),
+    Unreadable,
+}
+
+impl Readable {
+    fn new(text: &str, kind: PolicyKind<'_>, whose: &str) -> Self {
+        match Policy::parse(text, kind) {
+            Ok(policy) => Self::Policy(policy),
+            Err(error) => {
+                error!(%error, whose, "a stored policy cannot be read and denies everything");
+                Self::Unreadable
+            }
+        }
+    }
+
+    fn policy(&self) -> &Policy {
+        match self {
+            Self::Policy(policy) => policy,
+            Self::Unreadable => Policy::deny_everything(),
+        }
+    }
 }
 
 impl Bucket {
     fn new(settings: BucketSettings) -> Self {
-        let BucketSettings { row, mut documents } = settings;
-        let mut cors = None;
-        documents.retain(|(kind, text)| {
-            if *kind == BucketDocumentKind::Cors {
-                cors = read_cors(&row, text);
+        let BucketSettings { row, documents } = settings;
+        let (mut cors, mut policy) = (None, None);
+        for (kind, text) in documents {
+            match kind {
+                BucketDocumentKind::Cors => cors = read_cors(&row, &text),
+                BucketDocumentKind::Policy => {
+                    policy = Some(Readable::new(&text, PolicyKind::Bucket(&row.name), &row.name));
+                }
+                // Requests are not judged by it, so it does not come along.
+                BucketDocumentKind::Tagging => {}
             }
-            *kind != BucketDocumentKind::Cors
-        });
-        Self { row, cors, documents }
+        }
+        Self { row, cors, policy }
     }
 
-    /// The document of this kind, as of the row's settings version. Only kinds by which requests are judged,
-    /// and which are not read already, are here.
+    /// Its policy, as of the row's settings version.
     #[must_use]
-    pub fn document(&self, kind: BucketDocumentKind) -> Option<&str> {
-        let found = self.documents.iter().find(|(of, _)| *of == kind);
-        found.map(|(_, text)| text.as_str())
+    pub fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref().map(Readable::policy)
     }
 }
 
@@ -247,12 +300,22 @@ impl Directory {
         };
         let secret = self.around.kek.open_secret(access_key, &key_row.sealed_secret)?;
         let now = self.around.clock.monotonic();
-        Ok(self.users.put(access_key, now, User { row, secret }, 0))
+        let document_bytes = match &row.policy {
+            UserPolicy::Document(text) => text.len(),
+            UserPolicy::ReadWrite | UserPolicy::ReadOnly | UserPolicy::None => 0,
+        };
+        let user = User::new(row, secret);
+        Ok(self.users.put(access_key, now, user, document_bytes))
     }
 
     /// Settings of one of these changed: they are looked up afresh next time.
     pub fn forget(&self, user: UserId, bucket: BucketId) {
         self.buckets.forget(|it| it.row.bucket == bucket);
+        self.users.forget(|it| it.row.user == user);
+    }
+
+    /// The user changed.
+    pub fn forget_user(&self, user: UserId) {
         self.users.forget(|it| it.row.user == user);
     }
 

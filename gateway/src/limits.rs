@@ -162,9 +162,10 @@ pub const READ_LIFE: Duration = Duration::from_millis(READER_MS - READER_MS / 20
 pub const CACHED_SETTINGS: usize = 10_000;
 /// Bytes of buckets' documents (as text; what was read from them takes some times as much) in that cache.
 pub const CACHED_DOCUMENT_BYTES: usize = 8 * 1024 * 1024;
-/// How long cached settings serve reads without a question: reads name no settings versions, so a withdrawn
-/// key works this long at gateways that did not withdraw it.
-pub const SETTINGS_KEPT: Duration = Duration::from_secs(5);
+/// How long cached settings serve reads without a question: reads name no settings versions, so a right or a key
+/// that was withdrawn works this long at gateways that did not withdraw it. One question a second for each user and
+/// bucket in use is cheap.
+pub const SETTINGS_KEPT: Duration = Duration::from_secs(1);
 /// Verified receipt batches remembered, per shard.
 pub const VERIFIED_BATCHES: usize = 64;
 

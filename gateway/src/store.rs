@@ -28,7 +28,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
 use ullage_model::command::{Actor, BucketRef, Reply, SessionCommand};
 use ullage_model::ids::BucketId;
-use ullage_model::namespace::rows::{BucketDocumentKind, BucketRow, BucketUsageRow, VersionRow};
+use ullage_model::namespace::rows::{
+    BucketAccess, BucketDocumentKind, BucketRow, BucketUsageRow, VersionRow,
+};
 use ullage_model::wire::metad::{Answer, ByteRange, ListReply, ListRequest, ObjectAnswer, Query};
 
 macro_rules! expect_answer {
@@ -39,6 +41,7 @@ macro_rules! expect_answer {
         }
     };
 }
+mod access;
 mod copy;
 mod multipart;
 mod operators;
@@ -224,11 +227,18 @@ impl Store {
     ///
     /// # Errors
     /// `Rejected(BucketExists)`, or that the metadata service does not answer.
-    pub async fn create_bucket(&self, actor: Actor, name: &str, region: &str) -> Result<BucketId, Error> {
+    pub async fn create_bucket(
+        &self,
+        actor: Actor,
+        name: &str,
+        region: &str,
+        access: BucketAccess,
+    ) -> Result<BucketId, Error> {
         let command = SessionCommand::CreateBucket {
             actor,
             name: name.to_owned(),
             region: region.to_owned(),
+            access,
             now: self.engine.around.clock.wall(),
         };
         self.engine.directory.forget_bucket(name);

@@ -12,8 +12,8 @@ use crate::ids::{
     VendorId, VersionId, VersionName,
 };
 use crate::namespace::rows::{
-    BucketDocumentKind, Checksum, ChecksumAlgorithm, ChecksumKind, Etag, Metadata, UserPolicy, Versioning,
-    WrappedKey,
+    BucketAccess, BucketDocumentKind, CannedAcl, Checksum, ChecksumAlgorithm, ChecksumKind, Etag, Metadata,
+    UserPolicy, Versioning, WrappedKey,
 };
 use crate::rejection::Rejection;
 use crate::wire::agent::{DamagedCopy, DeviceReport, RegisterRequest};
@@ -245,6 +245,8 @@ pub enum SessionCommand {
         name: String,
         /// Region named.
         region: String,
+        /// Who may reach it.
+        access: BucketAccess,
         /// When.
         now: WallTime,
     },
@@ -332,6 +334,35 @@ pub enum SessionCommand {
         bucket: BucketRef,
         /// `Enabled` or `Suspended`.
         versioning: Versioning,
+    },
+    /// Changes what a user may do.
+    SetUserPolicy {
+        /// Who.
+        user: UserId,
+        /// What it may do.
+        policy: UserPolicy,
+    },
+    /// Changes who may reach a bucket.
+    SetBucketAccess {
+        /// Who.
+        actor: Actor,
+        /// The bucket as decided under.
+        bucket: BucketRef,
+        /// Who may reach it.
+        access: BucketAccess,
+    },
+    /// Changes who may reach an object, or one version of it.
+    SetObjectAcl {
+        /// Who.
+        actor: Actor,
+        /// The bucket as decided under.
+        bucket: BucketRef,
+        /// The key.
+        key: String,
+        /// The version; `None` for the current one.
+        version: Option<VersionName>,
+        /// Who may reach it.
+        acl: CannedAcl,
     },
 }
 

@@ -118,8 +118,17 @@ fn in_session<R: Read>(
             actor,
             name,
             region,
+            access,
             now,
-        } => namespace::bucket::create(step, *actor, name, region, *now),
+        } => {
+            let new = namespace::bucket::NewBucket {
+                name,
+                region,
+                access: *access,
+                now: *now,
+            };
+            namespace::bucket::create(step, *actor, &new)
+        }
         SessionCommand::DeleteBucket { actor, bucket } => namespace::bucket::delete(step, *actor, *bucket),
         SessionCommand::DeleteObject(delete) => namespace::delete::object(step, delete),
         SessionCommand::CreateUpload {
@@ -157,7 +166,7 @@ fn in_session<R: Read>(
             policy,
             access_key,
             sealed_secret,
-        } => namespace::user::create(step, name, *policy, access_key, sealed_secret),
+        } => namespace::user::create(step, name, policy, access_key, sealed_secret),
         SessionCommand::DeleteAccessKey { access_key } => {
             namespace::user::delete_access_key(step, access_key)
         }
@@ -174,5 +183,18 @@ fn in_session<R: Read>(
             bucket,
             versioning,
         } => namespace::bucket::set_versioning(step, *actor, *bucket, *versioning),
+        SessionCommand::SetUserPolicy { user, policy } => namespace::user::set_policy(step, *user, policy),
+        SessionCommand::SetBucketAccess {
+            actor,
+            bucket,
+            access,
+        } => namespace::access::set_bucket(step, *actor, *bucket, *access),
+        SessionCommand::SetObjectAcl {
+            actor,
+            bucket,
+            key,
+            version,
+            acl,
+        } => namespace::access::set_object(step, (*actor, *bucket), key, *version, *acl),
     }
 }

@@ -6,6 +6,7 @@ use aws_credential_types::Credentials as SigningCredentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use reqwest::{Method, Url};
+use serde::Serialize;
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
 
@@ -45,22 +46,23 @@ impl Client {
 
     /// GET.
     pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Value> {
-        self.send(Method::GET, path, query, None).await
+        self.send(Method::GET, path, query, Vec::new()).await
     }
 
     /// DELETE.
     pub async fn delete(&self, path: &str) -> anyhow::Result<Value> {
-        self.send(Method::DELETE, path, &[], None).await
+        self.send(Method::DELETE, path, &[], Vec::new()).await
     }
 
     /// PUT.
-    pub async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        self.send(Method::PUT, path, &[], Some(body)).await
+    pub async fn put(&self, path: &str, body: &impl Serialize) -> anyhow::Result<Value> {
+        self.send(Method::PUT, path, &[], serde_json::to_vec(body)?).await
     }
 
     /// POST.
-    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        self.send(Method::POST, path, &[], Some(body)).await
+    pub async fn post(&self, path: &str, body: &impl Serialize) -> anyhow::Result<Value> {
+        self.send(Method::POST, path, &[], serde_json::to_vec(body)?)
+            .await
     }
 
     /// All pages of a listing: GET until an answer has no `next`, which is given back as `after`. Answers
@@ -91,7 +93,7 @@ impl Client {
         method: Method,
         path: &str,
         query: &[(&str, &str)],
-        body: Option<&Value>,
+        body: Vec<u8>,
     ) -> anyhow::Result<Value> {
         let mut url = self.endpoint.clone();
         url.set_path(path);
@@ -101,9 +103,8 @@ impl Client {
             let encoded = url.query().unwrap_or_default().replace('+', "%20");
             url.set_query(Some(&encoded));
         }
-        let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
-        let headers = self.signature(&method, &url, &bytes)?;
-        let mut request = self.http.request(method, url.clone()).body(bytes);
+        let headers = self.signature(&method, &url, &body)?;
+        let mut request = self.http.request(method, url.clone()).body(body);
         for (name, value) in headers {
             request = request.header(name, value);
         }

@@ -11,6 +11,8 @@ use clap::{Args, Subcommand};
 use client::Client;
 pub use credentials::{CREDENTIALS_FILE, Credentials};
 use members::{InviteCommand, MetadCommand};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -164,6 +166,13 @@ enum UserCommand {
     Create(NewUser),
     /// All users.
     List,
+    /// What a user may do; with a policy, change it.
+    Policy {
+        /// The user's name.
+        name: String,
+        /// `readwrite`, `readonly`, `none` (nothing but what buckets grant), or a file with a policy document.
+        policy: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -176,7 +185,7 @@ struct NewUser {
     /// Its secret key.
     #[arg(long)]
     secret_key: String,
-    /// `readwrite` or `readonly`.
+    /// `readwrite`, `readonly`, `none` (nothing but what buckets grant), or a file with a policy document.
     #[arg(long, default_value = "readwrite")]
     policy: String,
 }
@@ -249,6 +258,9 @@ async fn ask(client: &Client, command: &Command) -> anyhow::Result<Value> {
         Command::Invite(InviteCommand::Vendor(invitation)) => members::invite(client, invitation).await,
         Command::User(UserCommand::Create(user)) => create_user(client, user).await,
         Command::User(UserCommand::List) => client.get("/v1/users", &[]).await,
+        Command::User(UserCommand::Policy { name, policy: new }) => {
+            policy(client, name, new.as_deref()).await
+        }
         Command::Key(KeyCommand::List) => client.get("/v1/keys", &[]).await,
         Command::Key(KeyCommand::Delete { access_key }) => {
             client.delete(&format!("/v1/keys/{access_key}")).await
@@ -269,17 +281,47 @@ async fn set_class(client: &Client, rule: &ClassRule) -> anyhow::Result<Value> {
 }
 
 async fn create_user(client: &Client, user: &NewUser) -> anyhow::Result<Value> {
-    if !matches!(user.policy.as_str(), "readwrite" | "readonly") {
-        anyhow::bail!(crate::BadConfiguration(format!(
-            "--policy {}: only readwrite and readonly are offered; policy documents are not",
-            user.policy
-        )));
+    #[derive(Serialize)]
+    struct Body<'a> {
+        name: &'a str,
+        access_key: &'a str,
+        secret_key: &'a str,
+        policy: Box<RawValue>,
     }
-    let body = json!({
-        "name": user.name,
-        "access_key": user.access_key,
-        "secret_key": user.secret_key,
-        "policy": user.policy,
-    });
+    let body = Body {
+        name: &user.name,
+        access_key: &user.access_key,
+        secret_key: &user.secret_key,
+        policy: policy_named(&user.policy)?,
+    };
     client.post("/v1/users", &body).await
+}
+
+async fn policy(client: &Client, name: &str, policy: Option<&str>) -> anyhow::Result<Value> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        user: &'a str,
+        policy: Box<RawValue>,
+    }
+    match policy {
+        None => client.get("/v1/users/policy", &[("user", name)]).await,
+        Some(policy) => {
+            let policy = policy_named(policy)?;
+            client.put("/v1/users/policy", &Body { user: name, policy }).await
+        }
+    }
+}
+
+/// A policy's name, or the document in a file, as it is written there.
+fn policy_named(policy: &str) -> anyhow::Result<Box<RawValue>> {
+    if matches!(policy, "readwrite" | "readonly" | "none") {
+        return Ok(serde_json::value::to_raw_value(policy)?);
+    }
+    let wrong = |error: &dyn std::fmt::Display| {
+        crate::BadConfiguration(format!(
+            "--policy {policy}: neither readwrite, readonly or none, nor a file with a policy: {error}"
+        ))
+    };
+    let text = std::fs::read_to_string(policy).map_err(|error| wrong(&error))?;
+    Ok(RawValue::from_string(text).map_err(|error| wrong(&error))?)
 }

@@ -103,7 +103,7 @@ pub(super) fn table(command: &Command, answer: &Value) -> Table {
             Table::rows(answer, &[("ACCESS KEY", "/access_key"), ("USER", "/user")])
         }
         Command::Class(ClassCommand::Set(_))
-        | Command::User(UserCommand::Create(_))
+        | Command::User(UserCommand::Create(_) | UserCommand::Policy { .. })
         | Command::Invite(_)
         | Command::Vendor(VendorCommand::Revoke { .. })
         | Command::Key(KeyCommand::Delete { .. }) => Table::facts(answer),

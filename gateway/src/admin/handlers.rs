@@ -4,11 +4,11 @@ use super::error::{AdminError, Result};
 use super::members;
 use super::views::{
     Class, ClassRule, Copies, FatChunk, FatCopyName, FatObject, Key, KeyDeleted, Lease, LocalFatCopy,
-    NewUser, Path, Room, Status, User, UserMade, UserObject, UserObjects, Vendor,
+    NewPolicy, NewUser, Path, Room, Status, User, UserMade, UserObject, UserObjects, UserPolicyView, Vendor,
 };
 use super::{AUDIT, AdminApi, Call};
 use crate::get::ObjectName;
-use crate::ops::ROOT_NAME;
+use crate::ops::{ANONYMOUS_NAME, ROOT_NAME};
 use crate::server::limits::{ADMIN_PAGE_COPIES, ADMIN_PAGE_OBJECTS, FAT_CHUNKS_SHOWN_MAX};
 use futures::StreamExt as _;
 use http::{Method, StatusCode};
@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tracing::info;
 use ullage_model::ids::{CopyId, UserId, VendorId, VersionId, VersionName};
 use ullage_model::limits::NAME_BYTES_MAX;
+use ullage_model::namespace::rows::UserRow;
 use ullage_model::wire::metad::UserObjectsAfter;
 
 /// Vendors asked at once for the places of their devices.
@@ -47,6 +48,8 @@ pub(super) enum Route {
     Paths,
     Users,
     CreateUser,
+    PolicyOfUser,
+    SetPolicyOfUser,
     Keys,
     DeleteKey(String),
 }
@@ -72,6 +75,8 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/v1/paths"),
     ("GET", "/v1/users"),
     ("POST", "/v1/users"),
+    ("GET", "/v1/users/policy"),
+    ("PUT", "/v1/users/policy"),
     ("GET", "/v1/keys"),
     ("DELETE", "/v1/keys/{}"),
 ];
@@ -101,6 +106,8 @@ impl Route {
             Self::Paths => ("GET", "/v1/paths"),
             Self::Users => ("GET", "/v1/users"),
             Self::CreateUser => ("POST", "/v1/users"),
+            Self::PolicyOfUser => ("GET", "/v1/users/policy"),
+            Self::SetPolicyOfUser => ("PUT", "/v1/users/policy"),
             Self::Keys => ("GET", "/v1/keys"),
             Self::DeleteKey(_) => ("DELETE", "/v1/keys/{}"),
         }
@@ -138,6 +145,8 @@ pub(super) fn route(method: &Method, first: Option<&str>, rest: Option<&str>) ->
         ("paths", "") => Route::Paths,
         ("users", "") if method == Method::POST => Route::CreateUser,
         ("users", "") => Route::Users,
+        ("users", "policy") if method == Method::PUT => Route::SetPolicyOfUser,
+        ("users", "policy") => Route::PolicyOfUser,
         ("keys", "") => Route::Keys,
         ("keys", access_key) => Route::DeleteKey(access_key.to_owned()),
         _ => return Err(no_route()),
@@ -202,6 +211,11 @@ impl AdminApi {
                 json(&rows.into_iter().map(User::from).collect::<Vec<_>>())
             }
             Route::CreateUser => json(&self.create_user(call).await?),
+            Route::PolicyOfUser => {
+                let row = user_named(call, call.required("user")?).await?;
+                json(&UserPolicyView::from(row))
+            }
+            Route::SetPolicyOfUser => json(&set_policy(call).await?),
             Route::Keys => {
                 let keys = call.store.access_keys().await?;
                 json(&keys.into_iter().map(Key::from).collect::<Vec<_>>())
@@ -319,11 +333,7 @@ impl AdminApi {
             Some(asked) if asked == name => Ok(user),
             Some(asked) => {
                 call.require_root()?;
-                let users = call.store.users().await?;
-                let found = users.iter().find(|row| row.name == asked);
-                found
-                    .map(|row| row.user)
-                    .ok_or_else(|| AdminError::not_found(format!("there is no user {asked:?}")))
+                Ok(user_named(call, asked).await?.user)
             }
         }
     }
@@ -355,16 +365,19 @@ impl AdminApi {
         let secret = zeroize::Zeroizing::new(new.secret_key);
         check_name(&new.name)?;
         check_access_key(&new.access_key)?;
+        let policy = new.policy.read()?;
         if secret.len() < SECRET_BYTES_MIN || secret.len() > NAME_BYTES_MAX {
             return Err(AdminError::invalid(format!(
                 "a secret key has {SECRET_BYTES_MIN} to {NAME_BYTES_MAX} bytes"
             )));
         }
-        if new.name == ROOT_NAME || new.access_key == self.shared.root.access_key {
+        if matches!(new.name.as_str(), ROOT_NAME | ANONYMOUS_NAME)
+            || new.access_key == self.shared.root.access_key
+        {
             return Err(AdminError::new(
                 StatusCode::CONFLICT,
                 "Refused",
-                "the name or the access key is the root user's",
+                "the name or the access key is taken by the system",
             ));
         }
         // What the line of the request cannot say, because it stands in the document. Never the secret.
@@ -377,7 +390,7 @@ impl AdminApi {
         );
         let store = &call.store;
         let user = store
-            .create_user(&new.name, new.policy.into(), &new.access_key, &secret)
+            .create_user(&new.name, policy, &new.access_key, &secret)
             .await?;
         Ok(UserMade {
             user: user.0,
@@ -385,6 +398,24 @@ impl AdminApi {
             access_key: new.access_key,
         })
     }
+}
+
+async fn user_named(call: &Call, name: &str) -> Result<UserRow> {
+    let users = call.store.users().await?;
+    users
+        .into_iter()
+        .find(|row| row.name == name)
+        .ok_or_else(|| AdminError::not_found(format!("there is no user {name:?}")))
+}
+
+/// Changes a user's policy, and answers what it is then.
+async fn set_policy(call: &Call) -> Result<UserPolicyView> {
+    let new: NewPolicy = document(call)?;
+    let policy = new.policy.read()?;
+    let row = user_named(call, &new.user).await?;
+    info!(target: AUDIT, user = call.name, of = row.name, "a user's policy");
+    call.store.set_user_policy(row.user, policy.clone()).await?;
+    Ok(UserRow { policy, ..row }.into())
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -496,6 +527,8 @@ mod tests {
         check(Method::PUT, "v1/classes/COLD", Ok(Route::SetClass("COLD".into())));
         check(Method::GET, "v1/users", Ok(Route::Users));
         check(Method::POST, "v1/users", Ok(Route::CreateUser));
+        check(Method::GET, "v1/users/policy", Ok(Route::PolicyOfUser));
+        check(Method::PUT, "v1/users/policy", Ok(Route::SetPolicyOfUser));
         check(Method::DELETE, "v1/keys/AK", Ok(Route::DeleteKey("AK".into())));
         check(Method::GET, "v1", Err(404));
         check(Method::GET, "v2/status", Err(404));

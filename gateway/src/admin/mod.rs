@@ -27,6 +27,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use prometheus::{IntCounter, Registry, TextEncoder};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tracing::{error, info};
@@ -174,7 +175,7 @@ impl AdminApi {
 }
 
 impl Answers for AdminApi {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, _peer: IpAddr) -> Response<AnswerBody> {
         let (parts, incoming) = request.into_parts();
         let mut body = RequestBody::new(incoming, &parts.headers, self.received.clone());
         let mut response = match self.public(&parts) {

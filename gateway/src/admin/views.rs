@@ -1,9 +1,12 @@
 //! The admin API's JSON, one struct per document. Ids of chunks are text `LEASE.COUNTER`; all other ids are
 //! numbers.
 
+use super::error::{AdminError, Result};
 use super::local::LocalCopy;
 use crate::path::PathView;
+use crate::policy::{self, PolicyKind};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use ullage_model::cluster_time::ClusterTime;
 use ullage_model::fat::rows::{
     ClassRow, CopyState, LeaseRow, LeaseState, LeaseVendorRow, RoomRow, VendorRow, VendorState,
@@ -466,11 +469,12 @@ impl From<PathView> for Path {
     }
 }
 
-/// A user: `/v1/users`.
+/// A user: an entry of `/v1/users`.
 #[derive(Debug, Serialize)]
 pub(super) struct User {
     user: u64,
     name: String,
+    /// `readwrite`, `readonly`, `none` or `document`.
     policy: &'static str,
 }
 
@@ -479,10 +483,39 @@ impl From<UserRow> for User {
         Self {
             user: row.user.0,
             name: row.name,
-            policy: match row.policy {
-                UserPolicy::ReadWrite => "readwrite",
-                UserPolicy::ReadOnly => "readonly",
+            policy: policy_name(&row.policy),
+        }
+    }
+}
+
+fn policy_name(policy: &UserPolicy) -> &'static str {
+    match policy {
+        UserPolicy::ReadWrite => "readwrite",
+        UserPolicy::ReadOnly => "readonly",
+        UserPolicy::None => "none",
+        UserPolicy::Document(_) => "document",
+    }
+}
+
+/// A user with its policy: `/v1/users/policy`.
+#[derive(Debug, Serialize)]
+pub(super) struct UserPolicyView {
+    user: u64,
+    name: String,
+    /// A name, or the document.
+    policy: serde_json::Value,
+}
+
+impl From<UserRow> for UserPolicyView {
+    fn from(row: UserRow) -> Self {
+        let named = || policy_name(&row.policy).into();
+        Self {
+            user: row.user.0,
+            policy: match &row.policy {
+                UserPolicy::Document(text) => serde_json::from_str(text).unwrap_or_else(|_| named()),
+                UserPolicy::ReadWrite | UserPolicy::ReadOnly | UserPolicy::None => named(),
             },
+            name: row.name,
         }
     }
 }
@@ -497,20 +530,40 @@ pub(super) struct NewUser {
     pub(super) policy: Policy,
 }
 
-/// What a user may do, by name.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Policy {
-    ReadWrite,
-    ReadOnly,
+/// A user's new policy, as an operator sends it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewPolicy {
+    pub(super) user: String,
+    pub(super) policy: Policy,
 }
 
-impl From<Policy> for UserPolicy {
-    fn from(policy: Policy) -> Self {
-        match policy {
-            Policy::ReadWrite => Self::ReadWrite,
-            Policy::ReadOnly => Self::ReadOnly,
+/// What a user may do: a name, or a document as it was written.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Policy(Box<RawValue>);
+
+impl Policy {
+    /// As it is kept.
+    ///
+    /// # Errors
+    /// 400 for another name, and for a document that is not understood whole.
+    pub(super) fn read(&self) -> Result<UserPolicy> {
+        let text = self.0.get();
+        match text {
+            r#""readwrite""# => return Ok(UserPolicy::ReadWrite),
+            r#""readonly""# => return Ok(UserPolicy::ReadOnly),
+            r#""none""# => return Ok(UserPolicy::None),
+            _ if text.starts_with('"') => {
+                return Err(AdminError::invalid(format!(
+                    "{text} is no policy: readwrite, readonly, none, or a document"
+                )));
+            }
+            _ => {}
         }
+        policy::Policy::parse(text, PolicyKind::User)
+            .map_err(|error| AdminError::invalid(format!("the policy cannot be taken: {error}")))?;
+        Ok(UserPolicy::Document(text.to_owned()))
     }
 }
 

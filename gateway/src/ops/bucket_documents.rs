@@ -69,6 +69,19 @@ async fn get(
     kind: BucketDocumentKind,
     absent: ErrorCode,
 ) -> Result<Reply> {
+    document(call, request, kind, absent).await.map(Reply::xml)
+}
+
+/// A document as it was set.
+///
+/// # Errors
+/// `absent` if there is none.
+pub(super) async fn document(
+    call: &Call<'_>,
+    request: &BucketRequest,
+    kind: BucketDocumentKind,
+    absent: ErrorCode,
+) -> Result<String> {
     let name = &request.bucket;
     let found = call.decided(name, |_, bucket| async move {
         Ok(call.store.bucket_document(&bucket, kind).await?)
@@ -76,12 +89,11 @@ async fn get(
     let found = found
         .await
         .map_err(|error| undone(error, &WriteCondition::Always))?;
-    let document = found.ok_or_else(|| S3Error::from(absent).with("BucketName", name))?;
-    Ok(Reply::xml(document))
+    found.ok_or_else(|| S3Error::from(absent).with("BucketName", name))
 }
 
 /// Sets or deletes a document that was verified.
-async fn set(
+pub(super) async fn set(
     call: &Call<'_>,
     request: &BucketRequest,
     (operation, kind): (OperationName, BucketDocumentKind),

@@ -1,10 +1,13 @@
 //! Operations on buckets.
 
+use super::access::access_of_new;
+use super::authorize::{Need, Said};
 use super::errors::{s3_error, undone};
 use super::list::{held, memory};
 use super::{Body, Call, audit, owner};
 use crate::directory::bucket_ref;
 use crate::error::Error;
+use crate::policy::Action;
 use crate::put::PutError;
 use crate::s3::Reply;
 use crate::s3::answer::{
@@ -14,18 +17,22 @@ use crate::s3::conditions::WriteCondition;
 use crate::s3::error::{ErrorCode, Result, S3Error};
 use crate::s3::limits::LIST_BUCKETS_MAX;
 use crate::s3::listing::ListBuckets;
-use crate::s3::operation::BucketRequest;
+use crate::s3::operation::{BucketRequest, CreateBucket};
 use crate::s3::request_xml::CreateBucketBody;
 use crate::s3::route::OperationName;
 use crate::s3::token::Position;
-use crate::server::limits::LISTED_BYTES;
+use crate::server::limits::{BUCKETS_JUDGED_AT_ONCE, LISTED_BYTES};
+use futures::{StreamExt as _, TryStreamExt as _};
+use ullage_model::namespace::rows::BucketRow;
 use ullage_model::rejection::Rejection;
 
 /// The region in which making one's own bucket again succeeds.
 const LENIENT_REGION: &str = "us-east-1";
 
-/// ListBuckets. There is one realm of users, so everybody who may list sees all buckets.
+/// ListBuckets. All users are one account, so whoever may list its buckets sees all of them; others see those that
+/// they may list the objects of.
 pub(super) async fn list(call: &Call<'_>, request: ListBuckets) -> Result<Reply> {
+    let all = call.may_see_all_buckets()?;
     let most = request.max_buckets.unwrap_or(LIST_BUCKETS_MAX);
     let memory = memory(call, most, LISTED_BYTES.1).await?;
     let limit = most as usize;
@@ -45,7 +52,12 @@ pub(super) async fn list(call: &Call<'_>, request: ListBuckets) -> Result<Reply>
         let wanted = rows
             .into_iter()
             .filter(|row| asked.is_none_or(|region| region == row.region));
-        buckets.extend(wanted.map(|row| BucketEntry {
+        let wanted = if all {
+            wanted.collect()
+        } else {
+            listable(call, wanted.collect()).await?
+        };
+        buckets.extend(wanted.into_iter().map(|row| BucketEntry {
             created: super::convert::time(row.created),
             region: request.max_buckets.is_some().then_some(row.region),
             name: row.name,
@@ -63,14 +75,33 @@ pub(super) async fn list(call: &Call<'_>, request: ListBuckets) -> Result<Reply>
     Ok(held(memory, answer.into_reply()))
 }
 
+/// Those of `rows` that the caller may list, in their order.
+async fn listable(call: &Call<'_>, rows: Vec<BucketRow>) -> Result<Vec<BucketRow>> {
+    let judged = rows.into_iter().map(|row| async move {
+        match call.may_list(&row.name).await {
+            Ok(true) => Ok(Some(row)),
+            Ok(false) => Ok(None),
+            // It was deleted since it was listed.
+            Err(error) if error.code() == ErrorCode::NoSuchBucket => Ok(None),
+            Err(error) => Err(error),
+        }
+    });
+    let judged = futures::stream::iter(judged).buffered(BUCKETS_JUDGED_AT_ONCE);
+    let judged: Vec<Option<BucketRow>> = judged.try_collect().await?;
+    Ok(judged.into_iter().flatten().collect())
+}
+
 /// CreateBucket.
-pub(super) async fn create(call: &Call<'_>, body: Body<'_>, request: &BucketRequest) -> Result<Reply> {
+pub(super) async fn create(call: &Call<'_>, body: Body<'_>, request: &CreateBucket) -> Result<Reply> {
+    call.require_identity()?;
+    let access = access_of_new(request.acl, request.ownership)?;
     let document = CreateBucketBody::parse(&body.document().await?)?;
     document.check_region(call.region)?;
     let name = &request.bucket;
     audit(call, name, OperationName::CreateBucket);
-    let made = call.decided_without_bucket(|actor| async move {
-        Ok(call.store.create_bucket(actor, name, call.region).await?)
+    let needs = needs_of_new(request, document.location_constraint);
+    let made = call.decided_without_bucket(&needs, |actor| async move {
+        Ok(call.store.create_bucket(actor, name, call.region, access).await?)
     });
     match made.await {
         Ok(_) => Ok(bucket_created(name)),
@@ -85,6 +116,25 @@ pub(super) async fn create(call: &Call<'_>, body: Body<'_>, request: &BucketRequ
         }
         Err(error) => Err(undone(error, &WriteCondition::Always)),
     }
+}
+
+/// What making a bucket needs: more where more is asked for with it.
+fn needs_of_new(request: &CreateBucket, location: Option<String>) -> Vec<Need> {
+    let mut actions = vec![Action::CreateBucket];
+    if request.acl.is_some() {
+        actions.push(Action::PutBucketAcl);
+    }
+    if request.ownership.is_some() {
+        actions.push(Action::PutBucketOwnershipControls);
+    }
+    let said = Said {
+        location,
+        ..Said::default()
+    };
+    let needs = actions
+        .into_iter()
+        .map(|action| Need::bucket(action, &request.bucket).saying(said.clone()));
+    needs.collect()
 }
 
 /// HeadBucket.

@@ -108,6 +108,7 @@ pub(super) fn row_metadata(headers: ObjectHeaders, tags: Tags) -> rows::Metadata
         headers: given.collect(),
         user: headers.metadata.into_iter().collect(),
         tags: tags.0,
+        acl: rows::CannedAcl::Private,
     }
 }
 

@@ -1,14 +1,17 @@
 //! CopyObject: by reference as long as the class stays the same, else through the gateway into room of the new
 //! class.
 
+use super::Call;
+use super::access::{check_acl, row_acl};
+use super::authorize::{Caller, Need, Said, Sight};
 use super::convert::{DEFAULT_CLASS, algorithm, conditions, etag, object_checksum, row_metadata, time};
 use super::errors::{s3_error, undone};
 use super::objects_read::{WHOLE, no_such_key};
-use super::{Call, check_owner, no_such_bucket};
 use crate::directory::{Bucket, bucket_ref};
 use crate::error::Error;
 use crate::get::{ObjectName, ObjectStream};
 use crate::limits::SOURCE_CHANGED_RETRIES;
+use crate::policy::Action;
 use crate::put::finalize::ObjectFinish;
 use crate::put::plan::PutRequest;
 use crate::put::{PutError, Upload};
@@ -36,12 +39,12 @@ pub(super) async fn object(call: &Call<'_>, request: &CopyObject) -> Result<Repl
     let mut tries = 0;
     let copied = loop {
         tries += 1;
-        let copied = call.decided(&request.bucket, |actor, target| {
+        let copied = call.decided_as(&request.bucket, |caller, target| {
             let copying = Copying {
                 call,
                 request,
                 class: &class,
-                actor,
+                caller,
                 target,
             };
             copying.copy()
@@ -66,20 +69,17 @@ struct Copying<'a> {
     call: &'a Call<'a>,
     request: &'a CopyObject,
     class: &'a str,
-    actor: Actor,
+    caller: Caller,
     target: Arc<Bucket>,
 }
 
 impl Copying<'_> {
     async fn copy(self) -> std::result::Result<Copied, PutError<S3Error>> {
         let source = &self.request.source;
-        let directory = self.call.store.directory();
-        let bucket = directory.bucket(&source.bucket).await;
-        let bucket = bucket.map_err(|error| match error {
-            Error::Rejected(Rejection::NoSuchBucket) => PutError::Refused(no_such_bucket(&source.bucket)),
-            other => other.into(),
-        })?;
-        check_owner(source.expected_owner.as_deref(), &bucket).map_err(PutError::Refused)?;
+        check_acl(&self.target, self.request.acl).map_err(PutError::Refused)?;
+        let expected_owner = source.expected_owner.as_deref();
+        let found = self.call.source(&source.bucket, expected_owner, &self.caller);
+        let (bucket, sight) = found.await.map_err(PutError::Refused)?;
         let name = ObjectName {
             bucket: bucket.bucket,
             key: source.key.clone(),
@@ -91,12 +91,31 @@ impl Copying<'_> {
             .found()
             .ok_or_else(|| PutError::Refused(no_such_key(&source.key)))?
             .version;
+        sight.check(&version.metadata).map_err(PutError::Refused)?;
+        self.allow_tags(&bucket, &version).map_err(PutError::Refused)?;
         self.judge(&version).map_err(PutError::Refused)?;
         if version.class == self.class {
             self.by_reference(&bucket, version).await
         } else {
-            self.by_bytes(&bucket, name).await
+            self.by_bytes(&bucket, name, sight).await
         }
+    }
+
+    /// Tags that come along are read there and set here, and the caller must be allowed both.
+    fn allow_tags(&self, bucket: &Bucket, version: &VersionRow) -> Result<()> {
+        let tags = &version.metadata.tags;
+        if self.request.tags.is_some() || tags.is_empty() {
+            return Ok(());
+        }
+        let (source, request) = (&self.request.source, self.request);
+        let read = Need::object(Action::GetObjectTagging, &source.bucket, &source.key);
+        self.call.require(&self.caller, bucket, &read)?;
+        let said = Said {
+            tags: tags.clone(),
+            ..Said::default()
+        };
+        let set = Need::object(Action::PutObjectTagging, &request.bucket, &request.key).saying(said);
+        self.call.require(&self.caller, &self.target, &set)
     }
 
     /// Whether the version may be copied, with the checksum asked for.
@@ -115,15 +134,20 @@ impl Copying<'_> {
         Ok(())
     }
 
-    /// Headers, metadata and tags of the copy: the source's, but for what is to be replaced.
+    /// Headers, metadata and tags of the copy: the source's, but for what is to be replaced. Its access control list
+    /// is its own.
     fn metadata(&self, of_source: Metadata) -> Metadata {
         let tags = match &self.request.tags {
             Some(tags) => tags.0.clone(),
             None => of_source.tags,
         };
-        match &self.request.headers {
+        let metadata = match &self.request.headers {
             Some(headers) => row_metadata(headers.clone(), Tags(tags)),
             None => Metadata { tags, ..of_source },
+        };
+        Metadata {
+            acl: row_acl(self.request.acl),
+            ..metadata
         }
     }
 
@@ -133,7 +157,7 @@ impl Copying<'_> {
         version: VersionRow,
     ) -> std::result::Result<Copied, PutError<S3Error>> {
         let copy = CopyRequest {
-            actor: self.actor,
+            actor: self.caller.actor,
             source: bucket_ref(source),
             source_key: self.request.source.key.clone(),
             version: CopySource::Current(version.version),
@@ -147,14 +171,17 @@ impl Copying<'_> {
 
     async fn by_bytes(
         self,
-        source: &BucketRow,
+        source: &Bucket,
         name: ObjectName,
+        sight: Sight,
     ) -> std::result::Result<Copied, PutError<S3Error>> {
         let object = self.call.store.open(source, name, WHOLE).await?;
         let object = object
             .found()
             .ok_or_else(|| PutError::Refused(no_such_key(&self.request.source.key)))?;
         let version = object.version.clone();
+        sight.check(&version.metadata).map_err(PutError::Refused)?;
+        self.allow_tags(source, &version).map_err(PutError::Refused)?;
         self.judge(&version).map_err(PutError::Refused)?;
         let put = PutRequest {
             class: self.class.to_owned(),
@@ -164,7 +191,7 @@ impl Copying<'_> {
         let store = self.call.store;
         let mut upload = CopiedBytes {
             bytes: object.read(0, version.bytes),
-            actor: self.actor,
+            actor: self.caller.actor,
             target: Arc::clone(&self.target),
             copying: self,
             version,

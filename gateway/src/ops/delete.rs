@@ -1,10 +1,12 @@
 //! DeleteObject and DeleteObjects.
 
+use super::authorize::Need;
 use super::convert::conditions;
 use super::errors::undone;
 use super::list::held;
 use super::{Body, Call};
 use crate::directory::bucket_ref;
+use crate::policy::Action;
 use crate::s3::Reply;
 use crate::s3::answer::{DeleteObjectsAnswer, deleted};
 use crate::s3::conditions::WriteCondition;
@@ -17,14 +19,18 @@ use futures::StreamExt as _;
 
 /// DeleteObject. What is not there counts as deleted.
 pub(super) async fn one(call: &Call<'_>, request: DeleteObject) -> Result<Reply> {
-    delete(call, &request.bucket, &request.key, &request.condition).await?;
+    let DeleteObject {
+        bucket,
+        key,
+        condition,
+    } = &request;
+    delete(call, bucket, key, condition).await?;
     Ok(deleted())
 }
 
-/// DeleteObjects: each key for itself, many at a time.
+/// DeleteObjects: each key for itself, many at a time. A key that the caller may not delete is an error of its own.
 pub(super) async fn many(call: &Call<'_>, body: Body<'_>, request: &BucketRequest) -> Result<Reply> {
     let bucket = request.bucket.as_str();
-    call.bucket(bucket).await?;
     let read = body.document_and_answer(DeleteObjectsAnswer::bytes_max);
     let (document, memory) = read.await?;
     let document = DeleteObjectsBody::parse(&document)?;
@@ -42,7 +48,8 @@ pub(super) async fn many(call: &Call<'_>, body: Body<'_>, request: &BucketReques
 }
 
 async fn delete(call: &Call<'_>, bucket: &str, key: &str, condition: &WriteCondition) -> Result<()> {
-    let deleted = call.decided(bucket, |actor, bucket| async move {
+    let needs = [Need::object(Action::DeleteObject, bucket, key)];
+    let deleted = call.decided_needing(bucket, &needs, |actor, bucket| async move {
         let delete = DeleteRequest {
             actor,
             bucket: bucket_ref(&bucket),

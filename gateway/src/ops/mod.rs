@@ -1,6 +1,7 @@
 //! S3's operations on the data path: who asks, whether it may, and one file per family of what is done. The
 //! only files that know both S3's words and the store's.
 
+mod access;
 mod authorize;
 mod bucket_documents;
 mod buckets;
@@ -16,16 +17,14 @@ mod objects_write;
 mod tagging;
 mod uploads;
 
-pub(crate) use authorize::{Caller, Need, authorize};
+pub(crate) use authorize::{Caller, Needs, RequestFacts};
 pub(crate) use cors::{add_headers as add_cors_headers, preflight};
 pub(crate) use errors::s3_error;
 
 use crate::admin::AUDIT;
-use crate::directory::{Bucket, User};
+use crate::directory::User;
 use crate::error::Error;
-use crate::limits::STALE_SETTINGS_RETRIES;
 use crate::memory::{Budget, Reservation};
-use crate::put::PutError;
 use crate::s3::Reply;
 use crate::s3::answer::Owner;
 use crate::s3::error::{ErrorCode, Result};
@@ -34,18 +33,18 @@ use crate::s3::{BodyPlan, Operation, S3Error};
 use crate::server::{ObjectBytes, RequestBody, RootKeys, Shared};
 use crate::store::Store;
 use bytes::Bytes;
-use std::future::Future;
 use std::sync::Arc;
 use tracing::info;
-use ullage_model::command::Actor;
 use ullage_model::ids::UserId;
-use ullage_model::namespace::rows::{BucketRow, ROOT_USER};
+use ullage_model::namespace::rows::{ANONYMOUS_USER, BucketRow, ROOT_USER};
 use ullage_model::rejection::Rejection;
 
 /// Name of the root user, which no other may have.
 pub(crate) const ROOT_NAME: &str = "root";
+/// Name of callers without credentials, which no other may have.
+pub(crate) const ANONYMOUS_NAME: &str = "anonymous";
 
-/// One authenticated and authorized request, but for its operation and its body.
+/// One authenticated request, but for its operation and its body.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
     /// The gateway.
@@ -54,10 +53,12 @@ pub(crate) struct Call<'a> {
     pub(crate) store: &'a Store,
     /// Who asks.
     pub(crate) caller: Caller,
-    /// With which key.
-    pub(crate) access_key: &'a str,
+    /// With which key; none of an anonymous caller.
+    pub(crate) access_key: Option<&'a str>,
     /// What the operation needs its caller to be allowed.
-    pub(crate) need: Need,
+    pub(crate) needs: Needs,
+    /// What policies may ask of the request.
+    pub(crate) request: RequestFacts<'a>,
     /// Names the request in what happens behind it.
     pub(crate) request_id: u64,
     /// This gateway's region.
@@ -115,8 +116,20 @@ pub(crate) enum Answer {
     },
 }
 
-/// Does what was asked. Without a wildcard: the compiler knows that every operation has a handler.
+/// Does what was asked, if the caller may.
+///
+/// # Errors
+/// S3's.
 pub(crate) async fn perform(call: &Call<'_>, body: Body<'_>, operation: Operation) -> Result<Answer> {
+    call.admit().await?;
+    match dispatch(call, body, operation).await {
+        Err(error) => Err(call.without_absence(error).await),
+        done => done,
+    }
+}
+
+/// Without a wildcard: the compiler knows that every operation has a handler.
+async fn dispatch(call: &Call<'_>, body: Body<'_>, operation: Operation) -> Result<Answer> {
     let reply = match operation {
         Operation::GetObject(request) => {
             body.none().await?;
@@ -206,6 +219,38 @@ pub(crate) async fn perform(call: &Call<'_>, body: Body<'_>, operation: Operatio
             body.none().await?;
             bucket_documents::delete_tagging(call, &request).await?
         }
+        Operation::GetBucketPolicy(request) => {
+            body.none().await?;
+            access::get_policy(call, &request).await?
+        }
+        Operation::GetBucketPolicyStatus(request) => {
+            body.none().await?;
+            access::get_policy_status(call, &request).await?
+        }
+        Operation::PutBucketPolicy(request) => access::put_policy(call, body, &request).await?,
+        Operation::DeleteBucketPolicy(request) => {
+            body.none().await?;
+            access::delete_policy(call, &request).await?
+        }
+        Operation::GetBucketAcl(request) => {
+            body.none().await?;
+            access::get_bucket_acl(call, &request).await?
+        }
+        Operation::PutBucketAcl(request) => access::put_bucket_acl(call, body, &request).await?,
+        Operation::GetBucketOwnershipControls(request) => {
+            body.none().await?;
+            access::get_ownership(call, &request).await?
+        }
+        Operation::PutBucketOwnershipControls(request) => access::put_ownership(call, body, &request).await?,
+        Operation::DeleteBucketOwnershipControls(request) => {
+            body.none().await?;
+            access::delete_ownership(call, &request).await?
+        }
+        Operation::GetObjectAcl(request) => {
+            body.none().await?;
+            access::get_object_acl(call, &request).await?
+        }
+        Operation::PutObjectAcl(request) => access::put_object_acl(call, body, &request).await?,
     };
     Ok(Answer::Whole(reply))
 }
@@ -240,7 +285,7 @@ impl Identity<'_> {
     pub(crate) fn caller(&self) -> Caller {
         match self {
             Self::Root(_) => Caller::root(),
-            Self::User(user) => Caller::user(&user.row),
+            Self::User(user) => Caller::user(user),
         }
     }
 }
@@ -266,90 +311,12 @@ pub(crate) async fn identify<'a>(
     }
 }
 
-impl Call<'_> {
-    /// The bucket of this name, if it is whose the client expects it to be.
-    ///
-    /// # Errors
-    /// NoSuchBucket; AccessDenied for another owner's.
-    async fn bucket(&self, name: &str) -> Result<Arc<Bucket>> {
-        let bucket = self
-            .store
-            .directory()
-            .bucket(name)
-            .await
-            .map_err(|error| match error {
-                Error::Rejected(Rejection::NoSuchBucket) => no_such_bucket(name),
-                other => s3_error(other),
-            })?;
-        check_owner(self.expected_owner.as_deref(), &bucket)?;
-        Ok(bucket)
-    }
-
-    /// Looks up and authorizes again, after the settings of the caller or of the bucket changed under a
-    /// decision.
-    ///
-    /// # Errors
-    /// As the request itself would have been refused.
-    async fn decide_anew(&self, bucket: &str) -> Result<(Actor, Arc<Bucket>)> {
-        Ok((self.authorized_anew().await?, self.bucket(bucket).await?))
-    }
-
-    async fn authorized_anew(&self) -> Result<Actor> {
-        let caller = identify(self.shared, self.store, self.access_key).await?.caller();
-        authorize(&caller, self.need)?;
-        Ok(caller.actor)
-    }
-
-    /// As [`Call::decided`], where there is no bucket yet.
-    async fn decided_without_bucket<T, F>(
-        &self,
-        act: impl Fn(Actor) -> F,
-    ) -> std::result::Result<T, PutError<S3Error>>
-    where
-        F: Future<Output = std::result::Result<T, PutError<S3Error>>>,
-    {
-        let mut actor = self.caller.actor;
-        for _ in 0..STALE_SETTINGS_RETRIES {
-            match act(actor).await {
-                Err(PutError::Failed(Error::StaleSettings)) => {}
-                other => return other,
-            }
-            actor = self.authorized_anew().await.map_err(PutError::Refused)?;
-        }
-        act(actor).await
-    }
-
-    /// Lets `act` decide under the present settings, and again when they changed under it, within bounds.
-    ///
-    /// # Errors
-    /// What `act` fails with, and what looking up the bucket does.
-    async fn decided<T, F>(
-        &self,
-        bucket: &str,
-        act: impl Fn(Actor, Arc<Bucket>) -> F,
-    ) -> std::result::Result<T, PutError<S3Error>>
-    where
-        F: Future<Output = std::result::Result<T, PutError<S3Error>>>,
-    {
-        let bucket_row = self.bucket(bucket).await.map_err(PutError::Refused)?;
-        let mut decided = (self.caller.actor, bucket_row);
-        for _ in 0..STALE_SETTINGS_RETRIES {
-            match act(decided.0, Arc::clone(&decided.1)).await {
-                Err(PutError::Failed(Error::StaleSettings)) => {}
-                other => return other,
-            }
-            decided = self.decide_anew(bucket).await.map_err(PutError::Refused)?;
-        }
-        act(decided.0, decided.1).await
-    }
-}
-
 /// A line of the audit log: who changes which bucket. Before it is done, so that no change goes without its line.
 fn audit(call: &Call<'_>, bucket: &str, operation: OperationName) {
     info!(
         target: AUDIT,
         request_id = %format_args!("{:016X}", call.request_id),
-        access_key = call.access_key,
+        access_key = call.access_key.unwrap_or_default(),
         operation = operation.as_str(),
         bucket,
         "a change of a bucket"
@@ -362,6 +329,7 @@ pub(crate) fn owner(user: UserId) -> Owner {
         id: format!("{:064x}", user.0),
         display_name: match user {
             ROOT_USER => ROOT_NAME.to_owned(),
+            ANONYMOUS_USER => ANONYMOUS_NAME.to_owned(),
             user => user.to_string(),
         },
     }

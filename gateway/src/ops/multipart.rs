@@ -1,5 +1,6 @@
 //! Multipart uploads but for the parts' bytes: begin, complete, give up.
 
+use super::access::{check_acl, row_acl};
 use super::convert::{
     DEFAULT_CLASS, algorithm, conditions, etag, kind, object_checksum, parse_upload_id, row_algorithm,
     row_kind, row_metadata, row_object_checksum, upload_id,
@@ -20,7 +21,7 @@ use crate::s3::request_xml::{CompleteBody, CompletedPart};
 use crate::store::{CompleteRequest, NewUpload, PartFacts};
 use bytes::Bytes;
 use ullage_model::command::ListedPart;
-use ullage_model::namespace::rows::{self, Etag, UploadRow};
+use ullage_model::namespace::rows::{self, Etag, Metadata, UploadRow};
 
 /// CreateMultipartUpload.
 pub(super) async fn create(call: &Call<'_>, request: CreateMultipartUpload) -> Result<Reply> {
@@ -28,11 +29,15 @@ pub(super) async fn create(call: &Call<'_>, request: CreateMultipartUpload) -> R
     if !call.store.view().classes.contains_key(&class) {
         return Err(S3Error::from(ErrorCode::InvalidStorageClass).with("StorageClassRequested", class));
     }
-    let metadata = row_metadata(request.headers, request.tags);
+    let metadata = Metadata {
+        acl: row_acl(request.acl),
+        ..row_metadata(request.headers, request.tags)
+    };
     let checksum = request
         .checksum
         .map(|(named, of)| (row_algorithm(named), row_kind(of)));
     let made = call.decided(&request.bucket, |actor, bucket| {
+        let checked = check_acl(&bucket, request.acl).map_err(PutError::Refused);
         let new = NewUpload {
             actor,
             bucket: bucket_ref(&bucket),
@@ -41,7 +46,10 @@ pub(super) async fn create(call: &Call<'_>, request: CreateMultipartUpload) -> R
             metadata: metadata.clone(),
             checksum,
         };
-        async move { Ok(call.store.create_upload(new).await?) }
+        async move {
+            checked?;
+            Ok(call.store.create_upload(new).await?)
+        }
     });
     let made = made
         .await

@@ -19,9 +19,10 @@ use ullage_model::wire::metad::ByteRange;
 pub(super) async fn get(call: &Call<'_>, request: &ReadObject) -> Result<Answer> {
     // Conditions and If-Range are judged when the version is known; this says which places to ask for with it.
     let likely = request.range.map_or(WHOLE, wanted);
-    let object = call.decided(&request.bucket, |_, bucket| async move {
+    let object = call.decided_sight(&request.bucket, |bucket, sight| async move {
         let name = object_name(call, &bucket, &request.key);
-        Ok(call.store.open(&bucket, name, likely).await?)
+        let object = call.store.open(&bucket, name, likely).await?;
+        sight.check_found(object, |object| &object.version)
     });
     let object = object
         .await
@@ -48,9 +49,10 @@ pub(super) async fn get(call: &Call<'_>, request: &ReadObject) -> Result<Answer>
 
 /// HeadObject.
 pub(super) async fn head(call: &Call<'_>, request: &ReadObject) -> Result<Reply> {
-    let version = call.decided(&request.bucket, |_, bucket| async move {
+    let version = call.decided_sight(&request.bucket, |bucket, sight| async move {
         let name = object_name(call, &bucket, &request.key);
-        Ok(call.store.head(&bucket, &name).await?)
+        let version = call.store.head(&bucket, &name).await?;
+        sight.check_found(version, |answer| &answer.version)
     });
     let version = version
         .await

@@ -1,6 +1,7 @@
 //! Operations that bring bytes: PutObject and UploadPart. The body is decoded and verified while the data path
 //! pulls it; what it becomes is said after its last byte, so that a wrong digest changes nothing.
 
+use super::access::{check_acl, row_acl};
 use super::convert::{
     DEFAULT_CLASS, algorithm, conditions, etag, object_checksum, parse_upload_id, row_checksum, row_metadata,
 };
@@ -29,6 +30,7 @@ const DEFAULT_CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
 /// PutObject.
 pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: PutObject) -> Result<Reply> {
     let bucket = call.bucket(&request.bucket).await?;
+    check_acl(&bucket, request.acl)?;
     let put_request = PutRequest {
         class: request.storage_class.unwrap_or_else(|| DEFAULT_CLASS.to_owned()),
         bytes: body.plan.decoded_length(),
@@ -45,7 +47,10 @@ pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: PutObject) -> 
         bucket,
         key: request.key,
         condition: request.condition,
-        metadata: row_metadata(request.headers, request.tags),
+        metadata: Metadata {
+            acl: row_acl(request.acl),
+            ..row_metadata(request.headers, request.tags)
+        },
     };
     let stored = call.store.put(&put_request, &mut upload).await;
     let stored = stored.map_err(|error| undone(error, &upload.condition))?;

@@ -1,10 +1,12 @@
 //! GetObjectTagging, PutObjectTagging, DeleteObjectTagging.
 
+use super::authorize::{Need, Said};
 use super::errors::undone;
 use super::objects_read::{no_such_key, object_name};
 use super::{Body, Call};
 use crate::directory::bucket_ref;
 use crate::error::Error;
+use crate::policy::Action;
 use crate::put::PutError;
 use crate::s3::Reply;
 use crate::s3::answer::{deleted, tagging};
@@ -31,20 +33,24 @@ pub(super) async fn get(call: &Call<'_>, request: &ObjectTagging) -> Result<Repl
 
 /// PutObjectTagging.
 pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: &ObjectTagging) -> Result<Reply> {
-    call.bucket(&request.bucket).await?;
     let tags = Tags::parse_document(&body.document().await?, OBJECT_TAGS_MAX)?;
-    set(call, request, tags).await?;
+    set(call, request, Action::PutObjectTagging, tags).await?;
     Ok(Reply::empty(StatusCode::OK))
 }
 
 /// DeleteObjectTagging.
 pub(super) async fn delete(call: &Call<'_>, request: &ObjectTagging) -> Result<Reply> {
-    set(call, request, Tags::default()).await?;
+    set(call, request, Action::DeleteObjectTagging, Tags::default()).await?;
     Ok(deleted())
 }
 
-async fn set(call: &Call<'_>, request: &ObjectTagging, tags: Tags) -> Result<()> {
-    let changed = call.decided(&request.bucket, |actor, bucket| {
+async fn set(call: &Call<'_>, request: &ObjectTagging, action: Action, tags: Tags) -> Result<()> {
+    let said = Said {
+        tags: tags.0.clone(),
+        ..Said::default()
+    };
+    let needs = [Need::object(action, &request.bucket, &request.key).saying(said)];
+    let changed = call.decided_needing(&request.bucket, &needs, |actor, bucket| {
         let set = TagsRequest {
             actor,
             bucket: bucket_ref(&bucket),
@@ -54,9 +60,10 @@ async fn set(call: &Call<'_>, request: &ObjectTagging, tags: Tags) -> Result<()>
         };
         async move { Ok(call.store.set_tags(set).await?) }
     });
-    changed.await.map_err(|error| match error {
-        PutError::Failed(Error::Rejected(Rejection::NoSuchKey)) => no_such_key(&request.key),
-        error => undone(error, &WriteCondition::Always),
-    })?;
-    Ok(())
+    let error = match changed.await {
+        Ok(_) => return Ok(()),
+        Err(PutError::Failed(Error::Rejected(Rejection::NoSuchKey))) => no_such_key(&request.key),
+        Err(error) => undone(error, &WriteCondition::Always),
+    };
+    Err(call.without_absence_from(&needs, error).await)
 }

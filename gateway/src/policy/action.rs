@@ -30,6 +30,10 @@ macro_rules! actions {
                 match self { $(Self::$name => stringify!($name),)* }
             }
 
+            fn bit(self) -> u128 {
+                1 << self as u32
+            }
+
             pub(super) fn level(self) -> Level {
                 match self { $(Self::$name => Level::$level,)* }
             }
@@ -128,9 +132,11 @@ actions! {
     ObjectOwnerOverrideToBucketOwner Object;
 }
 
-/// Actions by a pattern of a policy, found once when the policy is read.
-#[derive(Clone, Debug)]
-pub(super) struct Actions(Vec<Action>);
+/// Actions by a pattern of a policy, found once when the policy is read: a bit for each.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Actions(u128);
+
+const _: () = assert!(Action::ALL.len() <= u128::BITS as usize);
 
 impl Actions {
     /// Reads one entry of `Action` or `NotAction`: `*`, or `s3:` and a name in which `*` and `?` are wildcards.
@@ -144,19 +150,20 @@ impl Actions {
             _ => return Err(invalid(text, "it is not one of the service s3")),
         };
         let fits = |action: &&Action| glob_ignoring_case(pattern, action.as_str());
-        let found: Vec<Action> = Action::ALL.iter().filter(fits).copied().collect();
-        if found.is_empty() {
-            return Err(invalid(text, "there is no such action"));
+        let found = Action::ALL.iter().filter(fits);
+        match found.fold(0, |bits, action| bits | action.bit()) {
+            0 => Err(invalid(text, "there is no such action")),
+            bits => Ok(Self(bits)),
         }
-        Ok(Self(found))
     }
 
-    pub(super) fn contain(&self, action: Action) -> bool {
-        self.0.contains(&action)
+    pub(super) fn contain(self, action: Action) -> bool {
+        self.0 & action.bit() != 0
     }
 
-    pub(super) fn levels(&self) -> impl Iterator<Item = Level> + '_ {
-        self.0.iter().map(|action| action.level())
+    pub(super) fn levels(self) -> impl Iterator<Item = Level> {
+        let all = Action::ALL.iter().copied();
+        all.filter(move |action| self.contain(*action)).map(Action::level)
     }
 }
 

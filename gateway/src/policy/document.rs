@@ -9,6 +9,7 @@ use super::pattern::{Pattern, Syntax};
 use super::principal::Principals;
 use super::{BUCKET_POLICY_BYTES_MAX, PolicyError, Result, STATEMENTS_MAX, USER_POLICY_BYTES_MAX};
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 /// Whose a policy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +119,50 @@ impl Policy {
         Ok(Self {
             statements: statements.collect::<Result<_>>()?,
         })
+    }
+
+    /// What the name `readwrite` stands for: everything in S3.
+    pub fn read_write() -> &'static Self {
+        static POLICY: LazyLock<Policy> = LazyLock::new(|| Policy::simple(Effect::Allow, &["*"]));
+        &POLICY
+    }
+
+    /// What the name `readonly` stands for: reads and listings in S3.
+    pub fn read_only() -> &'static Self {
+        static POLICY: LazyLock<Policy> =
+            LazyLock::new(|| Policy::simple(Effect::Allow, &["s3:Get*", "s3:List*"]));
+        &POLICY
+    }
+
+    /// Nothing to anybody: what a document comes to that was stored once and cannot be read now.
+    pub fn deny_everything() -> &'static Self {
+        static POLICY: LazyLock<Policy> = LazyLock::new(|| Policy::simple(Effect::Deny, &["*"]));
+        &POLICY
+    }
+
+    fn simple(effect: Effect, actions: &[&str]) -> Self {
+        let everything = Resource {
+            pattern: Pattern::everything(),
+            levels: Levels::Both,
+        };
+        Self {
+            statements: vec![Statement {
+                effect,
+                principals: Whom::Holder,
+                actions: Which {
+                    negated: false,
+                    entries: actions
+                        .iter()
+                        .filter_map(|text| Actions::parse(text).ok())
+                        .collect(),
+                },
+                resources: Which {
+                    negated: false,
+                    entries: vec![everything],
+                },
+                conditions: Vec::new(),
+            }],
+        }
     }
 
     /// Names of the users whom it names as principals.

@@ -44,25 +44,35 @@ pub(super) enum Kind {
     Set,
 }
 
+const REQUEST_OBJECT_TAG: &str = "s3:RequestObjectTag";
+
 macro_rules! keys {
     ($($(#[$doc:meta])* $variant:ident $name:literal $kind:ident;)*) => {
         /// A condition key.
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
         pub enum ConditionKey {
             $($(#[$doc])* $variant,)*
+            /// The value of a tag that the request sets: `s3:RequestObjectTag/` and the tag's key.
+            RequestObjectTag(String),
         }
 
         impl ConditionKey {
             /// Keys with a fixed name.
             const NAMED: &[(&str, Self, Kind)] = &[$(($name, Self::$variant, Kind::$kind)),*];
 
-            /// Its name.
+            /// Its name; of a tag's, the part before the tag's key.
             pub fn name(&self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
+                match self {
+                    $(Self::$variant => $name,)*
+                    Self::RequestObjectTag(_) => REQUEST_OBJECT_TAG,
+                }
             }
 
             pub(super) fn kind(&self) -> Kind {
-                match self { $(Self::$variant => Kind::$kind,)* }
+                match self {
+                    $(Self::$variant => Kind::$kind,)*
+                    Self::RequestObjectTag(_) => Kind::Text,
+                }
             }
         }
     };
@@ -113,6 +123,8 @@ keys! {
     ServerSideEncryption "s3:x-amz-server-side-encryption" Text;
     /// The region asked for.
     LocationConstraint "s3:LocationConstraint" Text;
+    /// Keys of the tags that the request sets.
+    RequestObjectTagKeys "s3:RequestObjectTagKeys" Set;
 }
 
 impl ConditionKey {
@@ -121,6 +133,13 @@ impl ConditionKey {
     /// # Errors
     /// For names that are not known here.
     pub(super) fn parse(name: &str) -> Result<Self> {
+        // A tag's key is case-sensitive, the name in front of it is not.
+        if let Some((family, tag)) = name.split_once('/')
+            && family.eq_ignore_ascii_case(REQUEST_OBJECT_TAG)
+            && !tag.is_empty()
+        {
+            return Ok(Self::RequestObjectTag(tag.to_owned()));
+        }
         let known = Self::NAMED
             .iter()
             .find(|(known, ..)| known.eq_ignore_ascii_case(name));

@@ -36,6 +36,13 @@ pub(super) struct Syntax {
 }
 
 impl Pattern {
+    /// What fits every text.
+    pub(super) fn everything() -> Self {
+        Self {
+            tokens: vec![Token::AnyText],
+        }
+    }
+
     /// # Errors
     /// For variables that are not known.
     pub(super) fn parse(text: &str, syntax: Syntax) -> Result<Self> {

@@ -455,6 +455,15 @@ fn what_a_request_does_not_say() {
     assert!(!absent("Null", r#""false""#));
     assert!(absent("ForAllValues:StringEquals", r#""a""#));
     assert!(!absent("ForAnyValue:StringEquals", r#""a""#));
+    let tag = [("s3:RequestObjectTag", "blue")];
+    assert!(holds(
+        r#"{"StringEquals":{"S3:requestobjecttag/colour":"blue"}}"#,
+        &tag
+    ));
+    assert!(holds(
+        r#"{"ForAllValues:StringLike":{"s3:RequestObjectTagKeys":["colour"]}}"#,
+        &[]
+    ));
     let there = [("aws:Referer", "b")];
     assert!(!holds(r#"{"StringEqualsIfExists":{"aws:Referer":"a"}}"#, &there));
     assert!(holds(r#"{"Null":{"aws:referer":false}}"#, &there));
@@ -626,6 +635,11 @@ fn what_is_not_understood_is_refused() {
         (r#"{"StringEquals":{"aws:Referer":[]}}"#, "no values"),
         (r#"{"StringEquals":{"aws:Referer":{"a":1}}}"#, "an object"),
         (r#"{"StringEquals":{"aws:Referer":null}}"#, "null"),
+        (r#"{"StringEquals":{"s3:RequestObjectTagKeys":"a"}}"#, "is a set"),
+        (
+            r#"{"StringEquals":{"s3:RequestObjectTag/":"a"}}"#,
+            "s3:RequestObjectTag/",
+        ),
         (r#"{"StringEquals":"a"}"#, "object"),
         (r#"{"NumericEquals":{"s3:max-keys":"many"}}"#, "many"),
         (r#"{"NumericEquals":{"aws:SourceIp":"1"}}"#, "aws:SourceIp"),
@@ -660,6 +674,34 @@ fn what_is_not_understood_is_refused() {
     refused(&("[".repeat(10_000) + &"]".repeat(10_000)), "JSON");
     let user = Policy::parse(&statement(good), PolicyKind::User).expect_err("a principal in a user's policy");
     assert!(user.to_string().contains("Principal"));
+}
+
+#[test]
+fn the_policies_with_names_grant_what_their_names_say() {
+    let none = known(&[]);
+    let judge = |policy, what: Action, on: &str| {
+        let ask = Ask {
+            principal: &ALICE,
+            action: what,
+            resource: on,
+            facts: &none,
+        };
+        let policies = Policies {
+            user: Some(policy),
+            acl: false,
+            bucket: None,
+        };
+        evaluate(&ask, policies)
+    };
+    for action in Action::ALL {
+        let reads = action.as_str().starts_with("Get") || action.as_str().starts_with("List");
+        for on in ["", "b", "b/k"] {
+            assert_eq!(judge(Policy::read_write(), *action, on), Allowed);
+            assert_eq!(judge(Policy::deny_everything(), *action, on), Denied);
+            let expected = if reads { Allowed } else { NotAllowed };
+            assert_eq!(judge(Policy::read_only(), *action, on), expected, "{action:?}");
+        }
+    }
 }
 
 #[test]

@@ -127,6 +127,17 @@ fn parameters(operation: OperationName) -> &'static [&'static str] {
             "response-content-language",
             "response-expires",
         ],
+        OperationName::GetBucketPolicy
+        | OperationName::PutBucketPolicy
+        | OperationName::DeleteBucketPolicy => &["policy"],
+        OperationName::GetBucketPolicyStatus => &["policyStatus"],
+        OperationName::GetBucketAcl
+        | OperationName::PutBucketAcl
+        | OperationName::GetObjectAcl
+        | OperationName::PutObjectAcl => &["acl"],
+        OperationName::GetBucketOwnershipControls
+        | OperationName::PutBucketOwnershipControls
+        | OperationName::DeleteBucketOwnershipControls => &["ownershipControls"],
         OperationName::CreateMultipartUpload => &["uploads"],
         OperationName::UploadPart => &["partNumber", "uploadId"],
         OperationName::CompleteMultipartUpload | OperationName::AbortMultipartUpload => &["uploadId"],
@@ -151,18 +162,25 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
                 | OperationName::PutObjectTagging
                 | OperationName::PutBucketTagging
                 | OperationName::PutBucketCors
+                | OperationName::PutBucketPolicy
+                | OperationName::PutBucketAcl
+                | OperationName::PutObjectAcl
+                | OperationName::PutBucketOwnershipControls
         );
     let completes = operation == OperationName::CompleteMultipartUpload;
     let makes_bucket = operation == OperationName::CreateBucket;
     let accepted = match name {
-        "x-amz-acl" if creates || makes_bucket => {
-            // What the owner alone having everything amounts to.
-            matches!(value, "private" | "bucket-owner-full-control")
+        "x-amz-acl" => {
+            let sets = matches!(
+                operation,
+                OperationName::PutBucketAcl | OperationName::PutObjectAcl
+            );
+            creates || makes_bucket || sets
         }
         "x-amz-storage-class" => creates,
         "x-amz-server-side-encryption" => creates && encryption(value)?,
         "x-amz-bucket-object-lock-enabled" => makes_bucket && value.eq_ignore_ascii_case("false"),
-        "x-amz-object-ownership" => makes_bucket && value == "BucketOwnerEnforced",
+        "x-amz-object-ownership" => makes_bucket,
         "x-amz-checksum-mode" => is_read(operation),
         "x-amz-checksum-algorithm" => copies || operation == OperationName::CreateMultipartUpload,
         "x-amz-checksum-type" => completes || operation == OperationName::CreateMultipartUpload,

@@ -1,5 +1,6 @@
 //! CopyObject as a client writes it: where from, under which conditions, with whose headers.
 
+use super::acl::CannedAcl;
 use super::checksum::ChecksumAlgorithm;
 use super::conditions::{ReadConditions, ReadVerdict, WriteCondition};
 use super::error::{ErrorCode, Result, S3Error};
@@ -25,6 +26,8 @@ pub struct CopyObject {
     pub headers: Option<ObjectHeaders>,
     /// The copy's tags, if they are not the source's (`x-amz-tagging-directive: REPLACE`).
     pub tags: Option<Tags>,
+    /// The copy's `x-amz-acl`; the source's list never comes along.
+    pub acl: Option<CannedAcl>,
     /// `x-amz-storage-class` as sent.
     pub storage_class: Option<String>,
     /// To be decided together with the write.
@@ -67,6 +70,7 @@ impl CopyObject {
             } else {
                 None
             },
+            acl: CannedAcl::parse_header(head)?,
             storage_class: storage_class(head)?,
             condition: WriteCondition::parse(head)?,
             checksum: head

@@ -40,6 +40,7 @@ macro_rules! error_codes {
 }
 
 error_codes! {
+    AccessControlListNotSupported 400 "The bucket does not allow ACLs.";
     AccessDenied 403 "Access Denied";
     AccessForbidden 403 "CORSResponse: This CORS request is not allowed.";
     AuthorizationHeaderMalformed 400 "The authorization header that you provided is not valid.";
@@ -60,6 +61,7 @@ error_codes! {
     InternalError 500 "We encountered an internal error. Please try again.";
     InvalidAccessKeyId 403 "The AWS access key ID that you provided does not exist in our records.";
     InvalidArgument 400 "Invalid Argument";
+    InvalidBucketAclWithObjectOwnership 400 "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting.";
     InvalidBucketName 400 "The specified bucket is not valid.";
     InvalidBucketState 409 "The request is not valid for the current state of the bucket.";
     InvalidChunkSizeError 403 "Only the last chunk is allowed to have a size less than 8192 bytes";
@@ -76,6 +78,8 @@ error_codes! {
     InvalidToken 400 "The provided token is malformed or otherwise not valid.";
     InvalidURI 400 "The specified URI couldn't be parsed.";
     KeyTooLongError 400 "Your key is too long.";
+    MalformedACLError 400 "The ACL that you provided was not well formed or did not validate against our published schema.";
+    MalformedPolicy 400 "Your policy contains a principal, an action, a resource or a condition that is not valid.";
     MalformedTrailerError 400 "The request contained trailing data that was not well-formed or did not conform to our published schema.";
     MalformedXML 400 "The XML that you provided was not well-formed or did not validate against our published schema.";
     MaxMessageLengthExceeded 400 "Your request was too large.";
@@ -86,6 +90,7 @@ error_codes! {
     MissingSecurityHeader 400 "Your request is missing a required header.";
     NoSuchBucket 404 "The specified bucket does not exist";
     NoSuchCORSConfiguration 404 "The CORS configuration does not exist";
+    NoSuchBucketPolicy 404 "The bucket policy does not exist";
     NoSuchKey 404 "The specified key does not exist.";
     NoSuchTagSet 404 "The TagSet does not exist";
     NoSuchUpload 404 "The specified multipart upload does not exist. The upload ID might not be valid, or the multipart upload might have been aborted or completed.";

@@ -19,6 +19,7 @@
 //! 7. The operation's answer of [`answer`], and [`Reply::into_http`].
 
 mod accepted;
+pub mod acl;
 pub mod answer;
 pub mod body;
 pub mod checksum;

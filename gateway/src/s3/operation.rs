@@ -4,6 +4,7 @@
 //! [`super::request_xml`] once the body has been verified.
 
 use super::accepted;
+use super::acl::{CannedAcl, ObjectOwnership};
 use super::body::{BodyPlan, BodyUse};
 use super::checksum::{ChecksumAlgorithm, ChecksumType, ObjectChecksum};
 use super::conditions::{self, ReadConditions, WriteCondition};
@@ -40,7 +41,7 @@ pub enum Operation {
     /// Lists the caller's buckets.
     ListBuckets(ListBuckets),
     /// Makes a bucket; its body is [`super::request_xml::CreateBucketBody`].
-    CreateBucket(BucketRequest),
+    CreateBucket(CreateBucket),
     /// Whether a bucket exists and may be seen.
     HeadBucket(BucketRequest),
     /// Removes an empty bucket.
@@ -93,6 +94,28 @@ pub enum Operation {
     PutBucketTagging(BucketRequest),
     /// Removes a bucket's tags.
     DeleteBucketTagging(BucketRequest),
+    /// Reads a bucket's policy.
+    GetBucketPolicy(BucketRequest),
+    /// Whether a bucket's policy lets in the public.
+    GetBucketPolicyStatus(BucketRequest),
+    /// Replaces a bucket's policy; its body is the policy.
+    PutBucketPolicy(BucketRequest),
+    /// Removes a bucket's policy.
+    DeleteBucketPolicy(BucketRequest),
+    /// Reads a bucket's access control list.
+    GetBucketAcl(BucketRequest),
+    /// Replaces a bucket's access control list; its body may be an [`super::acl`] document.
+    PutBucketAcl(PutBucketAcl),
+    /// Whether lists count in a bucket.
+    GetBucketOwnershipControls(BucketRequest),
+    /// Changes whether lists count in a bucket; its body is an [`super::acl::ObjectOwnership`].
+    PutBucketOwnershipControls(BucketRequest),
+    /// Lists count again.
+    DeleteBucketOwnershipControls(BucketRequest),
+    /// Reads an object's access control list.
+    GetObjectAcl(ObjectRequest),
+    /// Replaces an object's access control list; its body may be an [`super::acl`] document.
+    PutObjectAcl(PutObjectAcl),
 }
 
 /// Of a bucket, and no more.
@@ -100,6 +123,44 @@ pub enum Operation {
 pub struct BucketRequest {
     /// The bucket.
     pub bucket: String,
+}
+
+/// Of an object, and no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRequest {
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+}
+
+/// CreateBucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateBucket {
+    /// The bucket.
+    pub bucket: String,
+    /// `x-amz-acl`
+    pub acl: Option<CannedAcl>,
+    /// `x-amz-object-ownership`
+    pub ownership: Option<ObjectOwnership>,
+}
+
+/// PutBucketAcl.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutBucketAcl {
+    /// The bucket.
+    pub bucket: String,
+    /// `x-amz-acl`, if the list is not in the body.
+    pub acl: Option<CannedAcl>,
+}
+
+/// PutObjectAcl.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutObjectAcl {
+    /// The object.
+    pub object: ObjectRequest,
+    /// `x-amz-acl`, if the list is not in the body.
+    pub acl: Option<CannedAcl>,
 }
 
 /// PutObject. Length and checksum are the [`BodyPlan`]'s.
@@ -113,6 +174,8 @@ pub struct PutObject {
     pub headers: ObjectHeaders,
     /// `x-amz-tagging`
     pub tags: Tags,
+    /// `x-amz-acl`
+    pub acl: Option<CannedAcl>,
     /// `x-amz-storage-class` as sent: a class of the FAT, or InvalidStorageClass.
     pub storage_class: Option<String>,
     /// To be decided together with the write.
@@ -158,6 +221,8 @@ pub struct CreateMultipartUpload {
     pub headers: ObjectHeaders,
     /// Its tags.
     pub tags: Tags,
+    /// Its `x-amz-acl`.
+    pub acl: Option<CannedAcl>,
     /// As in [`PutObject`].
     pub storage_class: Option<String>,
     /// The checksum that parts and object shall have, if one was asked for.
@@ -261,6 +326,17 @@ impl Operation {
             Self::GetBucketTagging(_) => OperationName::GetBucketTagging,
             Self::PutBucketTagging(_) => OperationName::PutBucketTagging,
             Self::DeleteBucketTagging(_) => OperationName::DeleteBucketTagging,
+            Self::PutObjectAcl(_) => OperationName::PutObjectAcl,
+            Self::GetObjectAcl(_) => OperationName::GetObjectAcl,
+            Self::DeleteBucketOwnershipControls(_) => OperationName::DeleteBucketOwnershipControls,
+            Self::PutBucketOwnershipControls(_) => OperationName::PutBucketOwnershipControls,
+            Self::GetBucketOwnershipControls(_) => OperationName::GetBucketOwnershipControls,
+            Self::PutBucketAcl(_) => OperationName::PutBucketAcl,
+            Self::GetBucketAcl(_) => OperationName::GetBucketAcl,
+            Self::DeleteBucketPolicy(_) => OperationName::DeleteBucketPolicy,
+            Self::PutBucketPolicy(_) => OperationName::PutBucketPolicy,
+            Self::GetBucketPolicyStatus(_) => OperationName::GetBucketPolicyStatus,
+            Self::GetBucketPolicy(_) => OperationName::GetBucketPolicy,
         }
     }
 }
@@ -292,6 +368,16 @@ fn body_use(name: OperationName) -> BodyUse {
             bytes_max: limits::TAGGING_BODY_MAX,
             checksummed: true,
         },
+        OperationName::PutBucketPolicy => BodyUse::Document {
+            bytes_max: limits::BUCKET_POLICY_BYTES_MAX,
+            checksummed: true,
+        },
+        OperationName::PutBucketAcl
+        | OperationName::PutObjectAcl
+        | OperationName::PutBucketOwnershipControls => BodyUse::Document {
+            bytes_max: limits::ACL_BODY_MAX,
+            checksummed: true,
+        },
         OperationName::CompleteMultipartUpload => BodyUse::Document {
             bytes_max: limits::COMPLETE_BODY_MAX,
             checksummed: false,
@@ -304,7 +390,7 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
     let without_conditions = || conditions::refuse_all(head);
     Ok(match name {
         OperationName::ListBuckets => Operation::ListBuckets(ListBuckets::parse(head)?),
-        OperationName::CreateBucket => Operation::CreateBucket(bucket_request(head)?),
+        OperationName::CreateBucket => Operation::CreateBucket(create_bucket(head)?),
         OperationName::HeadBucket => Operation::HeadBucket(bucket_request(head)?),
         OperationName::DeleteBucket => Operation::DeleteBucket(bucket_request(head)?),
         OperationName::GetBucketLocation => Operation::GetBucketLocation(bucket_request(head)?),
@@ -316,6 +402,7 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
             key: key(head)?,
             headers: ObjectHeaders::parse(head)?,
             tags: Tags::parse_header(head)?,
+            acl: CannedAcl::parse_header(head)?,
             storage_class: storage_class(head)?,
             condition: WriteCondition::parse(head)?,
         }),
@@ -337,6 +424,7 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
                 key: key(head)?,
                 headers: ObjectHeaders::parse(head)?,
                 tags: Tags::parse_header(head)?,
+                acl: CannedAcl::parse_header(head)?,
                 storage_class: storage_class(head)?,
                 checksum: upload_checksum(head)?,
             })
@@ -363,6 +451,23 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
         OperationName::GetBucketTagging => Operation::GetBucketTagging(bucket_request(head)?),
         OperationName::PutBucketTagging => Operation::PutBucketTagging(bucket_request(head)?),
         OperationName::DeleteBucketTagging => Operation::DeleteBucketTagging(bucket_request(head)?),
+        OperationName::GetBucketPolicy => Operation::GetBucketPolicy(bucket_request(head)?),
+        OperationName::GetBucketPolicyStatus => Operation::GetBucketPolicyStatus(bucket_request(head)?),
+        OperationName::PutBucketPolicy => Operation::PutBucketPolicy(bucket_request(head)?),
+        OperationName::DeleteBucketPolicy => Operation::DeleteBucketPolicy(bucket_request(head)?),
+        OperationName::GetBucketAcl => Operation::GetBucketAcl(bucket_request(head)?),
+        OperationName::PutBucketAcl => Operation::PutBucketAcl(put_bucket_acl(head)?),
+        OperationName::GetBucketOwnershipControls => {
+            Operation::GetBucketOwnershipControls(bucket_request(head)?)
+        }
+        OperationName::PutBucketOwnershipControls => {
+            Operation::PutBucketOwnershipControls(bucket_request(head)?)
+        }
+        OperationName::DeleteBucketOwnershipControls => {
+            Operation::DeleteBucketOwnershipControls(bucket_request(head)?)
+        }
+        OperationName::GetObjectAcl => Operation::GetObjectAcl(object_request(head)?),
+        OperationName::PutObjectAcl => Operation::PutObjectAcl(put_object_acl(head)?),
         other => return Err(S3Error::operation_not_offered(other.as_str())),
     })
 }
@@ -385,6 +490,38 @@ fn bucket_request(head: &Head<'_>) -> Result<BucketRequest> {
     conditions::refuse_all(head)?;
     Ok(BucketRequest {
         bucket: bucket(head)?,
+    })
+}
+
+fn object_request(head: &Head<'_>) -> Result<ObjectRequest> {
+    conditions::refuse_all(head)?;
+    Ok(ObjectRequest {
+        bucket: bucket(head)?,
+        key: key(head)?,
+    })
+}
+
+fn create_bucket(head: &Head<'_>) -> Result<CreateBucket> {
+    conditions::refuse_all(head)?;
+    Ok(CreateBucket {
+        bucket: bucket(head)?,
+        acl: CannedAcl::parse_header(head)?,
+        ownership: ObjectOwnership::parse_header(head)?,
+    })
+}
+
+fn put_bucket_acl(head: &Head<'_>) -> Result<PutBucketAcl> {
+    conditions::refuse_all(head)?;
+    Ok(PutBucketAcl {
+        bucket: bucket(head)?,
+        acl: CannedAcl::parse_header(head)?,
+    })
+}
+
+fn put_object_acl(head: &Head<'_>) -> Result<PutObjectAcl> {
+    Ok(PutObjectAcl {
+        object: object_request(head)?,
+        acl: CannedAcl::parse_header(head)?,
     })
 }
 

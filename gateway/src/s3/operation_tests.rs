@@ -66,7 +66,7 @@ fn put_object_reads_all_its_fields() {
 fn what_acts_and_is_not_offered_is_refused() {
     let length = ("content-length", "0");
     for (name, value) in [
-        ("x-amz-acl", "public-read"),
+        ("x-amz-acl", "aws-exec-read"),
         ("x-amz-grant-read", "id=1"),
         ("x-amz-website-redirect-location", "/x"),
         ("x-amz-object-lock-mode", "GOVERNANCE"),
@@ -138,7 +138,7 @@ fn what_acts_and_is_not_offered_is_refused() {
         ErrorCode::NotImplemented,
     );
     check_refused("DELETE", "/buck", &[("if-match", "a")], ErrorCode::NotImplemented);
-    check_refused("GET", "/buck/k?acl", &[], ErrorCode::NotImplemented);
+    check_refused("GET", "/buck/k?torrent", &[], ErrorCode::NotImplemented);
     check_refused(
         "PUT",
         "/buck/k?partNumber=1&uploadId=u",
@@ -203,7 +203,12 @@ fn buckets() {
         ("x-amz-acl", "private"),
         ("x-amz-object-ownership", "BucketOwnerEnforced"),
     ];
-    assert_eq!(understood("PUT", "/buck", &acl), Operation::CreateBucket(buck()));
+    let made = CreateBucket {
+        bucket: "buck".into(),
+        acl: Some(CannedAcl::Private),
+        ownership: Some(ObjectOwnership::BucketOwnerEnforced),
+    };
+    assert_eq!(understood("PUT", "/buck", &acl), Operation::CreateBucket(made));
     assert_eq!(understood("HEAD", "/buck/", &[]), Operation::HeadBucket(buck()));
     assert_eq!(
         understood("DELETE", "/buck", &[]),
@@ -222,8 +227,8 @@ fn buckets() {
     check_refused(
         "PUT",
         "/buck",
-        &[("x-amz-object-ownership", "ObjectWriter")],
-        ErrorCode::NotImplemented,
+        &[("x-amz-object-ownership", "Mine")],
+        ErrorCode::InvalidArgument,
     );
     let list = ListBuckets {
         prefix: None,

@@ -91,7 +91,7 @@ routes! {
     GetBucketLocation Get Bucket ["location"] yes;
     GetBucketAbac Get Bucket ["abac"] no;
     GetBucketAccelerateConfiguration Get Bucket ["accelerate"] no;
-    GetBucketAcl Get Bucket ["acl"] no;
+    GetBucketAcl Get Bucket ["acl"] yes;
     GetBucketAnalyticsConfiguration Get Bucket ["analytics", "id"] no;
     ListBucketAnalyticsConfigurations Get Bucket ["analytics"] no;
     GetBucketCors Get Bucket ["cors"] yes;
@@ -108,9 +108,9 @@ routes! {
     ListBucketMetricsConfigurations Get Bucket ["metrics"] no;
     GetBucketNotificationConfiguration Get Bucket ["notification"] no;
     GetObjectLockConfiguration Get Bucket ["object-lock"] no;
-    GetBucketOwnershipControls Get Bucket ["ownershipControls"] no;
-    GetBucketPolicy Get Bucket ["policy"] no;
-    GetBucketPolicyStatus Get Bucket ["policyStatus"] no;
+    GetBucketOwnershipControls Get Bucket ["ownershipControls"] yes;
+    GetBucketPolicy Get Bucket ["policy"] yes;
+    GetBucketPolicyStatus Get Bucket ["policyStatus"] yes;
     GetPublicAccessBlock Get Bucket ["publicAccessBlock"] no;
     GetBucketReplication Get Bucket ["replication"] no;
     GetBucketRequestPayment Get Bucket ["requestPayment"] no;
@@ -125,7 +125,7 @@ routes! {
 
     PutBucketAbac Put Bucket ["abac"] no;
     PutBucketAccelerateConfiguration Put Bucket ["accelerate"] no;
-    PutBucketAcl Put Bucket ["acl"] no;
+    PutBucketAcl Put Bucket ["acl"] yes;
     PutBucketAnalyticsConfiguration Put Bucket ["analytics"] no;
     PutBucketCors Put Bucket ["cors"] yes;
     PutBucketEncryption Put Bucket ["encryption"] no;
@@ -138,8 +138,8 @@ routes! {
     PutBucketMetricsConfiguration Put Bucket ["metrics"] no;
     PutBucketNotificationConfiguration Put Bucket ["notification"] no;
     PutObjectLockConfiguration Put Bucket ["object-lock"] no;
-    PutBucketOwnershipControls Put Bucket ["ownershipControls"] no;
-    PutBucketPolicy Put Bucket ["policy"] no;
+    PutBucketOwnershipControls Put Bucket ["ownershipControls"] yes;
+    PutBucketPolicy Put Bucket ["policy"] yes;
     PutPublicAccessBlock Put Bucket ["publicAccessBlock"] no;
     PutBucketReplication Put Bucket ["replication"] no;
     PutBucketRequestPayment Put Bucket ["requestPayment"] no;
@@ -157,8 +157,8 @@ routes! {
     DeleteBucketMetadataConfiguration Delete Bucket ["metadataConfiguration"] no;
     DeleteBucketMetadataTableConfiguration Delete Bucket ["metadataTable"] no;
     DeleteBucketMetricsConfiguration Delete Bucket ["metrics"] no;
-    DeleteBucketOwnershipControls Delete Bucket ["ownershipControls"] no;
-    DeleteBucketPolicy Delete Bucket ["policy"] no;
+    DeleteBucketOwnershipControls Delete Bucket ["ownershipControls"] yes;
+    DeleteBucketPolicy Delete Bucket ["policy"] yes;
     DeletePublicAccessBlock Delete Bucket ["publicAccessBlock"] no;
     DeleteBucketReplication Delete Bucket ["replication"] no;
     DeleteBucketTagging Delete Bucket ["tagging"] yes;
@@ -173,7 +173,7 @@ routes! {
     PreflightBucket Options Bucket [] yes;
 
     HeadObject Head Object [] yes;
-    GetObjectAcl Get Object ["acl"] no;
+    GetObjectAcl Get Object ["acl"] yes;
     GetObjectAnnotation Get Object ["annotation", "annotation-name"] no;
     ListObjectAnnotations Get Object ["annotation"] no;
     GetObjectAttributes Get Object ["attributes"] no;
@@ -186,7 +186,7 @@ routes! {
 
     UploadPartCopy Put Object ["partNumber", "uploadId"] "x-amz-copy-source" no;
     UploadPart Put Object ["partNumber", "uploadId"] yes;
-    PutObjectAcl Put Object ["acl"] no;
+    PutObjectAcl Put Object ["acl"] yes;
     PutObjectAnnotation Put Object ["annotation"] no;
     UpdateObjectEncryption Put Object ["encryption"] no;
     PutObjectLegalHold Put Object ["legal-hold"] no;

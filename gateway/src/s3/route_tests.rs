@@ -44,6 +44,8 @@ const OFFERED: &str = "ListBuckets CreateBucket HeadBucket DeleteBucket GetBucke
     HeadObject DeleteObject DeleteObjects ListObjects ListObjectsV2 CreateMultipartUpload UploadPart \
     GetBucketCors PutBucketCors DeleteBucketCors PreflightBucket PreflightObject \
     GetBucketTagging PutBucketTagging DeleteBucketTagging GetObjectTagging PutObjectTagging DeleteObjectTagging \
+    GetBucketPolicy PutBucketPolicy DeleteBucketPolicy GetBucketPolicyStatus GetBucketAcl PutBucketAcl GetObjectAcl \
+    PutObjectAcl GetBucketOwnershipControls PutBucketOwnershipControls DeleteBucketOwnershipControls \
     CompleteMultipartUpload AbortMultipartUpload ListMultipartUploads ListParts";
 
 #[test]
@@ -120,8 +122,8 @@ fn requests_of_clients_find_their_operation() {
     check("GET", "/?x-id=ListBuckets", &[], "ListBuckets");
     check("GET", "/b?list-type=2&prefix=policy", &[], "ListObjectsV2");
     check("GET", "/b?prefix=a&delimiter=/", &[], "ListObjects");
-    check("GET", "/b?policy", &[], "501 GetBucketPolicy");
-    check("GET", "/b?policy=&list-type=2", &[], "501 GetBucketPolicy");
+    check("GET", "/b?policy", &[], "GetBucketPolicy");
+    check("GET", "/b?policy=&list-type=2", &[], "GetBucketPolicy");
     check("GET", "/b?uploads", &[], "ListMultipartUploads");
     check("PUT", "/b/k", &[("x-amz-copy-source", "/a/b")], "CopyObject");
     check("PUT", "/b/k?X-Amz-Copy-Source=/a/b", &[], "CopyObject");

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+/// Buckets of a listing that are looked up at once, to see whether their policies let a caller list them.
+pub const BUCKETS_JUDGED_AT_ONCE: usize = 16;
 /// Connections of one listener at once; later ones wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 8192;
 /// Bytes of one request's head that are read at most: the protocol layer's own bounds on target and headers

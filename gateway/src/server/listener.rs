@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::IntGauge;
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,10 +25,11 @@ use tracing::{debug, warn};
 
 /// Whoever answers the requests of a listener.
 pub(crate) trait Answers: Send + Sync + 'static {
-    /// Answers one request. Dropped when the client is gone.
+    /// Answers one request that came from `peer`. Dropped when the client is gone.
     fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
+        peer: IpAddr,
     ) -> impl Future<Output = Response<AnswerBody>> + Send;
 }
 
@@ -46,7 +48,7 @@ pub(super) async fn serve<A: Answers>(
             () = shutdown.cancelled() => break,
             accepted = accept(&listener, &slots) => accepted,
         };
-        let Some((stream, slot)) = accepted else {
+        let Some((stream, peer, slot)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
@@ -55,7 +57,7 @@ pub(super) async fn serve<A: Answers>(
         let (shutdown, cut) = (shutdown.clone(), cut.clone());
         tasks.spawn(async move {
             tokio::select! {
-                () = connection(stream, answers, shutdown) => {}
+                () = connection(stream, peer, answers, shutdown) => {}
                 () = cut.cancelled() => {}
             }
             drop((open, slot));
@@ -70,14 +72,15 @@ pub(super) async fn serve<A: Answers>(
     }
 }
 
-/// A connection and its slot; `None` when the kernel refuses, after saying so.
+/// A connection, who is at its other end, and its slot; `None` when the kernel refuses, after saying so.
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, IpAddr, tokio::sync::OwnedSemaphorePermit)> {
     let slot = Arc::clone(slots).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, slot)),
+        // An IPv4 client of a socket for both comes as an IPv6 address, which no policy would name.
+        Ok((stream, peer)) => Some((stream, peer.ip().to_canonical(), slot)),
         Err(error) => {
             warn!(%error, "cannot accept a connection");
             None
@@ -85,13 +88,18 @@ async fn accept(
     }
 }
 
-async fn connection<A: Answers>(stream: TcpStream, answers: Arc<A>, shutdown: CancellationToken) {
+async fn connection<A: Answers>(
+    stream: TcpStream,
+    peer: IpAddr,
+    answers: Arc<A>,
+    shutdown: CancellationToken,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
     let service = service_fn(move |request| {
         let answers = Arc::clone(&answers);
-        async move { Ok::<_, Infallible>(answers.answer(request).await) }
+        async move { Ok::<_, Infallible>(answers.answer(request, peer).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

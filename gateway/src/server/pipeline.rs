@@ -7,14 +7,16 @@ use super::body::{RequestBody, document_memory};
 use super::listener::Answers;
 use super::metrics::ServerMetrics;
 use crate::memory::Budget;
-use crate::ops::{self, Answer, Call, Need, authorize};
+use crate::ops::{self, Answer, Call, Caller, Needs, RequestFacts};
 use crate::s3::error::{ErrorCode, Result};
 use crate::s3::route::OperationName;
-use crate::s3::{self, Credential, Head, Realm, Reply, RequestIds, S3Error, UnixMs};
+use crate::s3::{self, Authenticated, Credential, Head, Realm, Reply, RequestIds, S3Error, UnixMs};
+use crate::store::Store;
 use futures::FutureExt as _;
 use http::request::Parts;
 use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
@@ -51,12 +53,31 @@ impl S3Api {
         }
     }
 
+    /// Who asks: whoever signed, or nobody known if there are no credentials at all.
+    async fn authenticate(
+        &self,
+        head: &Head<'_>,
+        store: &Store,
+        now: UnixMs,
+    ) -> Result<(Authenticated, Caller)> {
+        let realm = Realm {
+            region: &self.shared.region,
+            service: SERVICE,
+        };
+        let Some(credential) = Credential::find(head, realm, now)? else {
+            return Ok((Authenticated::anonymous(head)?, Caller::anonymous()));
+        };
+        let identity = ops::identify(&self.shared, store, credential.access_key()).await?;
+        let authenticated = credential.verify(identity.secret(), &self.shared.signing_keys)?;
+        Ok((authenticated, identity.caller()))
+    }
+
     /// Checks and performs. Every `?` is an answer; nothing before the operation itself reads the body.
     async fn perform(
         &self,
         parts: &Parts,
         body: &mut RequestBody,
-        request_id: u64,
+        (request_id, peer): (u64, IpAddr),
         asked: &mut Option<OperationName>,
     ) -> Result<Answer> {
         let Some(store) = self.shared.serving() else {
@@ -75,24 +96,24 @@ impl S3Api {
         if let Some(OperationName::PreflightBucket | OperationName::PreflightObject) = asked {
             return ops::preflight(store, &head).await.map(Answer::Whole);
         }
-        let realm = Realm {
-            region: &self.shared.region,
-            service: SERVICE,
-        };
         let now = UnixMs(self.shared.clock.wall().0);
-        let credential = Credential::parse(&head, realm, now)?;
-        let identity = ops::identify(&self.shared, store, credential.access_key()).await?;
-        let authenticated = credential.verify(identity.secret(), &self.shared.signing_keys)?;
+        let (authenticated, caller) = self.authenticate(&head, store, now).await?;
+        if caller.is_anonymous() && !route.as_ref().is_ok_and(|route| route.offered) {
+            return Err(ErrorCode::AccessDenied.into());
+        }
         let request = s3::Request::parse(&head, route?, &authenticated)?;
-        let need = Need::of(&request.operation);
-        let caller = identity.caller();
-        authorize(&caller, need)?;
         let call = Call {
             shared: &self.shared,
             store,
             caller,
             access_key: authenticated.access_key(),
-            need,
+            needs: Needs::of(&request.operation),
+            request: RequestFacts {
+                head: &head,
+                peer,
+                now,
+                scheme: authenticated.scheme(),
+            },
             request_id,
             region: &self.shared.region,
             url: (head.host(), head.raw_path()),
@@ -142,7 +163,7 @@ impl S3Api {
 }
 
 impl Answers for S3Api {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Response<AnswerBody> {
         let started = Instant::now();
         let in_flight = InFlight::new(&self.metrics);
         let request_id = self.shared.random.number();
@@ -152,7 +173,7 @@ impl Answers for S3Api {
         let mut asked = None;
         let span = debug_span!("s3", request_id = %ids.request_id, operation = field::Empty);
         // On the heap: the states of all operations together are too large for every connection's task.
-        let performed = Box::pin(self.perform(&parts, &mut body, request_id, &mut asked));
+        let performed = Box::pin(self.perform(&parts, &mut body, (request_id, peer), &mut asked));
         let performed = AssertUnwindSafe(performed.instrument(span)).catch_unwind().await;
         let answer = performed.unwrap_or_else(|_| {
             error!(request_id = %ids.request_id, "a request panicked");

@@ -36,6 +36,18 @@ impl Store {
         expect_answer!(reply, Reply::User(user) => user, "create user")
     }
 
+    /// Changes what a user may do. This gateway knows at once, others within [`crate::limits::SETTINGS_KEPT`] for
+    /// reads, and for writes at once too.
+    ///
+    /// # Errors
+    /// `Rejected(NoSuchUser)`, or that the metadata service does not answer.
+    pub async fn set_user_policy(&self, user: UserId, policy: UserPolicy) -> Result<(), Error> {
+        let command = SessionCommand::SetUserPolicy { user, policy };
+        let set = self.submit(command, None).await;
+        self.engine.directory.forget_user(user);
+        expect_answer!(set?, Reply::Done => (), "set a user's policy")
+    }
+
     /// Deletes an access key.
     ///
     /// # Errors

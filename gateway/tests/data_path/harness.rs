@@ -22,7 +22,7 @@ use ullage_gateway::put::{PutError, Upload};
 use ullage_gateway::store::{DeleteRequest, Store, StoreParts};
 use ullage_model::command::{Actor, Conditions, UploadRef};
 use ullage_model::limits::INLINE_BYTES_MAX;
-use ullage_model::namespace::rows::{Etag, Metadata, ROOT_USER};
+use ullage_model::namespace::rows::{BucketAccess, Etag, Metadata, ROOT_USER};
 use ullage_model::wire::metad::ByteRange;
 
 pub const ROOT: Actor = Actor {
@@ -81,7 +81,10 @@ impl Harness {
         let parts = parts(&metad, &agents, &setup);
         let metrics = parts.metrics.clone();
         let store = Store::start(parts).await.unwrap();
-        store.create_bucket(ROOT, "bucket", "us-east-1").await.unwrap();
+        store
+            .create_bucket(ROOT, "bucket", "us-east-1", BucketAccess::default())
+            .await
+            .unwrap();
         let bucket = store.directory().bucket("bucket").await.unwrap();
         Self {
             agents,

@@ -28,7 +28,7 @@ use ullage_model::command::{Command, Conditions, EtagMatch, ListedPart};
 use ullage_model::fat::query;
 use ullage_model::ids::VendorId;
 use ullage_model::limits::{CHUNKS_PER_SLICE, FRAME_BYTES, PART_BYTES_MIN};
-use ullage_model::namespace::rows::{Etag, Metadata, UserPolicy};
+use ullage_model::namespace::rows::{BucketAccess, Etag, Metadata, UserPolicy};
 use ullage_model::rejection::Rejection;
 use ullage_model::wire::metad::{ByteRange, ListRequest};
 
@@ -549,7 +549,10 @@ async fn a_bucket_made_again_elsewhere_is_not_answered_from_the_cache() {
         gone,
         "absence is not cached"
     );
-    other.create_bucket(ROOT, "bucket", "us-east-1").await.unwrap();
+    other
+        .create_bucket(ROOT, "bucket", "us-east-1", BucketAccess::default())
+        .await
+        .unwrap();
     assert_eq!(harness.get("key").await.unwrap_err(), Error::StaleSettings);
     let put = harness.put("key", &harness.body(10)).await.unwrap_err();
     assert!(

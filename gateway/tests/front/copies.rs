@@ -157,12 +157,6 @@ async fn what_cannot_be_copied_is_refused_with_s3s_words() {
         ("from/key?versionId=abc", &[], 501, "NotImplemented"),
         (
             "from/key",
-            &[("x-amz-tagging-directive", "REPLACE")],
-            501,
-            "NotImplemented",
-        ),
-        (
-            "from/key",
             &[("x-amz-checksum-algorithm", "SHA256")],
             501,
             "NotImplemented",

@@ -3,6 +3,7 @@
 
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, missing_docs)]
 
+mod access;
 mod admin;
 #[allow(dead_code)]
 #[path = "../data_path/agents.rs"]

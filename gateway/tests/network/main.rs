@@ -109,7 +109,15 @@ impl Cluster {
         let metrics = parts.metrics.clone();
         let store = Store::start(parts).await.unwrap();
         if store.directory().bucket("bucket").await.is_err() {
-            store.create_bucket(ROOT, "bucket", "us-east-1").await.unwrap();
+            store
+                .create_bucket(
+                    ROOT,
+                    "bucket",
+                    "us-east-1",
+                    ullage_model::namespace::rows::BucketAccess::default(),
+                )
+                .await
+                .unwrap();
         }
         let bucket = store.directory().bucket("bucket").await.unwrap();
         Harness {

@@ -172,7 +172,8 @@ async fn prepare(home: &GatewayHome, connected: &Connected, store: &Store) -> an
                 home.trouble("no view", &error);
             }
         } else {
-            match store.create_bucket(ROOT, BUCKET, "us-east-1").await {
+            let access = ullage_model::namespace::rows::BucketAccess::default();
+            match store.create_bucket(ROOT, BUCKET, "us-east-1", access).await {
                 Ok(_) | Err(Error::Rejected(Rejection::BucketExists { .. })) => {
                     home.stage.reach(Mark::Prepared)
                 }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 use ullage_integration::admin_json::Admin;
 use ullage_integration::clients::{Client, repository, skip};
 use ullage_integration::content::Content;
+use ullage_integration::daemon::binary;
 use ullage_integration::process::visit_files;
 use ullage_integration::seed;
 use ullage_integration::standalone::Standalone;
@@ -175,11 +176,20 @@ async fn boto3_does_its_basics_with_todays_defaults() -> anyhow::Result<()> {
         skip(name, "boto3 is not installed (`make test-tools` installs it)");
         return Ok(());
     }
-    for script in ["boto3_basics.py", "boto3_objects.py"] {
+    let (binary, admin) = (binary()?, format!("http://{}", standalone.admin_address()));
+    let for_admin = [&*binary.to_string_lossy(), &admin];
+    let scripts: [(&str, &[&str]); 3] = [
+        ("boto3_basics.py", &[]),
+        ("boto3_objects.py", &[]),
+        ("boto3_access.py", &for_admin),
+    ];
+    for (script, arguments) in scripts {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/scripts")
             .join(script);
-        let printed = python.run(work.path(), &[&path.to_string_lossy()])?;
+        let path = path.to_string_lossy();
+        let command: Vec<&str> = std::iter::once(&*path).chain(arguments.iter().copied()).collect();
+        let printed = python.run(work.path(), &command)?;
         assert!(printed.trim_end().ends_with("all well"), "{script}: {printed}");
     }
     Ok(())

@@ -324,6 +324,10 @@ fn adds_data(command: &SessionCommand) -> bool {
         | SessionCommand::DeleteObject(_)
         | SessionCommand::SetVersioning { .. }
         | SessionCommand::AbortUpload { .. }
+        // What shuts somebody out must be possible at any time; rows grow by a policy at most.
+        | SessionCommand::SetUserPolicy { .. }
+        | SessionCommand::SetBucketAccess { .. }
+        | SessionCommand::SetObjectAcl { .. }
         | SessionCommand::DeleteAccessKey { .. }
         | SessionCommand::SetBucketDocument { document: None, .. } => false,
     }

@@ -378,6 +378,7 @@ impl Gateway {
             actor: ROOT,
             name: "first".to_owned(),
             region: "us-east-1".to_owned(),
+            access: ullage_model::namespace::rows::BucketAccess::default(),
             now: WallTime(1),
         };
         if !matches!(

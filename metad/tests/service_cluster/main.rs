@@ -52,6 +52,7 @@ fn bucket(session: SessionId, sequence: u64, name: &str) -> SubmitRequest {
             actor: fakes::ROOT,
             name: name.to_owned(),
             region: "here".to_owned(),
+            access: ullage_model::namespace::rows::BucketAccess::default(),
             now: ullage_model::cluster_time::WallTime(1),
         },
     }

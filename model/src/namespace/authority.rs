@@ -4,7 +4,7 @@
 use crate::command::{Actor, BucketRef};
 use crate::fat;
 use crate::namespace::keys;
-use crate::namespace::rows::{BucketRow, ROOT_USER, UserRow};
+use crate::namespace::rows::{ANONYMOUS_USER, BucketRow, ROOT_USER, UserRow};
 use crate::rejection::Rejection;
 use crate::step::{ReadRows, Stop};
 use crate::store::{Column, Read};
@@ -24,12 +24,12 @@ pub fn check_bucket(rows: &impl Read, named: BucketRef) -> Result<BucketRow, Sto
     }
 }
 
-/// The actor must be there as the gateway knew it. The root user has no row and no settings.
+/// The actor must be there as the gateway knew it. The root user and anonymous callers have no row and no settings.
 ///
 /// # Errors
 /// `StaleSettings`.
 pub fn check_actor(rows: &impl Read, actor: Actor) -> Result<(), Stop> {
-    if actor.user == ROOT_USER {
+    if matches!(actor.user, ROOT_USER | ANONYMOUS_USER) {
         return Ok(());
     }
     let row: Option<UserRow> = rows.row(Column::Users, &keys::user(actor.user))?;

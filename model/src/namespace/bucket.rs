@@ -5,7 +5,7 @@ use crate::command::{Actor, BucketRef, Reply};
 use crate::fat::cluster;
 use crate::ids::{BucketId, UserId};
 use crate::limits::{BUCKET_NAME_BYTES_MAX, BUCKETS_PER_USER, NAME_BYTES_MAX};
-use crate::namespace::rows::{BucketRow, BucketUsageRow, Versioning};
+use crate::namespace::rows::{BucketAccess, BucketRow, BucketUsageRow, Versioning};
 use crate::namespace::{authority, document, keys};
 use crate::rejection::Rejection;
 use crate::step::{ReadRows, Step, Stop};
@@ -13,17 +13,25 @@ use crate::store::{Column, Direction, KeyRange, Read, StoreError};
 use bytes::Bytes;
 use std::ops::ControlFlow;
 
+/// A bucket to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct NewBucket<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Region named.
+    pub region: &'a str,
+    /// Who may reach it.
+    pub access: BucketAccess,
+    /// When.
+    pub now: WallTime,
+}
+
 /// Makes a bucket.
 ///
 /// # Errors
 /// `BucketExists`, `TooManyBuckets`, `StaleSettings`, `Invalid`.
-pub fn create<R: Read>(
-    step: &mut Step<'_, R>,
-    actor: Actor,
-    name: &str,
-    region: &str,
-    now: WallTime,
-) -> Result<Reply, Stop> {
+pub fn create<R: Read>(step: &mut Step<'_, R>, actor: Actor, new: &NewBucket<'_>) -> Result<Reply, Stop> {
+    let NewBucket { name, region, .. } = *new;
     if !(1..=BUCKET_NAME_BYTES_MAX).contains(&name.len()) {
         return Err(Rejection::Invalid(format!("a bucket name of {} bytes", name.len())).into());
     }
@@ -48,9 +56,10 @@ pub fn create<R: Read>(
         bucket,
         name: name.to_owned(),
         creator: actor.user,
-        created: now,
+        created: new.now,
         region: region.to_owned(),
         versioning: Versioning::Off,
+        access: new.access,
         settings_version: cluster::next_settings_version(step, 0)?,
     };
     step.put(Column::Buckets, keys::bucket(bucket), &row);

@@ -18,6 +18,7 @@
 //! versions, and a count that reached 0 stays there; a bucket's usage and the inlined bytes are exact; every chunk is
 //! somebody's, or released.
 
+pub mod access;
 pub mod authority;
 pub mod blob;
 pub mod bounds;

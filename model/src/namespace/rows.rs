@@ -11,6 +11,9 @@ use std::fmt;
 /// The user who holds the gateways' root keys; has no row.
 pub const ROOT_USER: UserId = UserId(0);
 
+/// Whoever sends a request without credentials; has no row. What such callers store is nobody's else.
+pub const ANONYMOUS_USER: UserId = UserId(u64::MAX);
+
 /// Whether a bucket keeps old versions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Versioning {
@@ -37,6 +40,41 @@ impl Versioning {
     }
 }
 
+/// A canned access control list: what others than the owner may do, whatever policies say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CannedAcl {
+    /// Nothing.
+    #[default]
+    Private,
+    /// Everybody reads: lists a bucket, gets an object.
+    PublicRead,
+    /// Everybody reads; everybody stores and deletes in a bucket.
+    PublicReadWrite,
+    /// Whoever has an access key reads.
+    AuthenticatedRead,
+}
+
+/// Whether access control lists count in a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ObjectOwnership {
+    /// They count.
+    #[default]
+    ObjectWriter,
+    /// They count. As all users are one account, it differs from `ObjectWriter` in name only.
+    BucketOwnerPreferred,
+    /// None counts, neither the bucket's nor an object's.
+    BucketOwnerEnforced,
+}
+
+/// Who may reach a bucket, policies aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketAccess {
+    /// The bucket's own list.
+    pub acl: CannedAcl,
+    /// Whether lists count.
+    pub ownership: ObjectOwnership,
+}
+
 /// A bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BucketRow {
@@ -52,6 +90,8 @@ pub struct BucketRow {
     pub region: String,
     /// Whether it keeps old versions.
     pub versioning: Versioning,
+    /// Who may reach it.
+    pub access: BucketAccess,
     /// Raised by each change of its settings.
     pub settings_version: u64,
 }
@@ -232,6 +272,8 @@ pub struct Metadata {
     pub user: Vec<(String, String)>,
     /// Tags: keys, each once, and values.
     pub tags: Vec<(String, String)>,
+    /// Who may reach the version, policies aside.
+    pub acl: CannedAcl,
 }
 
 /// One version of an object.
@@ -492,13 +534,17 @@ pub struct PartRow {
     pub checksum: Option<Checksum>,
 }
 
-/// What a user may do. Policies as documents come later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a user may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UserPolicy {
     /// Everything in S3.
     ReadWrite,
     /// Reads and listings in S3.
     ReadOnly,
+    /// Nothing but what buckets grant.
+    None,
+    /// What this document says, verified by the gateway: 1 to `limits::USER_POLICY_BYTES_MAX` bytes.
+    Document(String),
 }
 
 /// A person or program.

@@ -3,6 +3,7 @@
 use crate::command::Reply;
 use crate::fat::cluster;
 use crate::ids::UserId;
+use crate::limits::USER_POLICY_BYTES_MAX;
 use crate::namespace::rows::{AccessKeyRow, UserPolicy, UserRow, WrappedKey};
 use crate::namespace::{bounds, keys};
 use crate::rejection::Rejection;
@@ -17,13 +18,14 @@ use bytes::Bytes;
 pub fn create<R: Read>(
     step: &mut Step<'_, R>,
     name: &str,
-    policy: UserPolicy,
+    policy: &UserPolicy,
     access_key: &str,
     sealed_secret: &WrappedKey,
 ) -> Result<Reply, Stop> {
     bounds::check_name("user name", name)?;
     bounds::check_name("access key", access_key)?;
     bounds::check_wrapped_key(sealed_secret)?;
+    check_policy(policy)?;
     if step.get(Column::Users, &keys::user_by_name(name))?.is_some() {
         return Err(Rejection::UserExists(name.to_owned()).into());
     }
@@ -34,7 +36,7 @@ pub fn create<R: Read>(
     let row = UserRow {
         user,
         name: name.to_owned(),
-        policy,
+        policy: policy.clone(),
         settings_version: cluster::next_settings_version(step, 0)?,
     };
     let key_row = AccessKeyRow {
@@ -46,6 +48,32 @@ pub fn create<R: Read>(
     step.put_bytes(Column::Users, keys::user_by_name(name), id);
     step.put(Column::Users, keys::access_key(access_key), &key_row);
     Ok(Reply::User(user))
+}
+
+/// Changes what a user may do. What it may do already changes nothing.
+///
+/// # Errors
+/// `NoSuchUser`, `Invalid`.
+pub fn set_policy<R: Read>(step: &mut Step<'_, R>, user: UserId, policy: &UserPolicy) -> Result<Reply, Stop> {
+    check_policy(policy)?;
+    let key = keys::user(user);
+    let mut row: UserRow = step.row(Column::Users, &key)?.ok_or(Rejection::NoSuchUser)?;
+    if row.policy != *policy {
+        row.policy = policy.clone();
+        row.settings_version = cluster::next_settings_version(step, row.settings_version)?;
+        step.put(Column::Users, key, &row);
+    }
+    Ok(Reply::Done)
+}
+
+/// What a policy says is the gateway's judgement; its length is not.
+fn check_policy(policy: &UserPolicy) -> Result<(), Rejection> {
+    match policy {
+        UserPolicy::Document(text) if !(1..=USER_POLICY_BYTES_MAX).contains(&text.len()) => Err(
+            Rejection::Invalid(format!("a user's policy of {} bytes", text.len())),
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Deletes an access key. Its user stays; gateways that decided under the key are told by the version of the

@@ -88,6 +88,7 @@ impl Cluster {
             actor: ROOT,
             name: "bucket".to_owned(),
             region: "here".to_owned(),
+            access: ullage_model::namespace::rows::BucketAccess::default(),
             now: WallTime(0),
         };
         let bucket = BucketRef {

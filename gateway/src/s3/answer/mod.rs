@@ -2,6 +2,7 @@
 //! its headers. Every answer passes through [`Reply::into_http`], which adds
 //! the ids and leaves out bodies where HTTP has none.
 
+mod access;
 mod bucket;
 mod list;
 mod multipart;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 
+pub use access::{access_control_policy, bucket_policy, ownership_controls, policy_status};
 pub use bucket::{BucketEntry, ListBucketsAnswer, bucket_created, bucket_location, deleted, head_bucket};
 pub use list::{ListEntry, ListObjectsAnswer, ListObjectsV2Answer, Owner};
 pub use multipart::{CompleteAnswer, InitiateAnswer};

@@ -25,6 +25,8 @@ use super::limits;
 use super::time::UnixMs;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+const INCOMPLETE_QUERY: &str = "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, \
+     X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.";
 
 /// What every signature must be made for.
 #[derive(Clone, Copy, Debug)]
@@ -59,23 +61,48 @@ pub struct Credential {
     string_to_sign: String,
 }
 
-/// A request whose signature held. Only [`Credential::verify`] makes one.
+/// A request whose signature held ([`Credential::verify`]), or one that makes no claim at all
+/// ([`Authenticated::anonymous`]).
 #[derive(Debug)]
 pub struct Authenticated {
-    access_key: String,
-    scheme: Scheme,
+    access_key: Option<String>,
+    scheme: Option<Scheme>,
     payload: Payload,
     signer: Option<ChunkSigner>,
 }
 
 impl Authenticated {
-    /// Who signed.
-    pub fn access_key(&self) -> &str {
-        &self.access_key
+    /// A request without credentials: whoever sent it is anonymous. Its body is what `x-amz-content-sha256` says
+    /// of it, so that framing of chunks is taken off or refused, never stored.
+    ///
+    /// # Errors
+    /// InvalidArgument for what is no kind of payload; InvalidRequest for chunks that would have to be signed.
+    pub fn anonymous(head: &Head<'_>) -> Result<Self> {
+        let payload = match head.amz("x-amz-content-sha256")? {
+            None => Payload::Unsigned,
+            Some(text) => Payload::parse(text)?,
+        };
+        if payload.has_signed_chunks() {
+            return Err(S3Error::new(
+                ErrorCode::InvalidRequest,
+                "A streaming payload with signed chunks needs a signed request.",
+            ));
+        }
+        Ok(Self {
+            access_key: None,
+            scheme: None,
+            payload,
+            signer: None,
+        })
     }
 
-    /// Header or presigned.
-    pub fn scheme(&self) -> Scheme {
+    /// Who signed; `None` for an anonymous caller.
+    pub fn access_key(&self) -> Option<&str> {
+        self.access_key.as_deref()
+    }
+
+    /// Header or presigned; `None` for an anonymous caller.
+    pub fn scheme(&self) -> Option<Scheme> {
         self.scheme
     }
 
@@ -109,7 +136,17 @@ impl Credential {
     /// AuthorizationHeaderMalformed or AuthorizationQueryParametersError;
     /// InvalidToken for session tokens; InvalidRequest for Signature Version 2.
     pub fn parse(head: &Head<'_>, realm: Realm<'_>, now: UnixMs) -> Result<Self> {
-        let claim = claim(head)?;
+        Self::find(head, realm, now)?.ok_or_else(|| ErrorCode::AccessDenied.into())
+    }
+
+    /// As [`Credential::parse`]; `None` for a request that has no credentials and nothing that belongs to some.
+    ///
+    /// # Errors
+    /// As there; for a part of credentials without the rest, what is said of malformed ones.
+    pub fn find(head: &Head<'_>, realm: Realm<'_>, now: UnixMs) -> Result<Option<Self>> {
+        let Some(claim) = claim(head)? else {
+            return Ok(None);
+        };
         if head.amz("x-amz-security-token")?.is_some() {
             return Err(S3Error::new(
                 ErrorCode::InvalidToken,
@@ -135,7 +172,7 @@ impl Credential {
         let (payload, payload_text) = payload::of_request(head, claim.scheme)?;
         let canonical_request = canonical::request(head, claim.signed_headers, payload_text);
         let string_to_sign = canonical::string_to_sign(&timestamp, scope.without_key, &canonical_request);
-        Ok(Self {
+        Ok(Some(Self {
             full_scope: claim.credential.to_owned(),
             access_key_bytes: scope.access_key.len(),
             scheme: claim.scheme,
@@ -144,7 +181,7 @@ impl Credential {
             payload,
             canonical_request,
             string_to_sign,
-        })
+        }))
     }
 
     /// Whose secret [`Credential::verify`] needs.
@@ -171,8 +208,8 @@ impl Credential {
             ChunkSigner::new(key, &self.timestamp, scope, expected)
         });
         Ok(Authenticated {
-            access_key,
-            scheme: self.scheme,
+            access_key: Some(access_key),
+            scheme: Some(self.scheme),
             payload: self.payload,
             signer,
         })
@@ -198,15 +235,16 @@ fn malformed(scheme: Scheme, message: impl Into<std::borrow::Cow<'static, str>>)
     S3Error::new(code, message)
 }
 
-fn claim<'a>(head: &'a Head<'_>) -> Result<Claim<'a>> {
+/// Where the credentials stand; `None` if there is nothing of any.
+fn claim<'a>(head: &'a Head<'_>) -> Result<Option<Claim<'a>>> {
     let header = head.header("authorization")?;
     let any = |names: &[&str]| names.iter().any(|name| head.has_parameter(name));
     let query = any(&["X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature"]);
     let version_2 = any(&["AWSAccessKeyId", "Signature"]);
     match (header, query, version_2) {
-        (None, false, false) => Err(ErrorCode::AccessDenied.into()),
-        (Some(header), false, false) => header_claim(header),
-        (None, true, false) => presigned_claim(head),
+        (None, false, false) => no_claim(head).map(|()| None),
+        (Some(header), false, false) => header_claim(header).map(Some),
+        (None, true, false) => presigned_claim(head).map(Some),
         (None, false, true) => Err(version_2_refused()),
         _ => Err(S3Error::argument(
             "Authorization",
@@ -215,6 +253,30 @@ fn claim<'a>(head: &'a Head<'_>) -> Result<Claim<'a>> {
              string parameter or the Authorization header should be specified",
         )),
     }
+}
+
+/// Refuses what belongs to credentials and stands without them: such a request was meant to be somebody's.
+fn no_claim(head: &Head<'_>) -> Result<()> {
+    let belongs = [
+        "x-amz-algorithm",
+        "x-amz-credential",
+        "x-amz-signature",
+        "x-amz-date",
+        "x-amz-expires",
+        "x-amz-signedheaders",
+        "x-amz-security-token",
+    ];
+    let mut names = head.query().iter().map(|(name, _)| name);
+    if names.any(|name| belongs.iter().any(|known| name.eq_ignore_ascii_case(known))) {
+        return Err(malformed(Scheme::Presigned, INCOMPLETE_QUERY));
+    }
+    if head.headers().contains_key("x-amz-security-token") {
+        return Err(S3Error::new(
+            ErrorCode::AccessDenied,
+            "The request has a session token and no signature.",
+        ));
+    }
+    Ok(())
 }
 
 fn version_2_refused() -> S3Error {
@@ -261,13 +323,8 @@ fn header_claim(header: &str) -> Result<Claim<'_>> {
 
 fn presigned_claim<'a>(head: &'a Head<'_>) -> Result<Claim<'a>> {
     let required = |name| {
-        head.parameter(name)?.ok_or_else(|| {
-            malformed(
-                Scheme::Presigned,
-                "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, \
-                 X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.",
-            )
-        })
+        head.parameter(name)?
+            .ok_or_else(|| malformed(Scheme::Presigned, INCOMPLETE_QUERY))
     };
     if required("X-Amz-Algorithm")? != ALGORITHM {
         return Err(malformed(

@@ -45,6 +45,11 @@ impl XmlWriter {
         self.out.push('>');
     }
 
+    /// Opens an element with attributes, which are written as they are.
+    pub fn open_with(&mut self, name: &str, attributes: &str) {
+        let _ = write!(self.out, "<{name} {attributes}>");
+    }
+
     /// Closes an element.
     pub fn close(&mut self, name: &str) {
         self.out.push_str("</");

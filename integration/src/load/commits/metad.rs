@@ -176,6 +176,7 @@ impl Metad {
             actor: ROOT,
             name: "bench".to_owned(),
             region: "here".to_owned(),
+            access: ullage_model::namespace::rows::BucketAccess::default(),
             now: WallTime(0),
         };
         let Reply::Bucket(bucket) = self.submit(0, create).await? else {

@@ -64,6 +64,7 @@ fn largest_metadata() -> Metadata {
         headers: pairs(SYSTEM_HEADERS_BYTES_MAX),
         user: pairs(USER_METADATA_BYTES_MAX),
         tags: largest_tags(),
+        ..Metadata::default()
     }
 }
 

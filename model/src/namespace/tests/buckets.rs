@@ -5,7 +5,7 @@ use crate::cluster_time::WallTime;
 use crate::command::{Actor, Reply, SessionCommand};
 use crate::ids::UserId;
 use crate::limits::BUCKET_DOCUMENT_BYTES_MAX;
-use crate::namespace::rows::{BucketDocumentKind, ROOT_USER};
+use crate::namespace::rows::{BucketAccess, BucketDocumentKind, ROOT_USER};
 use crate::rejection::Rejection;
 use crate::store::Column;
 use crate::wire::metad::{Answer, Query};
@@ -15,6 +15,7 @@ fn create(name: &str) -> SessionCommand {
         actor: ROOT,
         name: name.to_owned(),
         region: "us-east-1".to_owned(),
+        access: BucketAccess::default(),
         now: WallTime(1),
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of the namespace, all through `decide`: each command is followed by a check of every invariant.
 
+mod access;
 mod bounds;
 mod buckets;
 mod copies;

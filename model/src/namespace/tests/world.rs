@@ -192,6 +192,7 @@ impl World {
             actor: ROOT,
             name: name.to_owned(),
             region: "us-east-1".to_owned(),
+            access: crate::namespace::rows::BucketAccess::default(),
             now: WallTime(1),
         };
         match self.submit(create) {

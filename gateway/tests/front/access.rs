@@ -1,0 +1,773 @@
+//! Who may do what: operations by principals by resources, with what must come of each written down by hand; and
+//! what keeps strangers out.
+
+use super::Gateway;
+use super::client::{Answer, Client};
+use serde_json::json;
+
+/// A policy for one prefix: all of it, and listing it.
+const TEAM: &str = r#"{"Version":"2012-10-17","Statement":[
+    {"Effect":"Allow","Action":"s3:*","Resource":"arn:aws:s3:::private/team/*"},
+    {"Effect":"Allow","Action":"s3:ListBucket","Resource":"arn:aws:s3:::private",
+     "Condition":{"StringLike":{"s3:prefix":"team/*"}}}]}"#;
+
+/// Everybody reads `public/`, and stores in `inbox/` with a list that gives the owner everything; nobody but root
+/// reaches `secret/`; the user `none` lists `public/`.
+const RULED: &str = r#"{"Version":"2012-10-17","Statement":[
+    {"Sid":"read","Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::ruled/public/*"},
+    {"Sid":"no","Effect":"Deny","Principal":"*","Action":"s3:*","Resource":"arn:aws:s3:::ruled/secret/*"},
+    {"Sid":"inbox","Effect":"Allow","Principal":"*","Action":["s3:PutObject","s3:PutObjectAcl"],
+     "Resource":"arn:aws:s3:::ruled/inbox/*",
+     "Condition":{"StringEquals":{"s3:x-amz-acl":"bucket-owner-full-control"}}},
+    {"Sid":"list","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:user/none"},
+     "Action":"s3:ListBucket","Resource":"arn:aws:s3:::ruled","Condition":{"StringEquals":{"s3:prefix":"public/"}}}]}"#;
+
+/// A policy that concerns nothing that is there.
+const HARMLESS: &str = r#"{"Statement":{"Effect":"Deny","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::private/never"}}"#;
+
+const TAGS: &str = "<Tagging><TagSet><Tag><Key>k</Key><Value>v</Value></Tag></TagSet></Tagging>";
+const TAGS_MD5: (&str, &str) = ("content-md5", "EbdZDxVT2OADmYhaGBi6mA==");
+
+/// Who asks, in the order of the columns of [`MATRIX`].
+const PRINCIPALS: [&str; 6] = ["root", "writer", "reader", "team", "none", "anonymous"];
+
+type Headers = &'static [(&'static str, &'static str)];
+
+const ACL: Headers = &[("x-amz-acl", "bucket-owner-full-control")];
+
+/// Method, target (`{}` is the principal), headers, body; and per principal: `+` done, `-` AccessDenied, `0` not
+/// found.
+const MATRIX: &[(&str, &str, Headers, &str, &str)] = &[
+    // A private bucket.
+    ("HEAD", "/private", &[], "", "+++---"),
+    ("GET", "/private?location", &[], "", "+++---"),
+    ("GET", "/private", &[], "", "+++---"),
+    ("GET", "/private?prefix=team/", &[], "", "++++--"),
+    ("GET", "/private?list-type=2&prefix=team/a", &[], "", "++++--"),
+    ("GET", "/private?list-type=2&prefix=t", &[], "", "+++---"),
+    ("GET", "/private?uploads", &[], "", "+++---"),
+    ("GET", "/private?policy", &[], "", "000---"),
+    ("GET", "/private?policyStatus", &[], "", "000---"),
+    ("GET", "/private?acl", &[], "", "+++---"),
+    ("GET", "/private?ownershipControls", &[], "", "+++---"),
+    ("GET", "/private?tagging", &[], "", "000---"),
+    ("GET", "/private?cors", &[], "", "000---"),
+    ("PUT", "/private?policy", &[], HARMLESS, "++----"),
+    ("GET", "/private?policy", &[], "", "+++---"),
+    ("DELETE", "/private?policy", &[], "", "++----"),
+    ("PUT", "/private?acl", &[("x-amz-acl", "private")], "", "++----"),
+    ("PUT", "/private?tagging", &[TAGS_MD5], TAGS, "++----"),
+    ("DELETE", "/private?tagging", &[], "", "++----"),
+    ("DELETE", "/private?cors", &[], "", "++----"),
+    ("DELETE", "/private?ownershipControls", &[], "", "++----"),
+    ("PUT", "/made-{}", &[], "", "++----"),
+    ("DELETE", "/made-{}", &[], "", "++0000"),
+    // Its objects.
+    ("GET", "/private/plain", &[], "", "+++---"),
+    ("HEAD", "/private/plain", &[], "", "+++---"),
+    ("GET", "/private/plain?tagging", &[], "", "+++---"),
+    ("GET", "/private/plain?acl", &[], "", "+++---"),
+    ("GET", "/private/open", &[], "", "++++++"),
+    ("HEAD", "/private/open", &[], "", "++++++"),
+    ("GET", "/private/open?acl", &[], "", "+++---"),
+    ("GET", "/private/authenticated", &[], "", "+++++-"),
+    ("GET", "/private/team/a", &[], "", "++++--"),
+    ("GET", "/private/absent", &[], "", "000---"),
+    ("HEAD", "/private/absent", &[], "", "000---"),
+    ("GET", "/private/team/absent", &[], "", "000---"),
+    ("GET", "/private/team/absent?tagging", &[], "", "000---"),
+    ("GET", "/private/team/absent?acl", &[], "", "000---"),
+    ("PUT", "/private/team/absent?tagging", &[TAGS_MD5], TAGS, "00----"),
+    (
+        "PUT",
+        "/private/team/absent?acl",
+        &[("x-amz-acl", "private")],
+        "",
+        "00----",
+    ),
+    ("PUT", "/private/new", &[], "new", "++----"),
+    ("PUT", "/private/team/new", &[], "new", "++-+--"),
+    (
+        "PUT",
+        "/private/team/new",
+        &[("x-amz-acl", "public-read")],
+        "new",
+        "++-+--",
+    ),
+    (
+        "PUT",
+        "/private/team/new?acl",
+        &[("x-amz-acl", "private")],
+        "",
+        "++-+--",
+    ),
+    ("PUT", "/private/team/new?tagging", &[TAGS_MD5], TAGS, "++-+--"),
+    ("DELETE", "/private/team/new?tagging", &[], "", "++-+--"),
+    ("POST", "/private/new?uploads", &[], "", "++----"),
+    ("POST", "/private/team/new?uploads", &[], "", "++-+--"),
+    ("DELETE", "/private/team/new", &[], "", "++-+--"),
+    ("DELETE", "/private/new", &[], "", "++----"),
+    // Copies: both ends count.
+    (
+        "PUT",
+        "/private/copy",
+        &[("x-amz-copy-source", "private/plain")],
+        "",
+        "++----",
+    ),
+    (
+        "PUT",
+        "/private/team/copy",
+        &[("x-amz-copy-source", "private/plain")],
+        "",
+        "++----",
+    ),
+    (
+        "PUT",
+        "/private/team/copy",
+        &[("x-amz-copy-source", "private/team/a")],
+        "",
+        "++-+--",
+    ),
+    (
+        "PUT",
+        "/private/team/copy",
+        &[("x-amz-copy-source", "private/open")],
+        "",
+        "++-+--",
+    ),
+    (
+        "PUT",
+        "/private/team/copy",
+        &[("x-amz-copy-source", "ruled/public/a")],
+        "",
+        "++-+--",
+    ),
+    (
+        "PUT",
+        "/private/team/copy",
+        &[("x-amz-copy-source", "ruled/secret/a")],
+        "",
+        "+-----",
+    ),
+    (
+        "PUT",
+        "/private/team/copy",
+        &[("x-amz-copy-source", "/ruled/s%65cret%2Fa")],
+        "",
+        "+-----",
+    ),
+    (
+        "PUT",
+        "/private/team/copy",
+        &[("x-amz-copy-source", "private/absent")],
+        "",
+        "00----",
+    ),
+    (
+        "PUT",
+        "/private/new",
+        &[("x-amz-copy-source", "private/team/a")],
+        "",
+        "++----",
+    ),
+    // A bucket whose keys everybody may list: its objects are their own matter.
+    ("GET", "/shown", &[], "", "++++++"),
+    ("HEAD", "/shown", &[], "", "++++++"),
+    ("GET", "/shown?location", &[], "", "+++---"),
+    ("GET", "/shown/plain", &[], "", "+++---"),
+    ("GET", "/shown/absent", &[], "", "000000"),
+    ("PUT", "/shown/new", &[], "new", "++----"),
+    // A bucket that everybody may fill.
+    ("PUT", "/drop/{}", &[], "new", "++++++"),
+    ("PUT", "/drop/{}", ACL, "new", "++----"),
+    ("GET", "/drop/{}", &[], "", "+++---"),
+    ("GET", "/drop", &[], "", "++++++"),
+    ("DELETE", "/drop/{}", &[], "", "++++++"),
+    // A bucket without lists, whatever its objects say.
+    ("GET", "/enforced/open", &[], "", "+++---"),
+    // A bucket with a policy.
+    ("GET", "/ruled/public/a", &[], "", "++++++"),
+    ("GET", "/ruled/public/absent", &[], "", "000---"),
+    ("GET", "/ruled/secret/a", &[], "", "+-----"),
+    ("HEAD", "/ruled/secret/a", &[], "", "+-----"),
+    ("GET", "/ruled/secret/absent", &[], "", "0-----"),
+    ("GET", "/ruled?prefix=public/", &[], "", "+++-+-"),
+    ("GET", "/ruled?prefix=public/a", &[], "", "+++---"),
+    ("PUT", "/ruled/inbox/a", &[], "new", "++----"),
+    ("PUT", "/ruled/inbox/a", ACL, "new", "++++++"),
+    ("PUT", "/ruled/secret/new", &[], "new", "+-----"),
+    ("PUT", "/ruled/secret/new", ACL, "new", "+-----"),
+    ("DELETE", "/ruled/secret/a", &[], "", "+-----"),
+];
+
+async fn send_as(
+    gateway: &Gateway,
+    who: &str,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    if who == "anonymous" {
+        return anonymous(&gateway.client(), method, target, headers, body.as_bytes()).await;
+    }
+    let client = match who {
+        "root" => gateway.client(),
+        user => Client::new(gateway.s3, "s3", user, "long enough"),
+    };
+    client.send(method, target, headers, body.as_bytes()).await
+}
+
+/// Sends a request without credentials.
+async fn anonymous(
+    client: &Client,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let mut request = format!(
+        "{method} {target} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n",
+        client.address(),
+        body.len()
+    );
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request += "\r\n";
+    let bytes = [request.as_bytes(), body].concat();
+    client.raw(&bytes, method == "HEAD").await.expect("an answer")
+}
+
+async fn user(gateway: &Gateway, name: &str, policy: serde_json::Value) {
+    let new = json!({"name": name, "access_key": name, "secret_key": "long enough", "policy": policy});
+    let made = gateway.admin_client();
+    made.send("POST", "/v1/users", &[], new.to_string().as_bytes())
+        .await
+        .expect(200);
+}
+
+async fn root(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    send_as(gateway, "root", method, target, headers, body).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_may_do_what_the_matrix_says_and_nothing_else() {
+    let gateway = Gateway::start().await;
+    for (name, policy) in [
+        ("writer", json!("readwrite")),
+        ("reader", json!("readonly")),
+        ("team", serde_json::from_str(TEAM).unwrap()),
+        ("none", json!("none")),
+    ] {
+        user(&gateway, name, policy).await;
+    }
+    for (bucket, acl) in [
+        ("private", "private"),
+        ("shown", "public-read"),
+        ("drop", "public-read-write"),
+        ("ruled", "private"),
+        ("enforced", "private"),
+    ] {
+        let target = format!("/{bucket}");
+        root(&gateway, "PUT", &target, &[("x-amz-acl", acl)], "")
+            .await
+            .expect(200);
+    }
+    for (target, acl) in [
+        ("/private/plain", "private"),
+        ("/private/open", "public-read"),
+        ("/private/authenticated", "authenticated-read"),
+        ("/private/team/a", "bucket-owner-read"),
+        ("/shown/plain", "private"),
+        ("/enforced/open", "public-read"),
+        ("/ruled/public/a", "private"),
+        ("/ruled/secret/a", "private"),
+    ] {
+        root(&gateway, "PUT", target, &[("x-amz-acl", acl)], "old")
+            .await
+            .expect(200);
+    }
+    let enforced = "<OwnershipControls><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule></OwnershipControls>";
+    root(&gateway, "PUT", "/enforced?ownershipControls", &[], enforced)
+        .await
+        .expect(200);
+    root(&gateway, "PUT", "/ruled?policy", &[], RULED)
+        .await
+        .expect(204);
+
+    let mut wrong = Vec::new();
+    for (method, target, headers, body, expected) in MATRIX {
+        assert_eq!(expected.len(), PRINCIPALS.len(), "{target}");
+        for (who, expected) in PRINCIPALS.iter().zip(expected.chars()) {
+            let target = target.replace("{}", who);
+            let answer = send_as(&gateway, who, method, &target, headers, body).await;
+            let got = match answer.status {
+                200..300 => '+',
+                403 if *method == "HEAD" || answer.element("Code").as_deref() == Some("AccessDenied") => '-',
+                404 => '0',
+                _ => '!',
+            };
+            if got != expected {
+                wrong.push(format!(
+                    "{who}: {method} {target} {headers:?}: {got}, not {expected}: {} {}",
+                    answer.status,
+                    answer.text()
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_key_of_many_is_judged_for_itself() {
+    let gateway = Gateway::start().await;
+    root(&gateway, "PUT", "/private", &[], "").await.expect(200);
+    user(&gateway, "team", serde_json::from_str(TEAM).unwrap()).await;
+    let keys = ["team/a", "b", "team/c", "d"];
+    for key in keys {
+        root(&gateway, "PUT", &format!("/private/{key}"), &[], "old")
+            .await
+            .expect(200);
+    }
+    let objects: String = keys
+        .iter()
+        .map(|key| format!("<Object><Key>{key}</Key></Object>"))
+        .collect();
+    let document = format!("<Delete>{objects}</Delete>");
+    let sum = format!("{:08x}", crc32(document.as_bytes()));
+    let sum = base64(&u32::from_str_radix(&sum, 16).unwrap().to_be_bytes());
+    let headers = [("x-amz-checksum-crc32", sum.as_str())];
+    let answer = send_as(&gateway, "team", "POST", "/private?delete", &headers, &document)
+        .await
+        .expect(200);
+    let keys_in = |element: &str| {
+        let parts = answer.elements(element);
+        let key = |part: &String| {
+            part.split("<Key>")
+                .nth(1)?
+                .split("</Key>")
+                .next()
+                .map(str::to_owned)
+        };
+        parts.iter().filter_map(key).collect::<Vec<_>>()
+    };
+    assert_eq!(keys_in("Deleted"), ["team/a", "team/c"], "{}", answer.text());
+    assert_eq!(keys_in("Error"), ["b", "d"], "{}", answer.text());
+    assert_eq!(answer.elements("Code"), ["AccessDenied", "AccessDenied"]);
+    for (key, status) in [("team/a", 404), ("b", 200), ("team/c", 404), ("d", 200)] {
+        root(&gateway, "GET", &format!("/private/{key}"), &[], "")
+            .await
+            .expect(status);
+    }
+    let answer = send_as(
+        &gateway,
+        "anonymous",
+        "POST",
+        "/private?delete",
+        &headers,
+        &document,
+    )
+    .await
+    .expect(200);
+    assert_eq!(answer.elements("Code").len(), 4, "{}", answer.text());
+    root(&gateway, "GET", "/private/b", &[], "").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_credentials_are_nobodys_and_framing_is_never_stored() {
+    let gateway = Gateway::start().await;
+    let client = gateway.client();
+    root(
+        &gateway,
+        "PUT",
+        "/drop",
+        &[("x-amz-acl", "public-read-write")],
+        "",
+    )
+    .await
+    .expect(200);
+    root(
+        &gateway,
+        "PUT",
+        "/drop/open",
+        &[("x-amz-acl", "public-read")],
+        "seen",
+    )
+    .await
+    .expect(200);
+    let get =
+        async |target: &str, headers: &[(&str, &str)]| anonymous(&client, "GET", target, headers, b"").await;
+    assert_eq!(get("/drop/open", &[]).await.expect(200).text(), "seen");
+    assert_eq!(
+        get("/drop/open", &[("range", "bytes=1-2")])
+            .await
+            .expect(206)
+            .text(),
+        "ee"
+    );
+    for query in [
+        "X-Amz-Signature=00",
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256",
+        "X-Amz-Credential=a",
+        "X-Amz-Expires=5",
+        "X-Amz-Date=20260101T000000Z",
+        "X-Amz-SignedHeaders=host",
+        "X-Amz-Security-Token=t",
+        "x-amz-signature=00",
+        "Signature=00",
+        "AWSAccessKeyId=AKROOT",
+    ] {
+        let answer = get(&format!("/drop/open?{query}"), &[]).await;
+        assert_eq!(answer.status, 400, "{query}: {}", answer.text());
+    }
+    for header in [
+        (
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=AKROOT/20260101/us-east-1/s3/aws4_request",
+        ),
+        ("authorization", "AWS AKROOT:xyz"),
+        ("authorization", ""),
+        ("x-amz-security-token", "t"),
+    ] {
+        let answer = get("/drop/open", &[header]).await;
+        assert!(
+            matches!(answer.status, 400 | 403),
+            "{header:?}: {}",
+            answer.text()
+        );
+    }
+    // Whoever is not known is not told which operations there are.
+    for target in ["/", "/drop?replication", "/drop?policy"] {
+        get(target, &[]).await.expect_error(403, "AccessDenied");
+    }
+    anonymous(&client, "PUT", "/other", &[], b"")
+        .await
+        .expect_error(403, "AccessDenied");
+
+    let chunked = b"4\r\nbody\r\n0\r\nx-amz-checksum-crc32:lWJ9xg==\r\n\r\n";
+    let put = async |headers: &[(&str, &str)], body: &[u8]| {
+        anonymous(&client, "PUT", "/drop/put", headers, body).await
+    };
+    let streaming = ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER");
+    let length = ("x-amz-decoded-content-length", "4");
+    let sum = base64(&crc32(b"body").to_be_bytes());
+    let framed = String::from_utf8_lossy(chunked).replace("lWJ9xg==", &sum);
+    let trailer = ("x-amz-trailer", "x-amz-checksum-crc32");
+    put(&[streaming, length, trailer], framed.as_bytes())
+        .await
+        .expect(200);
+    assert_eq!(
+        root(&gateway, "GET", "/drop/put", &[], "")
+            .await
+            .expect(200)
+            .text(),
+        "body"
+    );
+    for headers in [
+        &[("content-encoding", "aws-chunked")][..],
+        &[("x-amz-trailer", "x-amz-checksum-crc32")],
+        &[
+            ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"),
+            length,
+        ],
+        &[
+            (
+                "x-amz-content-sha256",
+                "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
+            ),
+            length,
+        ],
+        &[("x-amz-content-sha256", "nonsense")],
+        &[(
+            "x-amz-content-sha256",
+            "0000000000000000000000000000000000000000000000000000000000000000",
+        )],
+    ] {
+        let answer = put(headers, framed.as_bytes()).await;
+        assert_eq!(answer.status, 400, "{headers:?}: {}", answer.text());
+    }
+    assert_eq!(
+        root(&gateway, "GET", "/drop/put", &[], "")
+            .await
+            .expect(200)
+            .text(),
+        "body"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_are_kept_as_written_or_not_at_all_and_never_shut_root_out() {
+    let gateway = Gateway::start().await;
+    root(&gateway, "PUT", "/private", &[], "").await.expect(200);
+    user(&gateway, "alice", json!("readwrite")).await;
+    let put = async |policy: &str| root(&gateway, "PUT", "/private?policy", &[], policy).await;
+    root(&gateway, "GET", "/private?policy", &[], "")
+        .await
+        .expect_error(404, "NoSuchBucketPolicy");
+    for bad in [
+        "",
+        "{}",
+        r#"{"Statement":[{"Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::other/*"}]}"#,
+        r#"{"Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam:::user/nobody"},"Action":"s3:GetObject","Resource":"arn:aws:s3:::private/*"}]}"#,
+        r#"{"Statement":[{"Effect":"Deny","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::private/*","Condition":{"StringEquals":{"aws:Unknown":"x"}}}]}"#,
+    ] {
+        put(bad).await.expect_error(400, "MalformedPolicy");
+    }
+    let long = HARMLESS.replace("never", &"n".repeat(21_000));
+    put(&long).await.expect_error(400, "MaxMessageLengthExceeded");
+    root(&gateway, "GET", "/private?policy", &[], "")
+        .await
+        .expect_error(404, "NoSuchBucketPolicy");
+
+    let public = r#"{ "Statement" : [ {"Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::private/*"} ] }"#;
+    put(public).await.expect(204);
+    let kept = root(&gateway, "GET", "/private?policy", &[], "")
+        .await
+        .expect(200);
+    assert_eq!(
+        (kept.text().as_str(), kept.header("content-type")),
+        (public, Some("application/json"))
+    );
+    let status = root(&gateway, "GET", "/private?policyStatus", &[], "")
+        .await
+        .expect(200);
+    assert_eq!(status.element("IsPublic").as_deref(), Some("TRUE"));
+    send_as(&gateway, "alice", "PUT", "/private/k", &[], "new")
+        .await
+        .expect(200);
+    send_as(&gateway, "anonymous", "GET", "/private/k", &[], "")
+        .await
+        .expect(200);
+
+    let shut = r#"{"Statement":[{"Effect":"Deny","Principal":"*","Action":"s3:*","Resource":["arn:aws:s3:::private","arn:aws:s3:::private/*"]}]}"#;
+    send_as(&gateway, "alice", "PUT", "/private?policy", &[], shut)
+        .await
+        .expect(204);
+    for (method, target) in [
+        ("GET", "/private/k"),
+        ("PUT", "/private/k"),
+        ("DELETE", "/private?policy"),
+    ] {
+        let refused = send_as(&gateway, "alice", method, target, &[], "").await;
+        refused.expect_error(403, "AccessDenied");
+    }
+    send_as(&gateway, "anonymous", "GET", "/private/k", &[], "")
+        .await
+        .expect_error(403, "AccessDenied");
+    root(&gateway, "GET", "/private/k", &[], "").await.expect(200);
+    root(&gateway, "DELETE", "/private?policy", &[], "")
+        .await
+        .expect(204);
+    send_as(&gateway, "alice", "GET", "/private/k", &[], "")
+        .await
+        .expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_policy_changes_and_counts_at_once() {
+    let gateway = Gateway::start().await;
+    let admin = gateway.admin_client();
+    root(&gateway, "PUT", "/private", &[], "").await.expect(200);
+    user(&gateway, "alice", json!("none")).await;
+    let list = async || {
+        send_as(&gateway, "alice", "GET", "/", &[], "")
+            .await
+            .expect(200)
+            .elements("Name")
+    };
+    let put = async || {
+        send_as(&gateway, "alice", "PUT", "/private/team/a", &[], "new")
+            .await
+            .status
+    };
+    let set = async |policy: serde_json::Value| {
+        let body = json!({"user": "alice", "policy": policy}).to_string();
+        admin.send("PUT", "/v1/users/policy", &[], body.as_bytes()).await
+    };
+    let shown = async || {
+        let shown = admin.send("GET", "/v1/users/policy?user=alice", &[], b"").await;
+        shown.expect(200).json()["policy"].clone()
+    };
+    assert_eq!((put().await, list().await), (403, Vec::<String>::new()));
+    let team: serde_json::Value = serde_json::from_str(TEAM).unwrap();
+    set(team.clone()).await.expect(200);
+    assert_eq!((put().await, shown().await), (200, team));
+    set(json!("readonly")).await.expect(200);
+    assert_eq!((put().await, shown().await), (403, json!("readonly")));
+    assert_eq!(list().await, ["private"]);
+    set(json!({"Statement": {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::p*"}}))
+        .await
+        .expect(200);
+    root(&gateway, "PUT", "/other", &[], "").await.expect(200);
+    assert_eq!(list().await, ["private"], "those it may list");
+    for bad in [
+        json!("admin"),
+        json!({}),
+        json!(7),
+        json!({"Statement": {"Effect": "Allow", "Action": "s3:Nothing", "Resource": "*"}}),
+    ] {
+        assert_eq!(set(bad).await.status, 400);
+    }
+    let body = json!({"user": "nobody", "policy": "none"}).to_string();
+    assert_eq!(
+        admin
+            .send("PUT", "/v1/users/policy", &[], body.as_bytes())
+            .await
+            .status,
+        404
+    );
+    let own = Client::new(gateway.admin, "ullage", "alice", "long enough");
+    let body = json!({"user": "alice", "policy": "readwrite"}).to_string();
+    assert_eq!(
+        own.send("PUT", "/v1/users/policy", &[], body.as_bytes())
+            .await
+            .status,
+        403
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_answered_and_taken_as_documents() {
+    let gateway = Gateway::start().await;
+    root(&gateway, "PUT", "/private", &[], "").await.expect(200);
+    root(
+        &gateway,
+        "PUT",
+        "/private/k",
+        &[("x-amz-acl", "public-read")],
+        "old",
+    )
+    .await
+    .expect(200);
+    let get = async |target: &str| root(&gateway, "GET", target, &[], "").await.expect(200);
+    let put = async |target: &str, headers: &[(&str, &str)], body: &str| {
+        root(&gateway, "PUT", target, headers, body).await
+    };
+    let open = get("/private/k?acl").await;
+    assert_eq!(
+        open.elements("Permission"),
+        ["FULL_CONTROL", "READ"],
+        "{}",
+        open.text()
+    );
+    assert_eq!(
+        open.element("URI").as_deref(),
+        Some("http://acs.amazonaws.com/groups/global/AllUsers")
+    );
+    assert_eq!(get("/private?acl").await.elements("Permission"), ["FULL_CONTROL"]);
+    // What is answered is taken again.
+    put("/private?acl", &[], &open.text()).await.expect(200);
+    assert_eq!(get("/private?acl").await.text(), open.text());
+    send_as(&gateway, "anonymous", "GET", "/private", &[], "")
+        .await
+        .expect(200);
+    put("/private?acl", &[("x-amz-acl", "private")], "")
+        .await
+        .expect(200);
+    send_as(&gateway, "anonymous", "GET", "/private", &[], "")
+        .await
+        .expect_error(403, "AccessDenied");
+
+    let other = open.text().replace("READ", "READ_ACP");
+    put("/private?acl", &[], &other)
+        .await
+        .expect_error(501, "NotImplemented");
+    put("/private?acl", &[], "<AccessControlPolicy>")
+        .await
+        .expect_error(400, "MalformedACLError");
+    put("/private?acl", &[], "")
+        .await
+        .expect_error(400, "MissingSecurityHeader");
+    put("/private?acl", &[("x-amz-acl", "private")], &open.text())
+        .await
+        .expect_error(400, "UnexpectedContent");
+    put("/private?acl", &[("x-amz-acl", "mine")], "")
+        .await
+        .expect_error(400, "InvalidArgument");
+    put("/private?acl", &[("x-amz-acl", "log-delivery-write")], "")
+        .await
+        .expect_error(501, "NotImplemented");
+    put("/private?acl", &[("x-amz-grant-read", "id=0")], "")
+        .await
+        .expect_error(501, "NotImplemented");
+    put("/private/absent?acl", &[("x-amz-acl", "private")], "")
+        .await
+        .expect_error(404, "NoSuchKey");
+
+    // A copy's list is its own, and so is that of what replaces an object.
+    put("/private/copy", &[("x-amz-copy-source", "private/k")], "")
+        .await
+        .expect(200);
+    put("/private/k", &[], "new").await.expect(200);
+    for target in ["/private/copy", "/private/k"] {
+        send_as(&gateway, "anonymous", "GET", target, &[], "")
+            .await
+            .expect_error(403, "AccessDenied");
+    }
+    put("/private/k?acl", &[], &open.text()).await.expect(200);
+    send_as(&gateway, "anonymous", "GET", "/private/k", &[], "")
+        .await
+        .expect(200);
+    let upload = [("x-amz-acl", "public-read")];
+    let begun = root(&gateway, "POST", "/private/parts?uploads", &upload, "")
+        .await
+        .expect(200);
+    let id = begun.element("UploadId").unwrap();
+    let part = put(&format!("/private/parts?partNumber=1&uploadId={id}"), &[], "part")
+        .await
+        .expect(200);
+    let document = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{}</ETag></Part></CompleteMultipartUpload>",
+        part.header("etag").unwrap()
+    );
+    let target = format!("/private/parts?uploadId={id}");
+    root(&gateway, "POST", &target, &[], &document).await.expect(200);
+    send_as(&gateway, "anonymous", "GET", "/private/parts", &[], "")
+        .await
+        .expect(200);
+
+    // Where lists do not count, those that grant something are refused.
+    let enforced = [("x-amz-object-ownership", "BucketOwnerEnforced")];
+    put("/enforced", &enforced, "").await.expect(200);
+    let controls = get("/enforced?ownershipControls").await;
+    assert_eq!(
+        controls.element("ObjectOwnership").as_deref(),
+        Some("BucketOwnerEnforced")
+    );
+    put("/enforced/k", &[("x-amz-acl", "public-read")], "x")
+        .await
+        .expect_error(400, "AccessControlListNotSupported");
+    put("/enforced/k", &[("x-amz-acl", "bucket-owner-full-control")], "x")
+        .await
+        .expect(200);
+    put("/enforced?acl", &[("x-amz-acl", "public-read")], "")
+        .await
+        .expect_error(400, "AccessControlListNotSupported");
+    let both = [enforced[0], ("x-amz-acl", "public-read")];
+    put("/both", &both, "")
+        .await
+        .expect_error(400, "InvalidBucketAclWithObjectOwnership");
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32| {
+        if crc & 1 == 1 {
+            (crc >> 1) ^ 0xedb8_8320
+        } else {
+            crc >> 1
+        }
+    };
+    let table = |byte: u32| (0..8).fold(byte, |crc, _| step(crc));
+    let crc = bytes.iter().fold(u32::MAX, |crc, byte| {
+        (crc >> 8) ^ table((crc ^ u32::from(*byte)) & 0xff)
+    });
+    !crc
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
