@@ -8,7 +8,8 @@
 //!   `run` adds the listeners for clients (the machine's own sockets) and is not for simulators.
 //! - No thread is started and nothing blocks: sealing, opening and signatures are done by the task that needs them.
 //! - Tasks are spawned in these places: `store.rs` (renewal and upkeep of the session, memory, probes), `session.rs`
-//!   and `keeper.rs` (asking for room, returning and shrinking leases), `network/probing.rs` (answers to probes).
+//!   and `keeper.rs` (asking for room, returning and shrinking leases), `network/probing.rs` (answers to probes), `network/together.rs` (calls that
+//!   travel together).
 //! - All randomness comes from `Randomness`: keys, salts, the drawing of vendors, nonces of probes, jitter. What may
 //!   come in any order is polled in the order in which it was made; no choice depends on the order of a hash map.
 //! - `Clock::monotonic` must run with tokio's time: deadlines are computed from it and waited for by tokio's timers.

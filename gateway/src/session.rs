@@ -274,7 +274,7 @@ impl Session {
                 command: command.clone(),
             };
             match self.around.metad.submit(request).await {
-                Ok(SubmitReply { index, reply }) => {
+                Ok(SubmitReply { index, reply, .. }) => {
                     self.readers.observe(index);
                     return Ok(reply);
                 }
@@ -295,7 +295,7 @@ impl Session {
                 sequence: sequence.number,
             };
             match self.around.metad.resolve(request).await {
-                Ok(SubmitReply { index, reply }) => {
+                Ok(SubmitReply { index, reply, .. }) => {
                     self.readers.observe(index);
                     return match reply {
                         // Nothing is known of a session or a sequence that was forgotten.

@@ -41,7 +41,22 @@ pub struct MetadConfig {
     pub ballast_bytes: u64,
 }
 
+/// Block cache of a node that is a process of its own, in bytes.
+const PROCESS_CACHE_BYTES: usize = 256 * 1024 * 1024;
+/// Bound on memtables of such a node, in bytes: the more, the less often the same rows are written again.
+const PROCESS_WRITE_BUFFER_BYTES: usize = 128 * 1024 * 1024;
+
 impl MetadConfig {
+    /// The same settings for a node that has a process to itself.
+    #[must_use]
+    pub fn in_its_own_process(self) -> Self {
+        Self {
+            cache_bytes: PROCESS_CACHE_BYTES,
+            write_buffer_bytes: PROCESS_WRITE_BUFFER_BYTES,
+            ..self
+        }
+    }
+
     /// Defaults for a node in `data`.
     #[must_use]
     pub fn new(data: PathBuf) -> Self {

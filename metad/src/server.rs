@@ -316,7 +316,7 @@ fn untrusted(error: TrustError) -> Error {
 impl MetadFile {
     /// The node's own settings.
     fn node(&self) -> MetadConfig {
-        let mut config = MetadConfig::new(self.data.clone());
+        let mut config = MetadConfig::new(self.data.clone()).in_its_own_process();
         self.advertised().clone_into(&mut config.advertise);
         let vendors = &self.vendors;
         config.heartbeat_ms = vendors.heartbeat_ms.unwrap_or(config.heartbeat_ms);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use ullage_model::command::{Command, Reply, SessionCommand};
+use ullage_model::fat::query::ErasePermit;
 use ullage_model::fat::rows::VendorState;
 use ullage_model::limits::{CHUNK_BYTES_DEFAULT, SESSION_MS};
 use ullage_model::rejection::Rejection;
@@ -436,7 +437,11 @@ async fn a_restart_in_the_middle_of_everything_changes_nothing() {
     node.metad.end_session(gateway.session).await.unwrap();
     until_all_is_free(&node, &vendors).await;
     assert_eq!(
-        node.metad.operate(Command::DrainReleases).await,
+        node.metad
+            .operate(Command::DrainReleases {
+                permit: ErasePermit::ALL
+            })
+            .await,
         Ok(Reply::Progress { more: false })
     );
     node.stop(home.path()).await;

@@ -6,6 +6,7 @@
 
 use crate::cluster_time::{ClusterTime, WallTime};
 use crate::codec::versioned;
+use crate::fat::query::ErasePermit;
 use crate::fat::rows::{ChunkRow, ClassRow, InlineRow, VendorState};
 use crate::ids::{
     BlobId, BucketId, ClusterId, CopyId, Digest, KekId, LeaseId, ManifestId, SessionId, UploadId, UserId,
@@ -112,7 +113,10 @@ pub enum Command {
     },
     /// One bounded step of draining the release queue: turns copies into erase orders, pages of extents
     /// into released blobs. Answers `Reply::Progress`.
-    DrainReleases,
+    DrainReleases {
+        /// Which releases have no readers any more. What may have some is left, however late this is applied.
+        permit: ErasePermit,
+    },
     /// A vendor has erased copies, durably.
     AcknowledgeErased {
         /// The vendor.

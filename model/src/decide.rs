@@ -68,7 +68,7 @@ fn transition<R: Read>(step: &mut Step<'_, R>, command: &Command) -> Result<Repl
         Command::RecallLease { lease } => fat::close::recall(step, *lease),
         Command::ExpireLease { lease } => fat::close::expire(step, *lease),
         Command::ConfirmClose { lease, vendor } => fat::close::confirm(step, *lease, *vendor),
-        Command::DrainReleases => fat::release::drain(step),
+        Command::DrainReleases { permit } => fat::release::drain(step, permit),
         Command::AcknowledgeErased { vendor, copies } => fat::release::acknowledge(step, *vendor, copies),
         Command::ReportDamaged { vendor, copies } => fat::damage::report(step, *vendor, copies),
         Command::ReportFound { vendor, copies } => fat::damage::found(step, *vendor, copies),

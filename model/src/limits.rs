@@ -65,6 +65,12 @@ pub const INLINE_BYTES_MAX: u64 = 64 * 1024;
 pub const INLINE_BYTES_DEFAULT: u64 = 4 * 1024;
 /// Encoded bytes of one command: the log refuses longer ones.
 pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
+/// Commands of sessions that travel and are proposed together.
+pub const COMMANDS_TOGETHER: usize = 256;
+/// Their encoded bytes. A longer command goes by itself.
+pub const COMMANDS_TOGETHER_BYTES: usize = 256 * 1024;
+/// Questions that travel together; each may be answered with an inlined payload.
+pub const QUERIES_TOGETHER: usize = 64;
 /// Vendors named in one provisional FAT.
 pub const VENDORS_PER_LEASE: usize = 64;
 /// Longest life of a provisional FAT that may be asked for, in ms of cluster time; it can be renewed.
@@ -133,6 +139,7 @@ pub const READER_MS: u64 = 3_600_000;
 
 const _: () = assert!(CHUNK_BYTES_MIN.is_multiple_of(FRAME_BYTES));
 const _: () = assert!(CHUNK_BYTES_MAX.is_multiple_of(FRAME_BYTES));
+const _: () = assert!(COMMANDS_TOGETHER_BYTES <= COMMAND_BYTES_MAX);
 const _: () = assert!(INLINE_BYTES_DEFAULT <= INLINE_BYTES_MAX);
 const _: () = assert!(
     CHUNK_BYTES_MAX * 2 <= SEGMENT_BYTES,

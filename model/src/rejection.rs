@@ -11,7 +11,7 @@ pub enum Rejection {
     #[error("the cluster is {0}")]
     Cluster(String),
     /// A bound or a rule on the command's own values; the caller is wrong.
-    #[error("invalid command: {0}")]
+    #[error("{0}")]
     Invalid(String),
     /// The session has ended or never was.
     #[error("the session has ended")]

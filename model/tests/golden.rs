@@ -16,6 +16,7 @@ use support::{HDD, chunk, class, device, registration};
 use ullage_model::cluster_time::ClusterTime;
 use ullage_model::codec::{Versioned, decode, encode};
 use ullage_model::command::{Command, Reply, SessionCommand};
+use ullage_model::fat::query::ErasePermit;
 use ullage_model::fat::rows::{
     ClassRow, ClusterRow, CopyPlace, CopyState, CountersRow, EraseOrderRow, InlineRow, InviteRow, LeaseRow,
     LeaseState, LeaseVendorRow, MemberRow, ReleaseItem, RoomRow, SessionRow, SessionState, VendorRow,
@@ -265,7 +266,12 @@ fn commands_of_the_fat() {
             command,
         },
     );
-    check("drain", &Command::DrainReleases);
+    check(
+        "drain",
+        &Command::DrainReleases {
+            permit: ErasePermit::ALL,
+        },
+    );
     check(
         "resolve",
         &Command::Resolve {

@@ -2,23 +2,27 @@
 //! and another one soon when it does not answer. What may be repeated and when is `ullage_model::wire::leader`.
 
 use super::LANE_CALLS;
+use super::together::{Bounds, Together};
 use crate::environment::{Clock, Randomness};
 use crate::limits::{MEMBERS_EVERY, METAD_PATIENCE, METAD_PATIENCE_ALLOCATE, METAD_PATIENCE_MEMBERS};
 use crate::metad_client::{Answered, MetadClient};
+use bytes::Bytes;
 use futures::FutureExt as _;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use ullage_model::codec::Versioned;
+use ullage_model::codec::{self, Versioned};
 use ullage_model::command::{Command, Reply};
 use ullage_model::ids::SessionId;
+use ullage_model::limits::{COMMANDS_TOGETHER, COMMANDS_TOGETHER_BYTES, QUERIES_TOGETHER};
 use ullage_model::wire::enrol::{InviteReply, InviteRequest};
 use ullage_model::wire::leader::{Addresses, Attempts, Failure, Next, Repeat};
 use ullage_model::wire::members::{MembersReply, MembersRequest};
 use ullage_model::wire::metad::{
     AllocateRequest, Done, EndSessionRequest, MetadError, OpenSessionReply, OpenSessionRequest,
-    ProvisionalFat, Query, QueryReply, RenewSessionReply, RenewSessionRequest, ReportDamagedRequest,
-    ResolveRequest, StatusReply, SubmitReply, SubmitRequest,
+    ProvisionalFat, Query, QueryManyReply, QueryManyRequest, QueryReply, RenewSessionReply,
+    RenewSessionRequest, ReportDamagedRequest, ResolveRequest, StatusReply, SubmitManyReply,
+    SubmitManyRequest, SubmitReply, SubmitRequest, Submitted,
 };
 use ullage_model::wire::routes;
 use ullage_transport::client::{CallError, Client, Target};
@@ -26,6 +30,13 @@ use ullage_transport::identity::Expect;
 
 /// Calls to the metadata service.
 pub struct NetworkMetad {
+    nodes: Arc<Nodes>,
+    commands: Arc<Together<Bytes, SubmitReply>>,
+    questions: Arc<Together<Query, QueryReply>>,
+}
+
+/// Its nodes.
+struct Nodes {
     client: Client,
     addresses: Mutex<Addresses>,
     clock: Arc<dyn Clock>,
@@ -35,7 +46,7 @@ pub struct NetworkMetad {
 impl fmt::Debug for NetworkMetad {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("NetworkMetad")
-            .field(&self.addresses().known())
+            .field(&self.nodes.addresses().known())
             .finish()
     }
 }
@@ -49,11 +60,22 @@ impl NetworkMetad {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Randomness>,
     ) -> Self {
-        Self {
+        let nodes = Nodes {
             client,
             addresses: Mutex::new(Addresses::new(addresses)),
             clock,
             random,
+        };
+        Self {
+            nodes: Arc::new(nodes),
+            commands: Together::new(Bounds {
+                calls: COMMANDS_TOGETHER,
+                bytes: COMMANDS_TOGETHER_BYTES,
+            }),
+            questions: Together::new(Bounds {
+                calls: QUERIES_TOGETHER,
+                bytes: usize::MAX,
+            }),
         }
     }
 
@@ -61,7 +83,7 @@ impl NetworkMetad {
     /// after the other, is still found. Never ends.
     pub async fn follow_members(&self) {
         loop {
-            let jitter = self.random.number() % (millis(MEMBERS_EVERY) / 4);
+            let jitter = self.nodes.random.number() % (millis(MEMBERS_EVERY) / 4);
             tokio::time::sleep(MEMBERS_EVERY + Duration::from_millis(jitter)).await;
             if let Err(error) = self.members(MembersRequest::List).await {
                 tracing::debug!(%error, "the metadata service does not tell its members");
@@ -69,6 +91,21 @@ impl NetworkMetad {
         }
     }
 
+    async fn ask<Req, Resp>(
+        &self,
+        path: &'static str,
+        request: &Req,
+        patience: Duration,
+    ) -> Result<Resp, MetadError>
+    where
+        Req: Versioned + Sync,
+        Resp: Versioned,
+    {
+        self.nodes.ask(path, request, patience).await
+    }
+}
+
+impl Nodes {
     fn addresses(&self) -> MutexGuard<'_, Addresses> {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,6 +169,62 @@ impl NetworkMetad {
     }
 }
 
+impl Nodes {
+    /// Follows the word of a node that passed a call on.
+    fn learn_leader(&self, leader: Option<&String>) {
+        if let Some(leader) = leader {
+            self.addresses().passed_on_to(leader);
+        }
+    }
+
+    /// A command that is too long to travel with others.
+    async fn submit(&self, request: &SubmitRequest) -> Result<SubmitReply, MetadError> {
+        let reply: SubmitReply = self.ask(routes::SUBMIT, request, METAD_PATIENCE).await?;
+        self.learn_leader(reply.leader.as_ref());
+        Ok(reply)
+    }
+
+    async fn submit_many(&self, commands: Vec<Bytes>) -> Vec<Result<SubmitReply, MetadError>> {
+        let count = commands.len();
+        let request = SubmitManyRequest { commands };
+        let asked = self.ask::<_, SubmitManyReply>(routes::SUBMIT_MANY, &request, METAD_PATIENCE);
+        let reply = match asked.await {
+            Ok(reply) => reply,
+            Err(error) => return vec![Err(error); count],
+        };
+        self.learn_leader(reply.leader.as_ref());
+        let answer = |answer: Result<Submitted, MetadError>| {
+            let Submitted { index, reply } = answer?;
+            // It is decided: whatever is wrong with the answer, nobody may take it for refused.
+            let reply = codec::decode(&reply).map_err(|error| MetadError::Unknown(error.to_string()))?;
+            Ok(SubmitReply {
+                index,
+                reply,
+                leader: None,
+            })
+        };
+        reply.answers.into_iter().map(answer).collect()
+    }
+
+    async fn query_many(&self, queries: Vec<Query>) -> Vec<Result<QueryReply, MetadError>> {
+        let count = queries.len();
+        let request = QueryManyRequest { queries };
+        let asked = self.ask::<_, QueryManyReply>(routes::QUERY_MANY, &request, METAD_PATIENCE);
+        match asked.await {
+            Ok(QueryManyReply { index, answers }) => {
+                let reply = |answer| {
+                    Ok(QueryReply {
+                        index,
+                        answer: answer?,
+                    })
+                };
+                answers.into_iter().map(reply).collect()
+            }
+            Err(error) => vec![Err(error); count],
+        }
+    }
+}
+
 /// Why a call brought no answer; an error that is the service's own word is given back.
 fn failure_of(error: CallError<MetadError>) -> Result<Failure, MetadError> {
     match error {
@@ -164,15 +257,65 @@ impl MetadClient for NetworkMetad {
     }
 
     fn submit(&self, request: SubmitRequest) -> Answered<'_, SubmitReply> {
-        async move { self.ask(routes::SUBMIT, &request, METAD_PATIENCE).await }.boxed()
+        async move {
+            let SubmitRequest {
+                session,
+                sequence,
+                command,
+            } = request;
+            let command = Command::InSession {
+                session,
+                sequence,
+                command,
+            };
+            let bytes = codec::encode(&command);
+            if bytes.len() > COMMANDS_TOGETHER_BYTES
+                && let Command::InSession {
+                    session,
+                    sequence,
+                    command,
+                } = command
+            {
+                let request = SubmitRequest {
+                    session,
+                    sequence,
+                    command,
+                };
+                return self.nodes.submit(&request).await;
+            }
+            let nodes = Arc::clone(&self.nodes);
+            let send = move |commands| {
+                let nodes = Arc::clone(&nodes);
+                async move { nodes.submit_many(commands).await }
+            };
+            let length = bytes.len();
+            self.commands.call(bytes, length, METAD_PATIENCE, send).await
+        }
+        .boxed()
     }
 
     fn resolve(&self, request: ResolveRequest) -> Answered<'_, SubmitReply> {
-        async move { self.ask(routes::RESOLVE, &request, METAD_PATIENCE).await }.boxed()
+        async move {
+            let reply: SubmitReply = self.ask(routes::RESOLVE, &request, METAD_PATIENCE).await?;
+            self.nodes.learn_leader(reply.leader.as_ref());
+            Ok(reply)
+        }
+        .boxed()
     }
 
     fn query(&self, query: Query) -> Answered<'_, QueryReply> {
-        async move { self.ask(routes::QUERY, &query, METAD_PATIENCE).await }.boxed()
+        async move {
+            if query.reads_many_rows() {
+                return self.ask(routes::QUERY, &query, METAD_PATIENCE).await;
+            }
+            let nodes = Arc::clone(&self.nodes);
+            let send = move |queries| {
+                let nodes = Arc::clone(&nodes);
+                async move { nodes.query_many(queries).await }
+            };
+            self.questions.call(query, 0, METAD_PATIENCE, send).await
+        }
+        .boxed()
     }
 
     fn report_damaged(&self, request: ReportDamagedRequest) -> Answered<'_, ()> {
@@ -208,7 +351,7 @@ impl MetadClient for NetworkMetad {
                 _ => METAD_PATIENCE_MEMBERS,
             };
             let members: MembersReply = self.ask(routes::MEMBERS, &request, patience).await?;
-            self.addresses().learn(&members);
+            self.nodes.addresses().learn(&members);
             Ok(members)
         }
         .boxed()

@@ -6,6 +6,7 @@ mod agents;
 mod metad;
 mod probing;
 mod put;
+mod together;
 
 pub use agents::NetworkAgents;
 pub use metad::NetworkMetad;

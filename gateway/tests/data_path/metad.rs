@@ -221,8 +221,10 @@ impl Metad {
         for session in ended {
             self.command(&Command::AbandonStep { session });
         }
-        while self.read(|rows| query::has_releases(rows).unwrap()) {
-            self.command(&Command::DrainReleases);
+        while self.read(|rows| query::may_drain(rows, &ErasePermit::ALL).unwrap()) {
+            self.command(&Command::DrainReleases {
+                permit: ErasePermit::ALL,
+            });
         }
         for vendor in self.agents.vendors() {
             self.serve_vendor(vendor);
@@ -468,7 +470,11 @@ impl MetadClient for Metad {
                     faults.stale_creates -= 1;
                     let index = self.state.lock().unwrap().index;
                     let reply = Reply::Refused(Rejection::StaleSettings);
-                    return Ok(SubmitReply { index, reply });
+                    return Ok(SubmitReply {
+                        index,
+                        reply,
+                        leader: None,
+                    });
                 }
             }
             let is_finalize = matches!(command, SessionCommand::FinalizeObject(_));
@@ -493,7 +499,11 @@ impl MetadClient for Metad {
                     return Err(MetadError::Unknown("lost".to_owned()));
                 }
             };
-            Ok(SubmitReply { index, reply })
+            Ok(SubmitReply {
+                index,
+                reply,
+                leader: None,
+            })
         })
     }
 
@@ -507,7 +517,11 @@ impl MetadClient for Metad {
             let (index, reply) = self
                 .decide_remotely(Command::Resolve { session, sequence })
                 .await?;
-            Ok(SubmitReply { index, reply })
+            Ok(SubmitReply {
+                index,
+                reply,
+                leader: None,
+            })
         })
     }
 

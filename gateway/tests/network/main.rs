@@ -242,7 +242,23 @@ async fn a_follower_that_names_its_leader_is_followed_there() {
     *cluster.nodes[0].1.led_by.lock().unwrap() = Some(leader);
     let gateway = cluster.gateway(&cluster.addresses()[..1]).await;
     gateway.put("key", &gateway.body(10)).await.unwrap();
-    assert!(cluster.nodes[1].1.calls_of(routes::SUBMIT) > 0);
+    assert!(cluster.nodes[1].1.calls_of(routes::SUBMIT_MANY) > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_passed_a_submit_on_is_left_for_its_leader_at_once() {
+    let cluster = Cluster::start(3, 2).await;
+    let leader = cluster.nodes[1].0.address.clone();
+    *cluster.nodes[0].1.passes_on_to.lock().unwrap() = Some(leader);
+    let gateway = cluster.gateway(&cluster.addresses()[..1]).await;
+    for round in 0..5 {
+        gateway
+            .put(&format!("key-{round}"), &gateway.body(10))
+            .await
+            .unwrap();
+    }
+    assert_eq!(cluster.nodes[0].1.calls_of(routes::SUBMIT_MANY), 1);
+    assert!(cluster.nodes[1].1.calls_of(routes::SUBMIT_MANY) >= 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,12 +12,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use ullage_gateway::agent_client::{AgentClient as _, ChunkStream};
 use ullage_gateway::metad_client::MetadClient as _;
 use ullage_model::codec;
+use ullage_model::command::Command;
 use ullage_model::ids::{DeviceId, VendorId};
 use ullage_model::units::stored_bytes;
 use ullage_model::wire::chunk::{
     ChunkHeader, ChunkPart, ChunkRefusal, HeldCopy, ListCopiesReply, ListCopiesRequest, ReadRequest,
 };
-use ullage_model::wire::metad::{Done, EndSessionRequest, MetadError, ReportDamagedRequest, SubmitRequest};
+use ullage_model::wire::metad::{
+    Done, EndSessionRequest, MetadError, QueryManyReply, QueryManyRequest, ReportDamagedRequest,
+    SubmitManyReply, SubmitManyRequest, SubmitRequest, Submitted,
+};
 use ullage_model::wire::probe::{PROBE_BYTES, Probe, ProbeCookie};
 use ullage_model::wire::routes;
 use ullage_transport::api::{self, Api, Route, StreamRequest, StreamResponse};
@@ -79,6 +83,8 @@ pub struct Node {
     pub hangs: AtomicBool,
     /// It answers that it does not lead, with this address.
     pub led_by: Mutex<Option<String>>,
+    /// It says that it has passed submits on to the leader, which is there.
+    pub passes_on_to: Mutex<Option<String>>,
     /// Calls that came, by path.
     pub calls: Mutex<Vec<&'static str>>,
     /// (session, sequence) of the submits that came.
@@ -158,23 +164,45 @@ pub async fn metad(authority: &Authority, number: u64, metad: Arc<Metad>, node: 
                 })
             },
         )
-        .stream(route(routes::SUBMIT), |(metad, node), _, request| {
+        .call(
+            route(routes::QUERY_MANY),
+            |(metad, node): MetadState, _, request| Box::pin(query(metad, node, request)),
+        )
+        .stream(route(routes::SUBMIT_MANY), |(metad, node), _, request| {
             Box::pin(submit(metad, node, request))
         });
     Served::start(authority, Identity::Metad(number), api.into_router()).await
 }
 
 async fn submit(metad: Arc<Metad>, node: Arc<Node>, request: StreamRequest) -> StreamResponse {
-    if let Err(error) = node.arrive(routes::SUBMIT).await {
+    if let Err(error) = node.arrive(routes::SUBMIT_MANY).await {
         return api::refusal(&error);
     }
-    let request: SubmitRequest = match api::message_of(request.into_body(), 2 << 20).await {
+    let request: SubmitManyRequest = match api::message_of(request.into_body(), 2 << 20).await {
         Ok(request) => request,
         Err(refused) => return *refused,
     };
-    let name = (request.session.0, request.sequence);
-    node.submits.lock().unwrap().push(name);
-    let answer = metad.submit(request).await;
+    let mut answers = Vec::new();
+    for command in request.commands {
+        let Command::InSession {
+            session,
+            sequence,
+            command,
+        } = codec::decode(&command).unwrap()
+        else {
+            panic!("a command of no session");
+        };
+        node.submits.lock().unwrap().push((session.0, sequence));
+        let request = SubmitRequest {
+            session,
+            sequence,
+            command,
+        };
+        answers.push(metad.submit(request).await.map(|reply| Submitted {
+            index: reply.index,
+            reply: codec::encode(&reply.reply),
+        }));
+    }
     let cut = |left: u32| left.checked_sub(1);
     if node
         .cut_submits
@@ -183,7 +211,26 @@ async fn submit(metad: Arc<Metad>, node: Arc<Node>, request: StreamRequest) -> S
     {
         return api::streamed(stream::once(async { Err(io::Error::other("cut")) }));
     }
-    api::answer(answer)
+    api::answer(Ok::<_, MetadError>(SubmitManyReply {
+        answers,
+        leader: node.passes_on_to.lock().unwrap().clone(),
+    }))
+}
+
+/// Questions that came together.
+async fn query(
+    metad: Arc<Metad>,
+    node: Arc<Node>,
+    request: QueryManyRequest,
+) -> Result<QueryManyReply, MetadError> {
+    node.arrive(routes::QUERY_MANY).await?;
+    let (mut index, mut answers) = (u64::MAX, Vec::new());
+    for query in request.queries {
+        let answer = metad.query(query).await;
+        index = answer.as_ref().map_or(index, |answer| index.min(answer.index));
+        answers.push(answer.map(|answer| answer.answer));
+    }
+    Ok(QueryManyReply { index, answers })
 }
 
 type AgentState = (Arc<Agents>, VendorId);

@@ -5,17 +5,20 @@ use super::forward::Answer;
 use super::{PUBLISH, State, route_of};
 use crate::service::{Metad, unavailable};
 use futures::future::FutureExt;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use ullage_model::codec::Versioned;
 use ullage_model::command::Command;
 use ullage_model::fat::query;
 use ullage_model::ids::SessionId;
+use ullage_model::limits::{COMMANDS_TOGETHER, QUERIES_TOGETHER};
 use ullage_model::rejection::Rejection;
 use ullage_model::wire::enrol::InviteRequest;
 use ullage_model::wire::members::MembersRequest;
 use ullage_model::wire::metad::{
-    AllocateRequest, Done, EndSessionRequest, MetadError, OpenSessionRequest, Query, RenewSessionRequest,
-    ReportDamagedRequest, ResolveRequest, SubmitRequest,
+    AllocateRequest, Done, EndSessionRequest, MetadError, OpenSessionRequest, Query, QueryManyRequest,
+    RenewSessionRequest, ReportDamagedRequest, ResolveRequest, SubmitManyReply, SubmitManyRequest,
+    SubmitReply, SubmitRequest,
 };
 use ullage_model::wire::routes;
 use ullage_transport::api::Api;
@@ -63,20 +66,36 @@ pub(super) fn add(api: Api<State>) -> Api<State> {
             .boxed()
         },
     );
-    let api = led(api, routes::SUBMIT, |metad, acting, request: SubmitRequest| {
-        async move {
-            metad.owned(request.session, acting).await?;
-            metad.submit(request).await
-        }
-        .boxed()
-    });
-    let api = led(api, routes::RESOLVE, |metad, acting, request: ResolveRequest| {
-        async move {
-            metad.owned(request.session, acting).await?;
-            metad.resolve(request).await
-        }
-        .boxed()
-    });
+    let api = submitted(
+        api,
+        routes::SUBMIT,
+        |reply: &mut SubmitReply| &mut reply.leader,
+        |metad, acting, request: SubmitRequest| {
+            async move {
+                metad.owned(request.session, acting).await?;
+                metad.submit(request).await
+            }
+            .boxed()
+        },
+    );
+    let api = submitted(
+        api,
+        routes::SUBMIT_MANY,
+        |reply: &mut SubmitManyReply| &mut reply.leader,
+        |metad, acting, request| async move { metad.submit_many_of(request, acting).await }.boxed(),
+    );
+    let api = submitted(
+        api,
+        routes::RESOLVE,
+        |reply: &mut SubmitReply| &mut reply.leader,
+        |metad, acting, request: ResolveRequest| {
+            async move {
+                metad.owned(request.session, acting).await?;
+                metad.resolve(request).await
+            }
+            .boxed()
+        },
+    );
     let api = led(
         api,
         routes::REPORT_DAMAGED,
@@ -118,6 +137,32 @@ where
     api.call_with(route, move |state: State, caller, request: Req| {
         let acting = Acting::of(&caller, route.callers);
         state.by_leader(path, acting, request, handler).boxed()
+    })
+}
+
+/// [`led`], for calls whose answer names the leader, at `leader`, when it came from elsewhere.
+fn submitted<Req, Resp>(
+    api: Api<State>,
+    path: &'static str,
+    leader: fn(&mut Resp) -> &mut Option<String>,
+    handler: fn(Arc<Metad>, Acting, Req) -> Answer<Resp>,
+) -> Api<State>
+where
+    Req: Versioned + Clone + Send + Sync + 'static,
+    Resp: Versioned + Send + 'static,
+{
+    let route = route_of(path);
+    api.call_with(route, move |state: State, caller, request: Req| {
+        async move {
+            let acting = Acting::of(&caller, route.callers);
+            let metad = Arc::clone(&state.metad);
+            let mut answer = state.by_leader(path, acting, request, handler).await?;
+            if let Some((_, address)) = metad.leader_elsewhere() {
+                *leader(&mut answer) = Some(address);
+            }
+            Ok::<_, MetadError>(answer)
+        }
+        .boxed()
     })
 }
 
@@ -174,6 +219,24 @@ fn answered_anywhere(api: Api<State>) -> Api<State> {
         }
         .boxed()
     });
+    let many = route_of(routes::QUERY_MANY);
+    let api = api.call_with(many, move |state: State, caller, questions: QueryManyRequest| {
+        async move {
+            let answer = match Acting::of(&caller, many.callers) {
+                Ok(_) if questions.queries.len() > QUERIES_TOGETHER => Err(refused("too many questions")),
+                Ok(acting) => {
+                    let asked = state.metad.query_many(questions);
+                    let answer = tokio::time::timeout(acting.within, asked).await;
+                    answer.unwrap_or_else(|_| Err(unavailable("no answer in time")))
+                }
+                Err(refused) => Err(refused),
+            };
+            let answer = answer.map_err(not_here);
+            state.metrics.answered(many.path, &answer);
+            answer
+        }
+        .boxed()
+    });
     api.call(route_of(routes::STATUS), |state: State, _peer, _nothing: Done| {
         async move {
             let answer = state.metad.status();
@@ -206,11 +269,39 @@ impl Metad {
         let instance = acting.gateway()?;
         // What was opened by an earlier leader must be known.
         self.leading().await?;
+        self.owned_by(session, instance)
+    }
+
+    fn owned_by(&self, session: SessionId, instance: u64) -> Result<(), MetadError> {
         let row = query::session(&**self.stale(), session).map_err(unavailable)?;
         match row {
             Some(row) if row.instance == instance => Ok(()),
             Some(_) => Err(refused(format!("{session} is another gateway's"))),
             None => Err(MetadError::Refused(Rejection::SessionGone)),
         }
+    }
+
+    /// Decides commands that came together; each must be of a session that `acting` may act for.
+    async fn submit_many_of(
+        &self,
+        request: SubmitManyRequest,
+        acting: Acting,
+    ) -> Result<SubmitManyReply, MetadError> {
+        if request.commands.len() > COMMANDS_TOGETHER {
+            return Err(refused("too many commands"));
+        }
+        let instance = acting.gateway()?;
+        // What was opened by an earlier leader must be known.
+        self.leading().await?;
+        let mut known = BTreeMap::new();
+        let may = |session: SessionId| {
+            let known = known.entry(session);
+            known.or_insert_with(|| self.owned_by(session, instance)).clone()
+        };
+        let answers = self.submit_many(request, may).await?;
+        Ok(SubmitManyReply {
+            answers,
+            leader: None,
+        })
     }
 }

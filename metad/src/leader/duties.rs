@@ -166,7 +166,7 @@ async fn abandon_ended_sessions(metad: &Metad, memory: &mut Memory) -> Result<()
     for session in waiting {
         // Those of an earlier leader are done mostly.
         let has_work = session::has_work(&**metad.stale(), session)?;
-        if has_work && !steps(metad, &Command::AbandonStep { session }, || Ok(true)).await? {
+        if has_work && !steps(metad, || Ok(Some(Command::AbandonStep { session }))).await? {
             metad.wake();
             return Ok(());
         }
@@ -176,13 +176,14 @@ async fn abandon_ended_sessions(metad: &Metad, memory: &mut Memory) -> Result<()
 }
 
 async fn drain_releases(metad: &Metad, leadership: &Leadership) -> Result<(), Error> {
-    let may_drain = || {
+    let next = || {
         let state = metad.stale();
         let rows = state.snapshot();
         let permit = leadership.erase_permit(&rows, query::cluster_time(&rows)?)?;
-        Ok(query::may_drain(&rows, &permit)?)
+        let may = query::may_drain(&rows, &permit)?;
+        Ok(may.then_some(Command::DrainReleases { permit }))
     };
-    if !steps(metad, &Command::DrainReleases, may_drain).await? {
+    if !steps(metad, next).await? {
         metad.wake();
     }
     Ok(())
@@ -221,20 +222,16 @@ async fn keep_members(metad: &Metad) -> Result<(), Error> {
     Ok(())
 }
 
-/// Proposes `command` as long as it `may` be, until it answers that nothing is left; false if the turn was over
-/// first.
-async fn steps(
-    metad: &Metad,
-    command: &Command,
-    may: impl Fn() -> Result<bool, Error>,
-) -> Result<bool, Error> {
+/// Proposes the `next` command as long as there is one, until it answers that nothing is left; false if the turn was
+/// over first.
+async fn steps(metad: &Metad, next: impl Fn() -> Result<Option<Command>, Error>) -> Result<bool, Error> {
     let over = Instant::now() + Duration::from_millis(metad.config().tick_ms) / TURN_SHARE_OF_TICK;
     for _ in 0..STEPS_PER_TURN {
-        if !may()? {
+        let Some(command) = next()? else {
             return Ok(true);
-        }
+        };
         let began = Instant::now();
-        match metad.propose(command).await? {
+        match metad.propose(&command).await? {
             Reply::Progress { more: true } => {}
             Reply::Progress { more: false } => return Ok(true),
             other => {

@@ -24,6 +24,7 @@ use super::types::{CommandBytes, TypeConfig};
 use crate::error::Error;
 use crate::store::{Budget, DataDirectory, Identity, LogDatabase, OpenState, States, Steps, offload};
 use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt};
 use openraft::alias::WriteResponderOf;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
@@ -74,6 +75,9 @@ impl std::fmt::Debug for Group {
             .finish_non_exhaustive()
     }
 }
+
+/// What commands handed over together are answered.
+pub(crate) type Answers = BoxStream<'static, Result<(u64, Bytes), Error>>;
 
 pub(crate) type Answer = oneshot::Receiver<ClientWriteResult<TypeConfig>>;
 
@@ -251,6 +255,28 @@ impl Group {
             .await
             .map_err(stopped)?;
         Ok(answer)
+    }
+
+    /// Hands commands to Raft as one message; the answers come in their order, each with its log index.
+    ///
+    /// # Errors
+    /// When Raft has stopped: none was appended.
+    pub(crate) async fn submit_many(&self, commands: Vec<Bytes>) -> Result<Answers, Error> {
+        let commands = commands.into_iter().map(CommandBytes);
+        let answers = self
+            .core
+            .raft
+            .client_write_many(commands)
+            .await
+            .map_err(stopped)?;
+        let answers = answers.map(|answer| match answer {
+            Ok(Ok(applied)) => Ok((applied.log_id.index, applied.response.0)),
+            Ok(Err(error)) => Err(refused(error)),
+            Err(error) => Err(Error::OutcomeUnknown {
+                reason: error.to_string(),
+            }),
+        });
+        Ok(answers.boxed())
     }
 
     /// The index a linearizable read arriving now must have applied: by read index, shared with the reads

@@ -3,6 +3,7 @@
 
 use super::core::{Core, stopped};
 use crate::error::Error;
+use futures::future::join_all;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -11,11 +12,14 @@ use tokio::time::Instant;
 const LAG_MAX: u64 = 1000;
 /// How often it is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How often those who might take over are asked whether they are still there.
+const ASK_EVERY: Duration = Duration::from_millis(250);
 
 impl Core {
     /// See [`super::Group::hand_over`].
     pub(super) async fn hand_over(&self, to: Option<u64>, patience: Duration) -> Result<u64, Error> {
         let deadline = Instant::now() + patience;
+        let mut asked = Instant::now();
         let next = loop {
             if !self.leads() {
                 return Err(self.not_leader());
@@ -23,7 +27,11 @@ impl Core {
             match self.next_leader(to) {
                 Ok(next) => break next,
                 Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(error) if asked.elapsed() >= ASK_EVERY && !self.others_live().await => return Err(error),
                 Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+            }
+            if asked.elapsed() >= ASK_EVERY {
+                asked = Instant::now();
             }
         };
         tracing::info!(to = format!("{next:016x}"), "handing the leadership over");
@@ -36,13 +44,26 @@ impl Core {
                 // Whoever it is: the leadership is somebody else's now.
                 return Ok(leader);
             }
-            if Instant::now() >= deadline {
+            // All may have been told to stop at the same time.
+            let gone = asked.elapsed() >= ASK_EVERY && {
+                asked = Instant::now();
+                !self.lives(next, &self.membership()).await
+            };
+            if gone || Instant::now() >= deadline {
                 return Err(Error::Members {
                     reason: format!("{next:016x} has not taken the leadership over"),
                 });
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Whether any other voter answers.
+    async fn others_live(&self) -> bool {
+        let membership = self.membership();
+        let others = membership.voter_ids().filter(|voter| *voter != self.me.node);
+        let asked = others.map(|voter| self.lives(voter, &membership));
+        join_all(asked).await.contains(&true)
     }
 
     /// The voter that is there and furthest, or `to` if it is one that would do.

@@ -188,7 +188,8 @@ impl Core {
         )))
     }
 
-    async fn lives(&self, node: u64, membership: &StoredMembership) -> bool {
+    /// Whether `node` answers, and is who the membership says.
+    pub(super) async fn lives(&self, node: u64, membership: &StoredMembership) -> bool {
         if node == self.me.node {
             return true;
         }
@@ -208,22 +209,18 @@ impl Core {
 
     /// Proposes a change of the membership as it is now. Removed members are forgotten.
     async fn propose(&self, change: Change, deadline: Instant) -> Result<(), Error> {
-        let guard = guard(&self.membership());
-        let proposed = self.raft.change_membership_if(change, false, [guard]);
+        let before = self.membership();
+        let proposed = self.raft.change_membership_if(change, false, [guard(&before)]);
         match tokio::time::timeout_at(deadline, proposed).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(self.unchanged(error)),
+            Ok(Err(RaftError::Fatal(error))) => Err(stopped(error)),
+            Ok(Err(RaftError::APIError(error))) => {
+                let begun = self.membership().log_id() != before.log_id();
+                Err(unfinished(error, begun, || self.not_leader()))
+            }
             Err(_) => Err(Error::OutcomeUnknown {
                 reason: "the change of the members was not confirmed in time".to_owned(),
             }),
-        }
-    }
-
-    fn unchanged(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
-        match error {
-            RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => self.not_leader(),
-            RaftError::APIError(error) => refused(error.to_string()),
-            RaftError::Fatal(error) => stopped(error),
         }
     }
 
@@ -242,8 +239,42 @@ impl Core {
     }
 }
 
+/// What a change came to that Raft did not finish; `begun` if the membership is another one than it was. A change has
+/// two steps: if the leadership is lost between them, nobody may take it for not done, and do it again.
+fn unfinished(error: ClientWriteError<TypeConfig>, begun: bool, not_leader: impl FnOnce() -> Error) -> Error {
+    match error {
+        ClientWriteError::ForwardToLeader(_) if !begun => not_leader(),
+        ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_) => Error::OutcomeUnknown {
+            reason: "the leadership was lost in the middle of the change; the next leader finishes it, if it has \
+                     begun: look at the members"
+                .to_owned(),
+        },
+        error => refused(error.to_string()),
+    }
+}
+
 fn guard(membership: &StoredMembership) -> Precondition<TypeConfig> {
     Precondition::LastMembershipLogId {
         last_membership_log_id: *membership.log_id(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ClientWriteError, Error, TypeConfig, unfinished};
+    use openraft::errors::ForwardToLeader;
+
+    #[test]
+    fn a_change_is_not_done_for_sure_only_if_it_has_not_begun() {
+        let not_leader = || Error::NotLeader { leader: None };
+        let forward = || ForwardToLeader::<TypeConfig>::empty();
+        let refused = |begun| unfinished(ClientWriteError::ForwardToLeader(forward()), begun, not_leader);
+        assert!(matches!(refused(false), Error::NotLeader { .. }));
+        assert!(matches!(refused(true), Error::OutcomeUnknown { .. }));
+        let discarded = unfinished(ClientWriteError::LogEntryDiscarded(forward()), false, not_leader);
+        assert!(
+            matches!(discarded, Error::OutcomeUnknown { .. }),
+            "it may be done by the next leader"
+        );
     }
 }

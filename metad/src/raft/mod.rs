@@ -37,7 +37,7 @@ mod tests;
 
 pub use config::{GroupConfig, GroupParts, Peers};
 pub use digest::{DIGEST_EVERY_ENTRIES, Digest, DigestPoints};
-pub(crate) use group::refused;
+pub(crate) use group::{Answers, refused};
 pub use group::{Group, ReadIndex};
 pub use log_store::LogStore;
 pub use machine::{Applied, Machine, ModelMachine};

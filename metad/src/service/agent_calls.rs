@@ -30,11 +30,6 @@ const CLOSES_PER_REPLY: usize = 64;
 const BUSY_MS: u64 = 50;
 /// Orders among which an acknowledged copy is looked for when this leader has not sent it.
 const ORDERS_LOOKED_AT: usize = 4 * COPIES_PER_BATCH;
-/// Permits every erase order.
-const EVERY_RELEASE: ErasePermit = ErasePermit {
-    below_index: u64::MAX,
-    released_before: ClusterTime(u64::MAX),
-};
 /// A device's capacity is committed again when it moved by more than one part in this many.
 const CAPACITY_STEP: u64 = 64;
 
@@ -208,7 +203,7 @@ impl Metad {
         }
         let first = leadership.soft.first_order(vendor);
         let (state, most) = (self.stale(), ORDERS_LOOKED_AT);
-        let open = query::erase_orders_from(&**state, vendor, first, &EVERY_RELEASE, most);
+        let open = query::erase_orders_from(&**state, vendor, first, &ErasePermit::ALL, most);
         let open = open.map_err(unavailable)?;
         let by_copy: BTreeMap<CopyId, u64> = open.into_iter().map(|(index, copy)| (copy, index)).collect();
         found.extend(
@@ -297,7 +292,7 @@ impl Leadership {
         let erase = query::erase_orders_from(rows, vendor, known, permit, COPIES_PER_BATCH)?;
         let first = match erase.first() {
             Some(first) => Some(*first),
-            None => query::erase_orders_from(rows, vendor, known, &EVERY_RELEASE, 1)?.pop(),
+            None => query::erase_orders_from(rows, vendor, known, &ErasePermit::ALL, 1)?.pop(),
         };
         // What is released at the index being drained may still bring orders before those that are there.
         let to_come = (query::drained_index(rows)?, CopyId::default());

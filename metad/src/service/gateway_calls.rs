@@ -1,10 +1,12 @@
 //! What gateways call.
 
 use super::{Metad, unavailable};
+use crate::error::Error;
 use crate::grants::Grantee;
 use crate::leader::leadership::Leadership;
 use bytes::Bytes;
 use std::sync::Arc;
+use ullage_model::codec::decode;
 use ullage_model::command::{Command, Reply, SessionCommand};
 use ullage_model::fat::query;
 use ullage_model::fat::rows::SessionState;
@@ -13,9 +15,9 @@ use ullage_model::limits::SESSION_MS;
 use ullage_model::namespace;
 use ullage_model::rejection::Rejection;
 use ullage_model::wire::metad::{
-    MetadError, OpenSessionReply, OpenSessionRequest, Query, QueryReply, RenewSessionReply,
-    RenewSessionRequest, ReportDamagedRequest, ResolveRequest, StatusReply, SubmitReply, SubmitRequest,
-    VendorInfo,
+    MetadError, OpenSessionReply, OpenSessionRequest, Query, QueryManyReply, QueryManyRequest, QueryReply,
+    RenewSessionReply, RenewSessionRequest, ReportDamagedRequest, ResolveRequest, StatusReply,
+    SubmitManyRequest, SubmitReply, SubmitRequest, Submitted, VendorInfo,
 };
 
 /// A renewal is proposed when this much of a session's life is over; in between, what it reports is soft
@@ -170,11 +172,63 @@ impl Metad {
                 command,
             })
             .await?;
-        // What was replaced, deleted or given up may have joined the release queue.
-        if matches!(reply, Reply::Stored { .. } | Reply::Deleted { .. } | Reply::Done) {
+        if may_release(&reply) {
             self.wake();
         }
-        Ok(SubmitReply { index, reply })
+        Ok(SubmitReply {
+            index,
+            reply,
+            leader: None,
+        })
+    }
+
+    /// Decides commands of sessions that came together, those that `may` lets through; answers in their order.
+    ///
+    /// # Errors
+    /// When none of them was decided for sure, and for the same reason; see [`MetadError`].
+    pub async fn submit_many(
+        &self,
+        request: SubmitManyRequest,
+        mut may: impl FnMut(SessionId) -> Result<(), MetadError>,
+    ) -> Result<Vec<Result<Submitted, MetadError>>, MetadError> {
+        self.leading().await?;
+        let SubmitManyRequest { commands } = request;
+        let check = |command: &Bytes| match decode(command) {
+            Ok(Command::InSession { session, command, .. }) => {
+                may(session)?;
+                match adds_data(&command) {
+                    true => self.admit_data(),
+                    false => Ok(()),
+                }
+            }
+            Ok(_) => Err(invalid("this command is not a session's")),
+            Err(error) => Err(invalid(&error.to_string())),
+        };
+        let checked: Vec<_> = commands.iter().map(check).collect();
+        let admitted = commands
+            .into_iter()
+            .zip(&checked)
+            .filter(|(_, checked)| checked.is_ok());
+        let admitted: Vec<_> = admitted.map(|(command, _)| command).collect();
+        let mut decided = self.proposer.propose_together(admitted).await;
+        // Raft takes all of a message or none.
+        if let Some(Err(Error::NotLeader { .. } | Error::LeaderNotReady)) = decided.first() {
+            return Err(decided
+                .swap_remove(0)
+                .err()
+                .map_or(MetadError::Overloaded, Into::into));
+        }
+        let releases = |(_, reply): &(u64, Bytes)| decode(reply).is_ok_and(|reply| may_release(&reply));
+        if decided.iter().flatten().any(releases) {
+            self.wake();
+        }
+        let mut decided = decided.into_iter();
+        let answer = |checked: Result<(), MetadError>| {
+            checked?;
+            let (index, reply) = decided.next().ok_or(MetadError::Overloaded)??;
+            Ok(Submitted { index, reply })
+        };
+        Ok(checked.into_iter().map(answer).collect())
     }
 
     /// What became of a sequence; records it abandoned if it was never decided.
@@ -188,7 +242,11 @@ impl Metad {
             .proposer
             .propose_indexed(&Command::Resolve { session, sequence })
             .await?;
-        Ok(SubmitReply { index, reply })
+        Ok(SubmitReply {
+            index,
+            reply,
+            leader: None,
+        })
     }
 
     /// Proposes an operator's command.
@@ -222,18 +280,7 @@ impl Metad {
     pub async fn query(self: &Arc<Self>, query: Query) -> Result<QueryReply, MetadError> {
         let index = self.group.applied_index();
         let state = self.reads.linearizable().await?;
-        let long = matches!(
-            query,
-            Query::List(_)
-                | Query::UserObjects { .. }
-                | Query::Buckets { .. }
-                | Query::Parts { .. }
-                | Query::Uploads(_)
-                | Query::Versions(_)
-                | Query::Copies { .. }
-                | Query::Leases
-                | Query::Vendors
-        );
+        let long = query.reads_many_rows();
         let answer = move || namespace::query::answer(&state.snapshot(), &query).map_err(unavailable);
         let answer = if long {
             let leave = self.long_query()?;
@@ -248,6 +295,22 @@ impl Metad {
             answer()?
         };
         Ok(QueryReply { index, answer })
+    }
+
+    /// Answers questions that came together, linearizably and all about the same state.
+    ///
+    /// # Errors
+    /// When the read cannot be confirmed.
+    pub async fn query_many(&self, request: QueryManyRequest) -> Result<QueryManyReply, MetadError> {
+        let index = self.group.applied_index();
+        let state = self.reads.linearizable().await?;
+        let rows = state.snapshot();
+        let answer = |query: &Query| match query.reads_many_rows() {
+            true => Err(invalid("this question goes by itself")),
+            false => namespace::query::answer(&rows, query).map_err(unavailable),
+        };
+        let answers = request.queries.iter().map(answer).collect();
+        Ok(QueryManyReply { index, answers })
     }
 
     /// Marks copies damaged that a gateway could not verify.
@@ -331,6 +394,18 @@ fn adds_data(command: &SessionCommand) -> bool {
         | SessionCommand::DeleteAccessKey { .. }
         | SessionCommand::SetBucketDocument { document: None, .. } => false,
     }
+}
+
+/// Whether what was replaced, deleted or given up may have joined the release queue.
+fn may_release(reply: &Reply) -> bool {
+    matches!(
+        reply,
+        Reply::Stored { .. } | Reply::Deleted { .. } | Reply::Done
+    )
+}
+
+fn invalid(words: &str) -> MetadError {
+    MetadError::Refused(Rejection::Invalid(words.to_owned()))
 }
 
 fn unexpected(what: &str, reply: Reply) -> MetadError {

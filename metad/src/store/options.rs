@@ -10,18 +10,22 @@ use ullage_model::store::Column;
 const LOG_WRITE_BUFFER_BYTES: usize = 16 * 1024 * 1024;
 /// Memtable of each state column; the shared write-buffer manager bounds their sum.
 const STATE_WRITE_BUFFER_BYTES: usize = 32 * 1024 * 1024;
+/// Levels of a column's tables.
+const LEVELS: usize = 7;
 /// A memtable's allocation unit: small, because each of some twenty columns holds at least one.
 const ARENA_BYTES: usize = 128 * 1024;
 /// Inline payloads from this size on go to blob files: below it a pointer would cost as much.
 const MIN_BLOB_BYTES: u64 = 512;
 /// A blob file is closed at this size.
 const BLOB_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// Part of a memtable's size that its filter takes: some ten bits for each of half a million keys.
+const MEMTABLE_FILTER_RATIO: f64 = 0.02;
 /// Of this many neighbouring entries of a table …
 const DELETION_WINDOW_ENTRIES: usize = 4096;
 /// … so many deletions mark the table for compaction, so that scans do not wade through tombstones.
-const DELETION_TRIGGER_ENTRIES: usize = 1024;
-/// So does this share of deletions in a whole table.
-const DELETION_RATIO: f64 = 0.3;
+const DELETION_TRIGGER_ENTRIES: usize = 3072;
+/// So does this share of deletions in a whole table. Rows that are overwritten leave a deletion each: half of a table.
+const DELETION_RATIO: f64 = 0.75;
 /// A table that nothing else compacted is compacted after this long.
 const PERIODIC_COMPACTION_SECONDS: u64 = 24 * 3600;
 /// The column family that holds Raft's own rows in the state database.
@@ -104,6 +108,10 @@ fn column(budget: &Budget, write_buffer_bytes: usize) -> Options {
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
+    // What was just flushed is soon written again, and read most.
+    let mut levels = [DBCompressionType::Lz4; LEVELS];
+    levels[0] = DBCompressionType::None;
+    options.set_compression_per_level(&levels);
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_write_buffer_size(write_buffer_bytes);
     options.set_max_write_buffer_number(4);
@@ -130,7 +138,7 @@ pub(super) fn log(budget: &Budget) -> Options {
 pub(super) fn log_columns(budget: &Budget) -> Vec<ColumnFamilyDescriptor> {
     let mut entries = column(budget, LOG_WRITE_BUFFER_BYTES);
     // Entries come in order, so that their tables move down as they are; what is large in them is sealed.
-    entries.set_compression_type(DBCompressionType::None);
+    entries.set_compression_per_level(&[DBCompressionType::None; LEVELS]);
     // The marks keep their column's memtable alive, and with it old write-ahead files: bounded by size.
     let marks = column(budget, 1024 * 1024);
     vec![
@@ -150,6 +158,12 @@ pub(super) fn state(budget: &Budget) -> Options {
     options
 }
 
+/// Whether scans go over a column where rows were deleted. Inlined payloads are only asked for by their name, and
+/// outcomes are forgotten from a mark on.
+pub(super) fn is_scanned(column: Column) -> bool {
+    !matches!(column, Column::Inline | Column::Outcomes)
+}
+
 /// Column families of the state database.
 pub(super) fn state_columns(budget: &Budget) -> Vec<ColumnFamilyDescriptor> {
     let mut columns = vec![
@@ -158,12 +172,19 @@ pub(super) fn state_columns(budget: &Budget) -> Vec<ColumnFamilyDescriptor> {
     ];
     columns.extend(Column::ALL.into_iter().map(|name| {
         let mut options = column(budget, STATE_WRITE_BUFFER_BYTES);
-        options.add_compact_on_deletion_collector_factory(
-            DELETION_WINDOW_ENTRIES,
-            DELETION_TRIGGER_ENTRIES,
-            DELETION_RATIO,
-        );
+        if is_scanned(name) {
+            options.add_compact_on_deletion_collector_factory(
+                DELETION_WINDOW_ENTRIES,
+                DELETION_TRIGGER_ENTRIES,
+                DELETION_RATIO,
+            );
+        }
         options.set_periodic_compaction_seconds(PERIODIC_COMPACTION_SECONDS);
+        // Nearly every command asks these for a row that is not there.
+        if matches!(name, Column::Outcomes | Column::Live | Column::Blobs) {
+            options.set_memtable_whole_key_filtering(true);
+            options.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER_RATIO);
+        }
         if name == Column::Inline {
             options.set_enable_blob_files(true);
             options.set_min_blob_size(MIN_BLOB_BYTES);

@@ -18,8 +18,10 @@ use ullage_model::store::{Change, Column, Direction, KeyRange, Read, StoreError,
 
 /// Most bytes a forward scan reads ahead.
 const READAHEAD_BYTES: usize = 256 * 1024;
-/// Deletions that a column may hold in its memtable: about a millisecond of scanning.
+/// Deletions of which a column's memtable may consist: about a millisecond of scanning.
 const DELETIONS_IN_MEMORY_MAX: u64 = 4096;
+/// Deletions that it may hold among rows that were written: some ten times as long.
+const DELETIONS_AMONG_ROWS_MAX: u64 = 32_768;
 
 /// The state database.
 pub struct StateDatabase {
@@ -213,11 +215,24 @@ impl StateDatabase {
         let Medium::Rocks(db) = &self.medium else {
             return Ok(false);
         };
-        for column in Column::ALL {
+        for column in Column::ALL
+            .into_iter()
+            .filter(|column| options::is_scanned(*column))
+        {
             let family = family(db, column.name())?;
-            let deletions = db.property_int_value_cf(family, properties::NUM_DELETES_ACTIVE_MEM_TABLE);
-            let deletions = deletions.map_err(|error| failed("inspect", error))?.unwrap_or(0);
-            if deletions >= DELETIONS_IN_MEMORY_MAX {
+            let property = |name| {
+                let value = db.property_int_value_cf(family, name);
+                value
+                    .map(Option::unwrap_or_default)
+                    .map_err(|error| failed("inspect", error))
+            };
+            let deletions = property(properties::NUM_DELETES_ACTIVE_MEM_TABLE)?;
+            let entries = property(properties::NUM_ENTRIES_ACTIVE_MEM_TABLE)?;
+            // What is overwritten all the time has a deletion for each row: flushing for their sake would write
+            // the same rows over and over.
+            let nothing_else = deletions > entries - entries / 4;
+            if deletions >= DELETIONS_AMONG_ROWS_MAX || (deletions >= DELETIONS_IN_MEMORY_MAX && nothing_else)
+            {
                 self.flush()?;
                 return Ok(true);
             }

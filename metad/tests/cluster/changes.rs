@@ -223,3 +223,18 @@ fn two_operators_at_once_do_not_undo_each_other() {
     let led = leader(&nodes);
     nodes[led].put_soon("after", "x");
 }
+
+#[test]
+fn nobody_waits_long_for_a_hand_over_to_nodes_that_stop_too() {
+    let world = World::default();
+    let mut nodes = world.cluster(3);
+    let led = leader(&nodes);
+    let leads = nodes.remove(led);
+    for other in nodes {
+        other.kill();
+    }
+    let began = std::time::Instant::now();
+    let refused = leads.run(leads.group.hand_over(None, 4 * PATIENCE));
+    assert!(refused.is_err(), "{refused:?}");
+    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+}

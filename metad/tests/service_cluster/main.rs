@@ -16,13 +16,17 @@ use harness::{Caller, Cluster, Gateway};
 use http::HeaderMap;
 use std::collections::BTreeSet;
 use ullage_metad::http::{ROUTES, routes_served};
+use ullage_model::codec;
 use ullage_model::command::{Command, Reply, SessionCommand};
+use ullage_model::fat::query::ErasePermit;
 use ullage_model::ids::{SessionId, VendorId};
+use ullage_model::limits::COMMANDS_TOGETHER;
 use ullage_model::rejection::Rejection;
 use ullage_model::wire::members::{MembersReply, MembersRequest};
 use ullage_model::wire::metad::{
-    Answer, Done, EndSessionRequest, MetadError, Query, QueryReply, RenewSessionReply, RenewSessionRequest,
-    ReportDamagedRequest, ResolveRequest, StatusReply, SubmitReply, SubmitRequest,
+    Answer, Done, EndSessionRequest, MetadError, Query, QueryManyReply, QueryManyRequest, QueryReply,
+    RenewSessionReply, RenewSessionRequest, ReportDamagedRequest, ResolveRequest, StatusReply,
+    SubmitManyReply, SubmitManyRequest, SubmitReply, SubmitRequest,
 };
 use ullage_model::wire::routes;
 use ullage_transport::client::CallError;
@@ -105,6 +109,114 @@ async fn any_node_takes_any_call_and_answers_what_was_written_through_another() 
         );
         assert!(cluster.metric(at, "ullage_metad_calls_total", "done") > 30.0);
         assert_eq!(cluster.metric(at, "ullage_metad_calls_in_flight", ""), 0.0);
+    }
+    cluster.stop().await;
+}
+
+/// The commands of `requests` as they travel together.
+fn together(requests: impl IntoIterator<Item = SubmitRequest>) -> SubmitManyRequest {
+    let command = |request: SubmitRequest| {
+        codec::encode(&Command::InSession {
+            session: request.session,
+            sequence: request.sequence,
+            command: request.command,
+        })
+    };
+    SubmitManyRequest {
+        commands: requests.into_iter().map(command).collect(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_and_questions_that_came_together_are_each_answered_by_themselves() {
+    let cluster = Cluster::start(3).await;
+    let (owner, other) = (Gateway::new(1), Gateway::new(2));
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    let leads = cluster.addresses[leader].clone();
+    let session = owner.open(&leads).await;
+    let foreign = other.open(&leads).await;
+    let mut request = together([
+        bucket(session, 0, "one"),
+        bucket(foreign, 0, "stolen"),
+        bucket(session, 1, "two"),
+        bucket(session, 2, "one"),
+    ]);
+    // Not a session's, and nothing at all.
+    request.commands.push(codec::encode(&Command::DrainReleases {
+        permit: ErasePermit::ALL,
+    }));
+    request.commands.push(bytes::Bytes::from_static(b"?"));
+    for (through, said) in [(follower, Some(leads.clone())), (leader, None)] {
+        let reply: SubmitManyReply = owner
+            .caller
+            .call(&cluster.addresses[through], routes::SUBMIT_MANY, &request)
+            .await
+            .unwrap();
+        assert_eq!(reply.leader, said, "whoever passed it on says to whom");
+        let replies: Vec<Option<Reply>> = reply
+            .answers
+            .iter()
+            .map(|answer| Some(codec::decode(&answer.as_ref().ok()?.reply).unwrap()))
+            .collect();
+        // The second time round they are the stored outcomes.
+        assert!(matches!(replies[0], Some(Reply::Bucket(_))), "{replies:?}");
+        assert!(matches!(replies[2], Some(Reply::Bucket(_))), "{replies:?}");
+        assert!(
+            matches!(replies[3], Some(Reply::Refused(Rejection::BucketExists { .. }))),
+            "a refusal is an answer, and only of its own command: {replies:?}"
+        );
+        for at in [1, 4, 5] {
+            assert!(
+                matches!(&reply.answers[at], Err(MetadError::Refused(_))),
+                "{:?}",
+                reply.answers[at]
+            );
+        }
+        let indexes: Vec<u64> = [0, 2, 3]
+            .map(|at| reply.answers[at].as_ref().unwrap().index)
+            .to_vec();
+        assert!(
+            indexes.windows(2).all(|pair| pair[0] < pair[1]),
+            "in their order: {indexes:?}"
+        );
+    }
+    let many = SubmitManyRequest {
+        commands: vec![bytes::Bytes::new(); COMMANDS_TOGETHER + 1],
+    };
+    is_refused(
+        owner
+            .caller
+            .call::<_, SubmitManyReply>(&leads, routes::SUBMIT_MANY, &many)
+            .await,
+    );
+    let queries = vec![
+        Query::Bucket("one".to_owned()),
+        Query::Vendors,
+        Query::Bucket("stolen".to_owned()),
+        Query::Bucket("two".to_owned()),
+    ];
+    for address in &cluster.addresses {
+        let request = QueryManyRequest {
+            queries: queries.clone(),
+        };
+        let reply: QueryManyReply = owner
+            .caller
+            .call(address, routes::QUERY_MANY, &request)
+            .await
+            .unwrap();
+        assert!(
+            matches!(reply.answers[0], Ok(Answer::Bucket(Some(_)))),
+            "{reply:?}"
+        );
+        assert!(
+            matches!(reply.answers[1], Err(MetadError::Refused(_))),
+            "{reply:?}"
+        );
+        assert!(matches!(reply.answers[2], Ok(Answer::Bucket(None))), "{reply:?}");
+        assert!(
+            matches!(reply.answers[3], Ok(Answer::Bucket(Some(_)))),
+            "{reply:?}"
+        );
     }
     cluster.stop().await;
 }

@@ -49,11 +49,14 @@ fn release<R: Read>(step: &mut Step<'_, R>, item: &ReleaseItem) {
 }
 
 /// One bounded step from the front of the queue: up to [`CHUNKS_PER_DRAIN`] chunks of blobs, or one page of a
-/// manifest or upload.
+/// manifest or upload. Nothing, if what is at the front may have readers that `permit` does not rule out.
 ///
 /// # Errors
 /// When the store fails.
-pub fn drain<R: Read>(step: &mut Step<'_, R>) -> Result<Reply, Stop> {
+pub fn drain<R: Read>(step: &mut Step<'_, R>, permit: &query::ErasePermit) -> Result<Reply, Stop> {
+    if !query::may_drain(step, permit)? {
+        return Ok(Reply::Progress { more: false });
+    }
     let items = query::releases(step, CHUNKS_PER_DRAIN)?;
     let mut rooms = Rooms::default();
     let mut budget = CHUNKS_PER_DRAIN;
@@ -88,7 +91,7 @@ pub fn drain<R: Read>(step: &mut Step<'_, R>) -> Result<Reply, Stop> {
     }
     rooms.write(step);
     Ok(Reply::Progress {
-        more: query::has_releases(step)?,
+        more: query::may_drain(step, permit)?,
     })
 }
 

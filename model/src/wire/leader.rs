@@ -60,7 +60,7 @@ impl Repeat {
     #[must_use]
     pub fn of(path: &str) -> Self {
         match path {
-            routes::QUERY | routes::STATUS | routes::JUDGE => Self::Question,
+            routes::QUERY | routes::QUERY_MANY | routes::STATUS | routes::JUDGE => Self::Question,
             routes::SESSION_OPEN
             | routes::SESSION_RENEW
             | routes::SESSION_END
@@ -140,6 +140,8 @@ pub struct Addresses {
     /// Configured and learned, each once; the one to be called first is `first`.
     known: Vec<String>,
     first: usize,
+    /// Addresses that failed since they answered last, or since the membership was learned.
+    failing: Vec<String>,
 }
 
 impl Addresses {
@@ -152,6 +154,7 @@ impl Addresses {
             configured: known.clone(),
             known,
             first: 0,
+            failing: Vec::new(),
         }
     }
 
@@ -169,6 +172,19 @@ impl Addresses {
 
     /// `address` has answered: it is called first from now on, unless another leads.
     pub fn answered(&mut self, address: &str) {
+        self.failing.retain(|failing| failing != address);
+        self.prefer(address);
+    }
+
+    /// A node that answered has passed the call on to `leader`: that is called first from now on, unless it was
+    /// tried from here and failed.
+    pub fn passed_on_to(&mut self, leader: &str) {
+        if !self.failing.iter().any(|failing| failing == leader) {
+            self.led_to(leader);
+        }
+    }
+
+    fn prefer(&mut self, address: &str) {
         if let Some(at) = self.known.iter().position(|known| known == address) {
             self.first = at;
         }
@@ -190,8 +206,9 @@ impl Addresses {
         add(&mut known, self.configured.iter().cloned());
         self.known = known;
         self.first = 0;
+        self.failing.clear();
         if let Some(first) = leader.map(|leader| leader.address.clone()).or(before) {
-            self.answered(&first);
+            self.prefer(&first);
         }
     }
 
@@ -199,12 +216,13 @@ impl Addresses {
     fn led_to(&mut self, address: &str) {
         if self.known.len() < ADDRESSES_MAX || self.known.iter().any(|known| known == address) {
             add(&mut self.known, [address.to_owned()]);
-            self.answered(address);
+            self.prefer(address);
         }
     }
 
     /// `address` has failed: another is called first from now on.
     fn failed(&mut self, address: &str) {
+        add(&mut self.failing, [address.to_owned()]);
         if self.first() == Some(address) {
             self.first = (self.first + 1) % self.known.len();
         }
@@ -386,6 +404,26 @@ mod tests {
             } => (address, after_ms, within_ms),
             Next::GiveUp(error) => panic!("gave up: {error}"),
         }
+    }
+
+    #[test]
+    fn a_call_that_was_passed_on_names_whom_to_call_next() {
+        let mut known = three();
+        known.passed_on_to("c");
+        assert_eq!(known.first(), Some("c"));
+        known.passed_on_to("new");
+        assert_eq!(known.first(), Some("new"), "one that was not known is learned");
+        // One that is not reached from here is not taken for another node's word, until it has answered.
+        let mut attempts = Attempts::new(Repeat::Never, 60_000);
+        called(attempts.first(&known));
+        called(attempts.failed(&mut known, "new", not_sent(), 0, 0));
+        known.answered("a");
+        known.passed_on_to("new");
+        assert_eq!(known.first(), Some("a"));
+        known.answered("new");
+        known.answered("a");
+        known.passed_on_to("new");
+        assert_eq!(known.first(), Some("new"));
     }
 
     #[test]

@@ -143,6 +143,51 @@ pub struct SubmitReply {
     pub index: u64,
     /// The answer.
     pub reply: Reply,
+    /// Address of the leader, if the node that was called passed the call on to it: who calls there next time saves
+    /// a hop.
+    pub leader: Option<String>,
+}
+
+/// Commands of sessions that came together at a gateway: each is the `codec` bytes of a `Command::InSession`. They
+/// are proposed together, in this order, and each is decided by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmitManyRequest {
+    /// The commands, at most `limits::COMMANDS_TOGETHER`.
+    pub commands: Vec<Bytes>,
+}
+
+/// What one of them is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// As in [`SubmitReply`].
+    pub index: u64,
+    /// The `codec` bytes of the `Reply`.
+    pub reply: Bytes,
+}
+
+/// Their answers, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmitManyReply {
+    /// An answer each.
+    pub answers: Vec<Result<Submitted, MetadError>>,
+    /// As in [`SubmitReply`].
+    pub leader: Option<String>,
+}
+
+/// Questions that came together at a gateway, none of which [`Query::reads_many_rows`]. They see the same state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryManyRequest {
+    /// The questions, at most `limits::QUERIES_TOGETHER`.
+    pub queries: Vec<Query>,
+}
+
+/// Their answers, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryManyReply {
+    /// Log index as of which they were read.
+    pub index: u64,
+    /// An answer each.
+    pub answers: Vec<Result<Answer, MetadError>>,
 }
 
 /// Asks what became of a sequence.
@@ -303,6 +348,25 @@ pub enum ListedVersion {
     Object(LiveRow),
     /// A delete marker.
     DeleteMarker(DeleteMarkerRow),
+}
+
+impl Query {
+    /// Whether answering it may read more than a few rows: such a question goes by itself.
+    #[must_use]
+    pub fn reads_many_rows(&self) -> bool {
+        match self {
+            Self::List(_)
+            | Self::UserObjects { .. }
+            | Self::Buckets { .. }
+            | Self::Parts { .. }
+            | Self::Uploads(_)
+            | Self::Versions(_)
+            | Self::Copies { .. }
+            | Self::Leases
+            | Self::Vendors => true,
+            _ => false,
+        }
+    }
 }
 
 /// Asks for the open uploads of a bucket.
@@ -576,6 +640,10 @@ versioned!(
     ProvisionalFat,
     SubmitRequest,
     SubmitReply,
+    SubmitManyRequest,
+    SubmitManyReply,
+    QueryManyRequest,
+    QueryManyReply,
     ResolveRequest,
     Query,
     QueryReply,

@@ -19,10 +19,14 @@ pub const SESSION_END: &str = "/v1/session/end";
 pub const ALLOCATE: &str = "/v1/allocate";
 /// `SubmitRequest` → `SubmitReply`.
 pub const SUBMIT: &str = "/v1/submit";
+/// `SubmitManyRequest` → `SubmitManyReply`.
+pub const SUBMIT_MANY: &str = "/v1/submit-many";
 /// `ResolveRequest` → `SubmitReply`.
 pub const RESOLVE: &str = "/v1/resolve";
 /// `Query` → `QueryReply`.
 pub const QUERY: &str = "/v1/query";
+/// `QueryManyRequest` → `QueryManyReply`.
+pub const QUERY_MANY: &str = "/v1/query-many";
 /// `ReportDamagedRequest` → `Done`.
 pub const REPORT_DAMAGED: &str = "/v1/damaged";
 /// `Command` → `Reply`.

@@ -15,11 +15,6 @@ use ullage_model::store::{Change, Column};
 use ullage_model::units::room;
 use ullage_model::wire::agent::DamagedCopy;
 
-const EVERYTHING: ErasePermit = ErasePermit {
-    below_index: u64::MAX,
-    released_before: ClusterTime(0),
-};
-
 /// A cluster of two vendors and a blob of `chunks` chunks at both.
 fn stored(chunks: u32) -> (World, SessionId, LeaseId, [VendorId; 2]) {
     let mut world = World::new(2);
@@ -50,10 +45,10 @@ fn room_goes_from_used_to_erasing_to_free() {
     let (mut world, session, _, [a, b]) = stored(1);
     let bytes = room(CHUNK_BYTES_MIN, 1);
     abandon(&mut world, session);
-    assert!(query::has_releases(&world.rows).unwrap());
+    assert!(query::may_drain(&world.rows, &ErasePermit::ALL).unwrap());
     assert_eq!(world.room(a).used, bytes);
     world.drain();
-    assert!(!query::has_releases(&world.rows).unwrap());
+    assert!(!query::may_drain(&world.rows, &ErasePermit::ALL).unwrap());
     for vendor in [a, b] {
         assert_eq!((world.room(vendor).used, world.room(vendor).erasing), (0, bytes));
     }
@@ -83,7 +78,9 @@ fn the_queue_is_looked_at_from_where_its_drain_is_only() {
     assert_eq!(query::drained_index(&world.rows).unwrap(), 0);
     abandon(&mut world, session);
     let released = world.index;
-    let more = world.decide(&Command::DrainReleases);
+    let more = world.decide(&Command::DrainReleases {
+        permit: ErasePermit::ALL,
+    });
     assert_eq!(more, Reply::Progress { more: true });
     assert_eq!(query::drained_index(&world.rows).unwrap(), released);
     world.drain();
@@ -98,7 +95,7 @@ fn the_queue_is_looked_at_from_where_its_drain_is_only() {
     world
         .rows
         .apply([before(Some(Bytes::from_static(b"no such row")))]);
-    assert!(!query::has_releases(&world.rows).unwrap());
+    assert!(!query::may_drain(&world.rows, &ErasePermit::ALL).unwrap());
     assert_eq!(query::releases(&world.rows, 9).unwrap(), []);
     world.rows.apply([before(None)]);
 
@@ -110,10 +107,10 @@ fn the_queue_is_looked_at_from_where_its_drain_is_only() {
         world.submit(session, SessionCommand::AbandonBlob { blob }),
         Reply::Done
     );
-    assert!(query::has_releases(&world.rows).unwrap());
+    assert!(query::may_drain(&world.rows, &ErasePermit::ALL).unwrap());
     world.drain();
     let newest = (world.index - 1, CopyId::default());
-    let orders = query::erase_orders_from(&world.rows, a, Some(newest), &EVERYTHING, 9).unwrap();
+    let orders = query::erase_orders_from(&world.rows, a, Some(newest), &ErasePermit::ALL, 9).unwrap();
     assert_eq!(orders.len(), 1, "the others were released before");
 }
 
@@ -124,11 +121,18 @@ fn a_drain_goes_in_bounded_steps() {
     abandon(&mut world, session);
     let orders = |world: &World| query::counts(&world.rows, u64::MAX).unwrap().erase_orders;
     for (more, ordered) in [(true, 256), (true, 512), (false, 514)] {
-        assert_eq!(world.decide(&Command::DrainReleases), Reply::Progress { more });
+        assert_eq!(
+            world.decide(&Command::DrainReleases {
+                permit: ErasePermit::ALL
+            }),
+            Reply::Progress { more }
+        );
         assert_eq!(orders(&world), ordered);
     }
     assert_eq!(
-        world.decide(&Command::DrainReleases),
+        world.decide(&Command::DrainReleases {
+            permit: ErasePermit::ALL
+        }),
         Reply::Progress { more: false }
     );
     world.erase_all(a);
@@ -148,7 +152,9 @@ fn one_step_takes_many_small_blobs() {
     assert_eq!(world.decide(&Command::EndSession { session }), Reply::Done);
     world.abandon(session);
     assert_eq!(
-        world.decide(&Command::DrainReleases),
+        world.decide(&Command::DrainReleases {
+            permit: ErasePermit::ALL
+        }),
         Reply::Progress { more: false }
     );
     assert_eq!(query::counts(&world.rows, 1000).unwrap().erase_orders, 40);
@@ -177,7 +183,7 @@ fn erase_orders_wait_for_readers_or_for_an_hour() {
     assert_eq!(orders(released + 1, 0), all);
     assert_eq!(orders(0, 1), all);
     assert_eq!(
-        query::erase_orders(&world.rows, a, &EVERYTHING, 1).unwrap(),
+        query::erase_orders(&world.rows, a, &ErasePermit::ALL, 1).unwrap(),
         all[..1]
     );
 }
@@ -222,7 +228,7 @@ fn acknowledgements_that_name_no_order_change_nothing() {
     assert_eq!(world.room(a).used, room(CHUNK_BYTES_MIN, 1));
     abandon(&mut world, session);
     world.drain();
-    let orders = query::erase_orders(&world.rows, a, &EVERYTHING, 9).unwrap();
+    let orders = query::erase_orders(&world.rows, a, &ErasePermit::ALL, 9).unwrap();
     let twice = [orders.clone(), orders.clone()].concat();
     let command = Command::AcknowledgeErased {
         vendor: a,

@@ -6,6 +6,7 @@ use ullage_model::codec::encode;
 use ullage_model::command::{Command, Reply};
 use ullage_model::decide::decide;
 use ullage_model::fat::cluster::FORMAT_LEVEL;
+use ullage_model::fat::query::ErasePermit;
 use ullage_model::fat::rows::{ClusterRow, VendorState};
 use ullage_model::fat::{keys, query};
 use ullage_model::ids::{Digest, VendorId};
@@ -288,5 +289,14 @@ fn the_format_level_is_raised_when_every_member_knows_it() {
         key: keys::CLUSTER.into(),
         value: Some(encode(&later)),
     }]);
-    assert!(decide(&world.rows, at, &Command::DrainReleases).is_err());
+    assert!(
+        decide(
+            &world.rows,
+            at,
+            &Command::DrainReleases {
+                permit: ErasePermit::ALL
+            }
+        )
+        .is_err()
+    );
 }

@@ -18,6 +18,7 @@ use std::ops::ControlFlow;
 use ullage_model::cluster_time::WallTime;
 use ullage_model::command::{Actor, BucketRef, Command, Reply, SessionCommand};
 use ullage_model::fat::query;
+use ullage_model::fat::query::ErasePermit;
 use ullage_model::fat::rows::{ChunkRow, CopyState, LeaseState, SessionState, VendorState};
 use ullage_model::ids::{BucketId, KekId, LeaseId, SessionId, VendorId};
 use ullage_model::limits::{CHUNK_BYTES_MIN, OUTCOME_KEPT_MS};
@@ -146,7 +147,9 @@ impl Cluster {
             Action::Tick { ms } => self.tick(ms),
             Action::Drain => {
                 assert!(matches!(
-                    self.world.decide(&Command::DrainReleases),
+                    self.world.decide(&Command::DrainReleases {
+                        permit: ErasePermit::ALL
+                    }),
                     Reply::Progress { .. }
                 ));
             }

@@ -11,6 +11,7 @@ use ullage_model::codec::{self, decode};
 use ullage_model::command::{Command, Reply, SessionCommand, SliceCommand};
 use ullage_model::decide::decide;
 use ullage_model::fat::query;
+use ullage_model::fat::query::ErasePermit;
 use ullage_model::fat::rows::{ChunkRow, ClassRow, CopyRow, CopyState, InlineRow, RoomRow};
 use ullage_model::ids::{BlobId, ChunkId, ClusterId, DeviceId, Digest, LeaseId, SessionId, VendorId};
 use ullage_model::invariants;
@@ -258,7 +259,9 @@ impl World {
     /// Drains the release queue.
     pub fn drain(&mut self) {
         for _ in 0..10_000 {
-            match self.decide(&Command::DrainReleases) {
+            match self.decide(&Command::DrainReleases {
+                permit: ErasePermit::ALL,
+            }) {
                 Reply::Progress { more: true } => {}
                 Reply::Progress { more: false } => return,
                 reply => panic!("drain: {reply:?}"),

@@ -1,55 +1,54 @@
-//! Ullage's metadata service: three processes of the real binary on loopback, and clients that speak to its
-//! leader as gateways do. A commit stores a small object in the FAT itself, a read asks for one with its bytes.
+//! Ullage's metadata service: three processes of the real binary on loopback, and two gateways' clients of it, the
+//! very ones that gateways use, shared by all who write and read. A commit stores a small object in the FAT itself, a read asks for one with its bytes.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use tokio::task::JoinSet;
+use ullage_gateway::environment::{SystemClock, SystemRandomness};
+use ullage_gateway::metad_client::MetadClient as _;
+use ullage_gateway::network::NetworkMetad;
 use ullage_model::cluster_time::WallTime;
-use ullage_model::codec::{self, Versioned};
+use ullage_model::codec;
 use ullage_model::command::{Actor, Body, BucketRef, Conditions, FinalizeObject, Reply, SessionCommand};
 use ullage_model::ids::{BlobId, BucketId, KekId, SessionId};
 use ullage_model::namespace::rows::{Etag, Metadata, ROOT_USER, WrappedKey};
 use ullage_model::units::stored_bytes;
 use ullage_model::wire::metad::{
-    Answer, ByteRange, Done, Found, MetadError, OpenSessionReply, OpenSessionRequest, PageSize, Query,
-    QueryReply, RenewSessionReply, RenewSessionRequest, StatusReply, SubmitReply, SubmitRequest,
+    Answer, ByteRange, Found, MetadError, OpenSessionRequest, PageSize, Query, RenewSessionReply,
+    RenewSessionRequest, SubmitRequest,
 };
-use ullage_model::wire::routes;
 use ullage_transport::authority::{Authority, ClusterSecret};
-use ullage_transport::client::{Client, ClientLimits, Target};
+use ullage_transport::client::{Client, ClientLimits};
 use ullage_transport::credentials::Credentials;
-use ullage_transport::identity::{Expect, Identity};
+use ullage_transport::identity::Identity;
 use ullage_transport::network::TokioNetwork;
 
-use super::{COMMAND_BYTES, CONNECTIONS, KEYS, Service};
+use super::{COMMAND_BYTES, KEYS, Service};
 use crate::cluster::{Cluster, Plan};
 use crate::daemon::ready_deadline;
-use crate::settle;
 
-/// Sessions that the clients share, as those of so many gateways.
-const SESSIONS: usize = 16;
+/// Gateways that the clients share, each with its session.
+const SESSIONS: usize = 2;
 /// How often each of them shows a sign of life, which forgets the outcomes of finished sequences.
 const RENEWAL: Duration = Duration::from_millis(100);
-/// How long a call may take.
-const DEADLINE: Duration = Duration::from_secs(30);
-/// Calls of the benchmark never share a connection with anybody else's.
-const LANE: u8 = 7;
+/// How long a command may be tried again that was surely not decided, as sessions of gateways do.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The pause before it is.
+const PAUSE: Duration = Duration::from_millis(20);
 const ROOT: Actor = Actor {
     user: ROOT_USER,
     settings_version: 0,
 };
 
-/// A running group with connections to its leader.
+/// A running group and a gateway's way to it.
 pub struct Metad {
     cluster: Cluster,
-    client: Client,
-    leader: Target,
     sessions: Vec<Arc<Session>>,
     bucket: BucketRef,
     plaintext_bytes: u64,
@@ -59,6 +58,7 @@ pub struct Metad {
 
 /// A session and the sequences it has under way.
 struct Session {
+    service: Arc<NetworkMetad>,
     session: SessionId,
     next: AtomicU64,
     blobs: AtomicU64,
@@ -103,12 +103,8 @@ impl Metad {
         for node in &mut cluster.metads {
             node.wait_ready(ready_deadline()).await?;
         }
-        let client = client(&cluster)?;
-        let leader = leader(&cluster, &client).await?;
         let mut metad = Self {
             cluster,
-            client,
-            leader,
             sessions: Vec::new(),
             bucket: BucketRef {
                 bucket: BucketId(0),
@@ -126,32 +122,22 @@ impl Metad {
         Ok(metad)
     }
 
-    async fn call<Req: Versioned + Sync, Resp: Versioned>(
-        &self,
-        path: &str,
-        request: &Req,
-    ) -> anyhow::Result<Resp> {
-        let called = self
-            .client
-            .call::<Req, Resp, MetadError>(&self.leader, path, request, DEADLINE);
-        called.await.with_context(|| format!("call {path}"))
-    }
-
     async fn open_session(&mut self, number: usize) -> anyhow::Result<()> {
         let request = OpenSessionRequest {
             gateway: format!("bench-{number}"),
             kek: KekId(1),
             kek_value: Bytes::from_static(b"the benchmark's"),
         };
-        let opened: OpenSessionReply = self.call(routes::SESSION_OPEN, &request).await?;
+        let service = Arc::new(service(&self.cluster)?);
+        let opened = service.open_session(request).await.context("open a session")?;
         let session = Arc::new(Session {
+            service,
             session: opened.session,
             next: AtomicU64::new(0),
             blobs: AtomicU64::new(0),
             observed: AtomicU64::new(0),
             finished: Mutex::default(),
         });
-        let (client, leader) = (self.client.clone(), self.leader.clone());
         self.sessions.push(Arc::clone(&session));
         self._renewals.spawn(async move {
             let mut ticks = tokio::time::interval(RENEWAL);
@@ -163,9 +149,7 @@ impl Metad {
                     observed_index: session.observed.load(Ordering::Relaxed),
                 };
                 // One that fails is followed by the next; sessions that end make commits fail.
-                let _: Result<RenewSessionReply, _> = client
-                    .call::<_, _, MetadError>(&leader, routes::SESSION_RENEW, &request, DEADLINE)
-                    .await;
+                let _: Result<RenewSessionReply, _> = session.service.renew_session(request).await;
             }
         });
         Ok(())
@@ -179,11 +163,17 @@ impl Metad {
             access: ullage_model::namespace::rows::BucketAccess::default(),
             now: WallTime(0),
         };
-        let Reply::Bucket(bucket) = self.submit(0, create).await? else {
-            bail!("no bucket was made")
+        let bucket = match self.submit(0, create).await? {
+            Reply::Bucket(bucket) => bucket,
+            reply => bail!("no bucket was made: {reply:?}"),
         };
         let query = Query::Bucket("bench".to_owned());
-        let reply: QueryReply = self.call(routes::QUERY, &query).await?;
+        let reply = self
+            .session(0)
+            .service
+            .query(query)
+            .await
+            .context("look for the bucket")?;
         let Answer::Bucket(Some(found)) = reply.answer else {
             bail!("the bucket is not there")
         };
@@ -258,14 +248,22 @@ impl Metad {
     async fn submit(&self, client: usize, command: SessionCommand) -> anyhow::Result<Reply> {
         let session = self.session(client);
         let sequence = session.next.fetch_add(1, Ordering::Relaxed);
-        let request = SubmitRequest {
-            session: session.session,
-            sequence,
-            command,
+        let began = Instant::now();
+        let reply = loop {
+            let request = SubmitRequest {
+                session: session.session,
+                sequence,
+                command: command.clone(),
+            };
+            match session.service.submit(request).await {
+                Err(MetadError::Unavailable(_)) if began.elapsed() < PATIENCE => {
+                    tokio::time::sleep(PAUSE).await
+                }
+                answer => break answer,
+            }
         };
-        let reply: anyhow::Result<SubmitReply> = self.call(routes::SUBMIT, &request).await;
         session.finish(sequence);
-        let reply = reply?;
+        let reply = reply.context("submit a command")?;
         session.observed.fetch_max(reply.index, Ordering::Relaxed);
         Ok(reply.reply)
     }
@@ -301,8 +299,8 @@ impl Service for Metad {
                 PageSize(1),
             )),
         };
-        let reply: QueryReply = self.call(routes::QUERY, &query).await?;
         let session = self.session(client);
+        let reply = session.service.query(query).await.context("ask for an object")?;
         session.observed.fetch_max(reply.index, Ordering::Relaxed);
         match reply.answer {
             Answer::Object(Found::Object(object)) if object.spans.len() == 1 => Ok(()),
@@ -315,40 +313,18 @@ fn key(number: u64) -> String {
     format!("{number:024}")
 }
 
-/// A client as a gateway has one: it holds the cluster secret and issues for itself.
-fn client(cluster: &Cluster) -> anyhow::Result<Client> {
+/// The service as a gateway reaches it: it holds the cluster secret and issues for itself.
+fn service(cluster: &Cluster) -> anyhow::Result<NetworkMetad> {
     let secret = ClusterSecret::read(&cluster.cluster_secret())?;
     let authority = Authority::derive(&secret)?;
     let identity = Identity::Gateway(rand::random());
     let credentials = Credentials::issued_by(&authority, identity, SystemTime::now())?;
-    let limits = ClientLimits {
-        connections_per_target: CONNECTIONS,
-        ..ClientLimits::default()
-    };
-    Ok(Client::new(Arc::new(TokioNetwork), credentials, limits))
-}
-
-/// The node that leads, as each says of itself.
-async fn leader(cluster: &Cluster, client: &Client) -> anyhow::Result<Target> {
-    settle::until(settle::deadline(), async || {
-        for node in &cluster.metads {
-            let target = Target {
-                address: node.address.to_string(),
-                expect: Expect::AnyMetad,
-                lane: LANE,
-            };
-            let asked =
-                client.call::<Done, StatusReply, MetadError>(&target, routes::STATUS, &Done, DEADLINE);
-            let status = asked.await.context("ask for the state")?;
-            if status.leader == Some(status.node) {
-                return Ok(target);
-            }
-        }
-        bail!("nobody leads")
-    })
-    .await
-    .and_then(|target| {
-        ensure!(!target.address.is_empty(), "the leader has no address");
-        Ok(target)
-    })
+    let client = Client::new(Arc::new(TokioNetwork), credentials, ClientLimits::default());
+    let addresses = cluster.metads.iter().map(|node| node.address.to_string());
+    Ok(NetworkMetad::new(
+        client,
+        addresses.collect(),
+        Arc::new(SystemClock::default()),
+        Arc::new(SystemRandomness),
+    ))
 }

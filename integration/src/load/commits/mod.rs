@@ -1,7 +1,8 @@
 //! Commits and linearizable reads of a metadata service of three nodes, beside a three-node etcd on the same
 //! machine in the same minutes: who of the two begins a round alternates, and round by round ratios are
-//! printed. Both write keys and values of 300 bytes in all, both sync their logs, and the client of both is
-//! the same HTTP/2 library with the same number of connections to the leader.
+//! printed. Both write keys and values of 300 bytes in all, and both sync their logs. Ullage is asked as one gateway
+//! asks it, whose calls share what is under way; etcd by unary calls over several HTTP/2 connections to its leader,
+//! as its own clients do.
 
 pub mod etcd;
 pub mod grpc;
@@ -22,7 +23,7 @@ use crate::process::{processor_time, processor_times};
 
 /// Bytes of a key and its value together, or of a whole command.
 pub const COMMAND_BYTES: usize = 300;
-/// Connections to the leader, shared by all clients.
+/// Connections to etcd's leader, shared by all clients.
 pub const CONNECTIONS: usize = 8;
 /// Distinct keys that are written and read.
 pub const KEYS: u64 = 100_000;

@@ -16,8 +16,8 @@ pub use leases::{
     open_leases, recallable_leases, session_leases,
 };
 pub use release::{
-    ErasePermit, drained_index, erase_order_of, erase_orders, erase_orders_from, has_releases, may_drain,
-    release_index, releases,
+    ErasePermit, drained_index, erase_order_of, erase_orders, erase_orders_from, may_drain, release_index,
+    releases,
 };
 pub use sessions::{has_sessions, live_sessions, safe_erase_index, session, sessions};
 pub use vendors::{VendorWithRooms, copies, revoked, rooms, vendor, vendor_by_key, vendor_rows, vendors};

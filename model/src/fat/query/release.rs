@@ -1,6 +1,6 @@
 //! What was released: the queue of it, and the erase orders that came out of it.
 
-use super::{count, scan_rows};
+use super::scan_rows;
 use crate::cluster_time::ClusterTime;
 use crate::fat::keys;
 use crate::fat::rows::{EraseOrderRow, ReleaseItem};
@@ -8,10 +8,11 @@ use crate::ids::{CopyId, VendorId};
 use crate::step::ReadRows;
 use crate::store::{Column, KeyRange, Read, StoreError};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::ops::{Bound, ControlFlow};
 
 /// Which releases no reader can still be at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErasePermit {
     /// Releases at log indexes below this one: every live session's reads have passed them.
     pub below_index: u64,
@@ -20,6 +21,12 @@ pub struct ErasePermit {
 }
 
 impl ErasePermit {
+    /// Of every release: there are no readers.
+    pub const ALL: Self = Self {
+        below_index: u64::MAX,
+        released_before: ClusterTime(u64::MAX),
+    };
+
     /// Whether what was released at log index `index`, at the time `released`, can have no reader any more.
     #[must_use]
     pub fn allows(&self, index: u64, released: ClusterTime) -> bool {
@@ -91,14 +98,6 @@ pub fn erase_order_of(key: &[u8]) -> Result<(u64, CopyId), StoreError> {
 /// When the store fails.
 pub fn releases(rows: &impl Read, limit: usize) -> Result<Vec<(Bytes, ReleaseItem)>, StoreError> {
     rows.rows(Column::Releases, &queued(rows)?, limit)
-}
-
-/// Whether anything waits in the release queue.
-///
-/// # Errors
-/// When the store fails.
-pub fn has_releases(rows: &impl Read) -> Result<bool, StoreError> {
-    Ok(count(rows, Column::Releases, &queued(rows)?, 1)? > 0)
 }
 
 /// Whether the item at the front of the release queue may be drained. A manifest's pages say where an object's

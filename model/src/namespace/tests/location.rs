@@ -2,6 +2,7 @@
 
 use super::world::{CHUNK, MIB, World, covered, key};
 use crate::command::Command;
+use crate::fat::query::ErasePermit;
 use crate::ids::BlobId;
 use crate::limits::{LOCATE_PAGE_CHUNKS, PART_BYTES_MIN};
 use crate::namespace::query;
@@ -181,7 +182,9 @@ fn a_source_that_went_away_is_answered_as_empty() {
     // Released, but not erased: a reader that came before may go on.
     assert_eq!(covered(0, &locate(&world, &sources[0], 0, 2 * CHUNK)), 2 * CHUNK);
     assert_eq!(covered(0, &locate(&world, &sources[2], 0, 2 * CHUNK)), 2 * CHUNK);
-    world.run(&Command::DrainReleases);
+    world.run(&Command::DrainReleases {
+        permit: ErasePermit::ALL,
+    });
     world.drain();
     for source in &sources {
         assert_eq!(locate(&world, source, 0, 10), []);

@@ -8,6 +8,7 @@ use super::world::{MIB, ROOT, World, etag, listed};
 use crate::command::{
     Command, Conditions, CopySource, DeleteObject, EtagMatch, Reply, SessionCommand, SetObjectTags, UploadRef,
 };
+use crate::fat::query::ErasePermit;
 use crate::ids::{BlobId, VersionId, VersionName};
 use crate::limits::PART_BYTES_MIN;
 use crate::namespace::rows::{BucketDocumentKind, BucketUsageRow, Etag, Versioning};
@@ -248,7 +249,9 @@ impl Model {
             Op::AbandonBlob(_) => {}
             Op::NewSession => self.new_session(),
             Op::DrainStep => {
-                self.world.run(&Command::DrainReleases);
+                self.world.run(&Command::DrainReleases {
+                    permit: ErasePermit::ALL,
+                });
             }
             Op::Drain => self.world.drain(),
         }

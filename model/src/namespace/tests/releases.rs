@@ -22,7 +22,12 @@ fn chunks_are_erased_only_when_neither_part_nor_version_refers_to_them() {
     world.delete("key");
     assert_eq!(world.count(Column::EraseOrders), 0);
     // First in the queue is the upload: its parts let go, the manifest does not yet.
-    assert_eq!(world.run(&Command::DrainReleases), Reply::Progress { more: true });
+    assert_eq!(
+        world.run(&Command::DrainReleases {
+            permit: ErasePermit::ALL
+        }),
+        Reply::Progress { more: true }
+    );
     assert_eq!(
         (world.count(Column::EraseOrders), world.count(Column::Chunks)),
         (0, 3)
@@ -73,6 +78,14 @@ fn a_released_manifest_waits_until_no_reader_can_ask_for_its_pages() {
         !may_drain(&world, released, now),
         "a reader may have begun before"
     );
+    // A command that was proposed when less was in the queue drains no more than it was meant to.
+    let permit = ErasePermit {
+        below_index: released,
+        released_before: ClusterTime(now),
+    };
+    let nothing = Reply::Progress { more: false };
+    assert_eq!(world.run(&Command::DrainReleases { permit }), nothing);
+    assert_eq!(world.count(Column::Releases), 1);
     assert!(may_drain(&world, released + 1, now), "every reader is past it");
     assert!(
         may_drain(&world, 0, now + 1),

@@ -7,6 +7,7 @@ use crate::command::{
     DeleteObject, FinalizeObject, FinalizePart, ListedPart, Reply, SessionCommand, SliceCommand, UploadRef,
 };
 use crate::decide::decide;
+use crate::fat::query::ErasePermit;
 use crate::fat::rows::{ChunkRow, ClassRow, CopyRow, CopyState, InlineRow};
 use crate::ids::{
     BlobId, BucketId, ChunkId, ClusterId, CopyId, Digest, KekId, LeaseId, ManifestId, SessionId, VendorId,
@@ -572,7 +573,10 @@ impl World {
 
     /// Drains all releases and has vendors erase everything they are told to.
     pub fn drain(&mut self) {
-        while self.run(&Command::DrainReleases) == (Reply::Progress { more: true }) {}
+        while self.run(&Command::DrainReleases {
+            permit: ErasePermit::ALL,
+        }) == (Reply::Progress { more: true })
+        {}
         let orders: Vec<(VendorId, u64, CopyId)> = self
             .keys(Column::EraseOrders)
             .iter()
