@@ -534,7 +534,7 @@ async fn policies_are_kept_as_written_or_not_at_all_and_never_shut_root_out() {
     let status = root(&gateway, "GET", "/private?policyStatus", &[], "")
         .await
         .expect(200);
-    assert_eq!(status.element("IsPublic").as_deref(), Some("TRUE"));
+    assert_eq!(status.element("IsPublic").as_deref(), Some("true"));
     send_as(&gateway, "alice", "PUT", "/private/k", &[], "new")
         .await
         .expect(200);

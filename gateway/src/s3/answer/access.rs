@@ -49,8 +49,8 @@ pub fn ownership_controls(ownership: ObjectOwnership) -> Reply {
 pub fn policy_status(is_public: bool) -> Reply {
     let mut xml = XmlWriter::new();
     xml.root("PolicyStatus");
-    // Capitalised, unlike S3's other truths.
-    xml.text("IsPublic", if is_public { "TRUE" } else { "FALSE" });
+    // The reference's example has it in capitals, which the SDKs do not read as true.
+    xml.boolean("IsPublic", is_public);
     xml.close("PolicyStatus");
     Reply::xml(xml.finish())
 }
