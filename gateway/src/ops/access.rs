@@ -270,7 +270,7 @@ async fn version(
     bucket: &Bucket,
     key: &str,
 ) -> std::result::Result<VersionRow, PutError<S3Error>> {
-    let name = object_name(call, bucket, key);
+    let name = object_name(call, bucket, key, None);
     let found = call.store.head(bucket, &name).await?.found();
     let answer = found.ok_or_else(|| PutError::Refused(no_such_key(key)))?;
     Ok(answer.version)

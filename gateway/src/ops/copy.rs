@@ -6,10 +6,11 @@ use super::access::{check_acl, row_acl};
 use super::authorize::{Caller, Need, Said, Sight};
 use super::convert::{DEFAULT_CLASS, algorithm, conditions, etag, object_checksum, row_metadata, time};
 use super::errors::{s3_error, undone};
-use super::objects_read::{WHOLE, no_such_key};
+use super::objects_read::WHOLE;
+use super::versioning::{found, shown, version_name};
 use crate::directory::{Bucket, bucket_ref};
 use crate::error::Error;
-use crate::get::{ObjectName, ObjectStream};
+use crate::get::{Lookup, ObjectName, ObjectStream};
 use crate::limits::SOURCE_CHANGED_RETRIES;
 use crate::policy::Action;
 use crate::put::finalize::ObjectFinish;
@@ -24,8 +25,10 @@ use crate::store::{Copied, CopyRequest};
 use bytes::Bytes;
 use std::sync::Arc;
 use ullage_model::command::{Actor, CopySource};
+use ullage_model::ids::VersionName;
 use ullage_model::namespace::rows::{BucketRow, Metadata, VersionRow};
 use ullage_model::rejection::Rejection;
+use ullage_model::wire::metad::ObjectAnswer;
 
 /// CopyObject.
 pub(super) async fn object(call: &Call<'_>, request: &CopyObject) -> Result<Reply> {
@@ -55,13 +58,16 @@ pub(super) async fn object(call: &Call<'_>, request: &CopyObject) -> Result<Repl
             copied => break copied,
         }
     };
-    let copied = copied.map_err(|error| undone(error, &request.condition))?;
+    let (copied, of_source) = copied.map_err(|error| undone(error, &request.condition))?;
     let answer = CopyAnswer {
         etag: etag(&copied.etag),
         last_modified: time(copied.modified),
         checksum: copied.checksum.as_ref().and_then(object_checksum),
     };
-    Ok(answer.into_reply())
+    Ok(answer
+        .into_reply()
+        .with_version(shown(copied.version))
+        .with_source_version(shown(of_source)))
 }
 
 /// One attempt.
@@ -74,7 +80,8 @@ struct Copying<'a> {
 }
 
 impl Copying<'_> {
-    async fn copy(self) -> std::result::Result<Copied, PutError<S3Error>> {
+    /// The copy, and how answers name the version it was made of.
+    async fn copy(self) -> std::result::Result<(Copied, Option<VersionName>), PutError<S3Error>> {
         let source = &self.request.source;
         check_acl(&self.target, self.request.acl).map_err(PutError::Refused)?;
         let expected_owner = source.expected_owner.as_deref();
@@ -83,22 +90,41 @@ impl Copying<'_> {
         let name = ObjectName {
             bucket: bucket.bucket,
             key: source.key.clone(),
-            version: None,
+            version: version_name(source.version_id.as_deref()).map_err(PutError::Refused)?,
             request_id: self.call.request_id,
         };
-        let version = self.call.store.head(&bucket, &name).await?;
-        let version = version
-            .found()
-            .ok_or_else(|| PutError::Refused(no_such_key(&source.key)))?
-            .version;
+        let lookup = self.call.store.head(&bucket, &name).await?;
+        let ObjectAnswer {
+            version,
+            name: of_source,
+            ..
+        } = self.found(lookup)?;
         sight.check(&version.metadata).map_err(PutError::Refused)?;
         self.allow_tags(&bucket, &version).map_err(PutError::Refused)?;
         self.judge(&version).map_err(PutError::Refused)?;
-        if version.class == self.class {
-            self.by_reference(&bucket, version).await
+        let copied = if version.class == self.class {
+            (self.by_reference(&bucket, version).await?, of_source)
         } else {
-            self.by_bytes(&bucket, name, sight).await
+            self.by_bytes(&bucket, name, sight).await?
+        };
+        Ok(copied)
+    }
+
+    /// The source, which cannot be a delete marker.
+    fn found<T>(&self, lookup: Lookup<T>) -> std::result::Result<T, PutError<S3Error>> {
+        let source = &self.request.source;
+        let refused = match (&lookup, &source.version_id) {
+            (Lookup::DeleteMarker(_), Some(_)) => Some(S3Error::new(
+                ErrorCode::InvalidRequest,
+                "The source of a copy request may not specifically refer to a delete marker by version id.",
+            )),
+            _ => None,
+        };
+        match refused {
+            Some(refused) => Err(refused),
+            None => found(lookup, "PUT", &source.key, source.version_id.as_deref()),
         }
+        .map_err(PutError::Refused)
     }
 
     /// Tags that come along are read there and set here, and the caller must be allowed both.
@@ -108,7 +134,9 @@ impl Copying<'_> {
             return Ok(());
         }
         let (source, request) = (&self.request.source, self.request);
-        let read = Need::object(Action::GetObjectTagging, &source.bucket, &source.key);
+        let actions = (Action::GetObjectTagging, Action::GetObjectVersionTagging);
+        let version = source.version_id.as_deref();
+        let read = Need::version(actions, &source.bucket, &source.key, version);
         self.call.require(&self.caller, bucket, &read)?;
         let said = Said {
             tags: tags.clone(),
@@ -160,7 +188,10 @@ impl Copying<'_> {
             actor: self.caller.actor,
             source: bucket_ref(source),
             source_key: self.request.source.key.clone(),
-            version: CopySource::Current(version.version),
+            version: match self.request.source.version_id {
+                Some(_) => CopySource::Named(version.version),
+                None => CopySource::Current(version.version),
+            },
             target: bucket_ref(&self.target),
             key: self.request.key.clone(),
             conditions: conditions(&self.request.condition),
@@ -174,11 +205,10 @@ impl Copying<'_> {
         source: &Bucket,
         name: ObjectName,
         sight: Sight,
-    ) -> std::result::Result<Copied, PutError<S3Error>> {
-        let object = self.call.store.open(source, name, WHOLE).await?;
-        let object = object
-            .found()
-            .ok_or_else(|| PutError::Refused(no_such_key(&self.request.source.key)))?;
+    ) -> std::result::Result<(Copied, Option<VersionName>), PutError<S3Error>> {
+        let lookup = self.call.store.open(source, name, WHOLE).await?;
+        let object = self.found(lookup)?;
+        let of_source = object.version_name;
         let version = object.version.clone();
         sight.check(&version.metadata).map_err(PutError::Refused)?;
         self.allow_tags(source, &version).map_err(PutError::Refused)?;
@@ -197,12 +227,13 @@ impl Copying<'_> {
             version,
         };
         let stored = store.put(&put, &mut upload).await?;
-        Ok(Copied {
+        let copied = Copied {
             version: stored.version,
             etag: stored.etag,
             checksum: stored.checksum,
             modified: stored.modified,
-        })
+        };
+        Ok((copied, of_source))
     }
 }
 

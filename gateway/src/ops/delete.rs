@@ -1,15 +1,14 @@
 //! DeleteObject and DeleteObjects.
 
-use super::authorize::Need;
+use super::authorize::{DELETE, Need};
 use super::convert::conditions;
 use super::errors::undone;
 use super::list::held;
+use super::versioning::{shown, version_name};
 use super::{Body, Call};
 use crate::directory::bucket_ref;
-use crate::policy::Action;
 use crate::s3::Reply;
-use crate::s3::answer::{DeleteObjectsAnswer, deleted};
-use crate::s3::conditions::WriteCondition;
+use crate::s3::answer::{DeleteObjectsAnswer, DeleteOutcome, DeletedVersion, deleted};
 use crate::s3::error::Result;
 use crate::s3::operation::{BucketRequest, DeleteObject};
 use crate::s3::request_xml::{DeleteObjectsBody, ObjectToDelete};
@@ -19,13 +18,15 @@ use futures::StreamExt as _;
 
 /// DeleteObject. What is not there counts as deleted.
 pub(super) async fn one(call: &Call<'_>, request: DeleteObject) -> Result<Reply> {
-    let DeleteObject {
-        bucket,
-        key,
-        condition,
-    } = &request;
-    delete(call, bucket, key, condition).await?;
-    Ok(deleted())
+    let object = ObjectToDelete {
+        key: request.key,
+        version_id: request.version_id,
+        condition: request.condition,
+    };
+    let done = delete(call, &request.bucket, &object).await?;
+    Ok(deleted()
+        .with_version(done.version_id)
+        .with_delete_marker(done.delete_marker))
 }
 
 /// DeleteObjects: each key for itself, many at a time. A key that the caller may not delete is an error of its own.
@@ -35,9 +36,12 @@ pub(super) async fn many(call: &Call<'_>, body: Body<'_>, request: &BucketReques
     let (document, memory) = read.await?;
     let document = DeleteObjectsBody::parse(&document)?;
     let deletes = document.objects.into_iter().map(|object| async move {
-        let ObjectToDelete { key, condition } = object;
-        let outcome = delete(call, bucket, &key, &condition).await;
-        (key, outcome)
+        let outcome = delete(call, bucket, &object).await;
+        DeleteOutcome {
+            key: object.key,
+            version_id: object.version_id,
+            outcome,
+        }
     });
     let outcomes = futures::stream::iter(deletes).buffered(DELETES_IN_FLIGHT);
     let answer = DeleteObjectsAnswer {
@@ -47,18 +51,23 @@ pub(super) async fn many(call: &Call<'_>, body: Body<'_>, request: &BucketReques
     Ok(held(memory, answer.into_reply()))
 }
 
-async fn delete(call: &Call<'_>, bucket: &str, key: &str, condition: &WriteCondition) -> Result<()> {
-    let needs = [Need::object(Action::DeleteObject, bucket, key)];
+async fn delete(call: &Call<'_>, bucket: &str, object: &ObjectToDelete) -> Result<DeletedVersion> {
+    let version_id = object.version_id.as_deref();
+    let version = version_name(version_id)?;
+    let needs = [Need::version(DELETE, bucket, &object.key, version_id)];
     let deleted = call.decided_needing(bucket, &needs, |actor, bucket| async move {
         let delete = DeleteRequest {
             actor,
             bucket: bucket_ref(&bucket),
-            key: key.to_owned(),
-            version: None,
-            conditions: conditions(condition),
+            key: object.key.clone(),
+            version,
+            conditions: conditions(&object.condition),
         };
         Ok(call.store.delete(delete).await?)
     });
-    deleted.await.map_err(|error| undone(error, condition))?;
-    Ok(())
+    let deleted = deleted.await.map_err(|error| undone(error, &object.condition))?;
+    Ok(DeletedVersion {
+        version_id: shown(deleted.version),
+        delete_marker: deleted.delete_marker,
+    })
 }

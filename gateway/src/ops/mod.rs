@@ -16,6 +16,7 @@ mod objects_read;
 mod objects_write;
 mod tagging;
 mod uploads;
+mod versioning;
 
 pub(crate) use authorize::{Caller, Needs, RequestFacts};
 pub(crate) use cors::{add_headers as add_cors_headers, preflight};
@@ -183,6 +184,15 @@ async fn dispatch(call: &Call<'_>, body: Body<'_>, operation: Operation) -> Resu
         Operation::DeleteObjectTagging(request) => {
             body.none().await?;
             tagging::delete(call, &request).await?
+        }
+        Operation::GetBucketVersioning(request) => {
+            body.none().await?;
+            versioning::get(call, &request).await?
+        }
+        Operation::PutBucketVersioning(request) => versioning::put(call, body, &request).await?,
+        Operation::ListObjectVersions(request) => {
+            body.none().await?;
+            versioning::list(call, &request).await?
         }
         Operation::CreateMultipartUpload(request) => {
             body.none().await?;

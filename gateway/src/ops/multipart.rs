@@ -7,6 +7,7 @@ use super::convert::{
 };
 use super::errors::{s3_error, undone};
 use super::objects_write::no_such_upload;
+use super::versioning::shown;
 use super::{Body, Call};
 use crate::directory::bucket_ref;
 use crate::put::PutError;
@@ -128,7 +129,7 @@ pub(super) async fn complete(
         etag: etag(&completed.etag),
         checksum: completed.checksum.as_ref().and_then(object_checksum),
     };
-    Ok(answer.into_reply())
+    Ok(answer.into_reply().with_version(shown(completed.version)))
 }
 
 fn check_type(row: &UploadRow, expected: Option<ChecksumType>) -> Result<()> {

@@ -3,6 +3,7 @@
 
 use super::convert::{etag, object_checksum, object_headers, time};
 use super::errors::{s3_error, undone};
+use super::versioning::{found, shown, version_name};
 use super::{Answer, Call};
 use crate::get::ObjectName;
 use crate::s3::Reply;
@@ -12,6 +13,7 @@ use crate::s3::error::{ErrorCode, Result, S3Error};
 use crate::s3::operation::ReadObject;
 use crate::s3::range::RangeRequest;
 use futures::StreamExt as _;
+use ullage_model::ids::VersionName;
 use ullage_model::namespace::rows::{BucketRow, VersionRow};
 use ullage_model::wire::metad::ByteRange;
 
@@ -19,19 +21,25 @@ use ullage_model::wire::metad::ByteRange;
 pub(super) async fn get(call: &Call<'_>, request: &ReadObject) -> Result<Answer> {
     // Conditions and If-Range are judged when the version is known; this says which places to ask for with it.
     let likely = request.range.map_or(WHOLE, wanted);
+    let version_id = request.version_id.as_deref();
+    let version = version_name(version_id)?;
     let object = call.decided_sight(&request.bucket, |bucket, sight| async move {
-        let name = object_name(call, &bucket, &request.key);
+        let name = object_name(call, &bucket, &request.key, version);
         let object = call.store.open(&bucket, name, likely).await?;
         sight.check_found(object, |object| &object.version)
     });
     let object = object
         .await
         .map_err(|error| undone(error, &WriteCondition::Always))?;
-    let mut object = object.found().ok_or_else(|| no_such_key(&request.key))?;
+    let mut object = found(object, "GET", &request.key, version_id)?;
     let info = info(&mut object.version);
-    let (mut reply, range) = match info.answer(request)? {
-        ReadAnswer::NotModified(reply) | ReadAnswer::Bytes(reply, None) => return Ok(Answer::Whole(reply)),
-        ReadAnswer::Bytes(reply, Some(range)) => (reply, range),
+    let (reply, range) = match info.answer(request)? {
+        ReadAnswer::NotModified(reply) => (reply, None),
+        ReadAnswer::Bytes(reply, range) => (reply, range),
+    };
+    let mut reply = reply.with_version(shown(object.version_name));
+    let Some(range) = range else {
+        return Ok(Answer::Whole(reply));
     };
     let mut bytes = object.read(range.start, range.length);
     let first = bytes.next().await.map_err(s3_error)?.unwrap_or_default();
@@ -49,17 +57,21 @@ pub(super) async fn get(call: &Call<'_>, request: &ReadObject) -> Result<Answer>
 
 /// HeadObject.
 pub(super) async fn head(call: &Call<'_>, request: &ReadObject) -> Result<Reply> {
-    let version = call.decided_sight(&request.bucket, |bucket, sight| async move {
-        let name = object_name(call, &bucket, &request.key);
-        let version = call.store.head(&bucket, &name).await?;
-        sight.check_found(version, |answer| &answer.version)
+    let version_id = request.version_id.as_deref();
+    let version = version_name(version_id)?;
+    let head = call.decided_sight(&request.bucket, |bucket, sight| async move {
+        let name = object_name(call, &bucket, &request.key, version);
+        let head = call.store.head(&bucket, &name).await?;
+        sight.check_found(head, |answer| &answer.version)
     });
-    let version = version
+    let head = head
         .await
         .map_err(|error| undone(error, &WriteCondition::Always))?;
-    let mut version = version.found().ok_or_else(|| no_such_key(&request.key))?.version;
-    match info(&mut version).answer(request)? {
-        ReadAnswer::NotModified(reply) | ReadAnswer::Bytes(reply, _) => Ok(reply),
+    let mut answer = found(head, "HEAD", &request.key, version_id)?;
+    match info(&mut answer.version).answer(request)? {
+        ReadAnswer::NotModified(reply) | ReadAnswer::Bytes(reply, _) => {
+            Ok(reply.with_version(shown(answer.name)))
+        }
     }
 }
 
@@ -88,11 +100,16 @@ pub(super) fn no_such_key(key: &str) -> S3Error {
 }
 
 /// Names an object for the data path.
-pub(super) fn object_name(call: &Call<'_>, bucket: &BucketRow, key: &str) -> ObjectName {
+pub(super) fn object_name(
+    call: &Call<'_>,
+    bucket: &BucketRow,
+    key: &str,
+    version: Option<VersionName>,
+) -> ObjectName {
     ObjectName {
         bucket: bucket.bucket,
         key: key.to_owned(),
-        version: None,
+        version,
         request_id: call.request_id,
     }
 }

@@ -6,6 +6,7 @@ use super::convert::{
     DEFAULT_CLASS, algorithm, conditions, etag, object_checksum, parse_upload_id, row_checksum, row_metadata,
 };
 use super::errors::{s3_error, undone};
+use super::versioning::shown;
 use super::{Body, Call};
 use crate::directory::{Bucket, bucket_ref};
 use crate::put::Upload;
@@ -62,7 +63,7 @@ pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: PutObject) -> 
             .and_then(object_checksum)
             .map(|object| object.checksum),
     };
-    Ok(answer.into_reply())
+    Ok(answer.into_reply().with_version(shown(stored.version)))
 }
 
 /// UploadPart.

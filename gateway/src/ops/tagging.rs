@@ -1,15 +1,16 @@
 //! GetObjectTagging, PutObjectTagging, DeleteObjectTagging.
 
-use super::authorize::{Need, Said};
+use super::authorize::Need;
 use super::errors::undone;
 use super::objects_read::{no_such_key, object_name};
+use super::versioning::{found, no_such_version, shown, version_name};
 use super::{Body, Call};
 use crate::directory::bucket_ref;
 use crate::error::Error;
 use crate::policy::Action;
 use crate::put::PutError;
 use crate::s3::Reply;
-use crate::s3::answer::{deleted, tagging};
+use crate::s3::answer::{deleted, is_delete_marker, tagging};
 use crate::s3::conditions::WriteCondition;
 use crate::s3::error::Result;
 use crate::s3::limits::OBJECT_TAGS_MAX;
@@ -20,50 +21,68 @@ use ullage_model::rejection::Rejection;
 
 /// GetObjectTagging.
 pub(super) async fn get(call: &Call<'_>, request: &ObjectTagging) -> Result<Reply> {
-    let version = call.decided(&request.bucket, |_, bucket| async move {
-        let name = object_name(call, &bucket, &request.key);
+    let version_id = request.version_id.as_deref();
+    let version = version_name(version_id)?;
+    let head = call.decided(&request.bucket, |_, bucket| async move {
+        let name = object_name(call, &bucket, &request.key, version);
         Ok(call.store.head(&bucket, &name).await?)
     });
-    let version = version
+    let head = head
         .await
         .map_err(|error| undone(error, &WriteCondition::Always))?;
-    let found = version.found().ok_or_else(|| no_such_key(&request.key))?;
-    Ok(tagging(&Tags(found.version.metadata.tags)))
+    let found = found(head, "GET", &request.key, version_id)?;
+    let reply = tagging(&Tags(found.version.metadata.tags));
+    Ok(reply.with_version(shown(found.name)))
 }
 
 /// PutObjectTagging.
 pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: &ObjectTagging) -> Result<Reply> {
     let tags = Tags::parse_document(&body.document().await?, OBJECT_TAGS_MAX)?;
-    set(call, request, Action::PutObjectTagging, tags).await?;
-    Ok(Reply::empty(StatusCode::OK))
+    let actions = (Action::PutObjectTagging, Action::PutObjectVersionTagging);
+    let version = set(call, request, actions, "PUT", tags).await?;
+    Ok(Reply::empty(StatusCode::OK).with_version(version))
 }
 
 /// DeleteObjectTagging.
 pub(super) async fn delete(call: &Call<'_>, request: &ObjectTagging) -> Result<Reply> {
-    set(call, request, Action::DeleteObjectTagging, Tags::default()).await?;
-    Ok(deleted())
+    let actions = (Action::DeleteObjectTagging, Action::DeleteObjectVersionTagging);
+    let version = set(call, request, actions, "DELETE", Tags::default()).await?;
+    Ok(deleted().with_version(version))
 }
 
-async fn set(call: &Call<'_>, request: &ObjectTagging, action: Action, tags: Tags) -> Result<()> {
-    let said = Said {
-        tags: tags.0.clone(),
-        ..Said::default()
-    };
-    let needs = [Need::object(action, &request.bucket, &request.key).saying(said)];
+/// Replaces the tags; answers how the version that has them now is named.
+async fn set(
+    call: &Call<'_>,
+    request: &ObjectTagging,
+    actions: (Action, Action),
+    method: &'static str,
+    tags: Tags,
+) -> Result<Option<String>> {
+    let version_id = request.version_id.as_deref();
+    let version = version_name(version_id)?;
+    let mut need = Need::version(actions, &request.bucket, &request.key, version_id);
+    need.said.tags.clone_from(&tags.0);
+    let needs = [need];
     let changed = call.decided_needing(&request.bucket, &needs, |actor, bucket| {
         let set = TagsRequest {
             actor,
             bucket: bucket_ref(&bucket),
             key: request.key.clone(),
-            version: None,
+            version,
             tags: tags.0.clone(),
         };
         async move { Ok(call.store.set_tags(set).await?) }
     });
-    let error = match changed.await {
-        Ok(_) => return Ok(()),
-        Err(PutError::Failed(Error::Rejected(Rejection::NoSuchKey))) => no_such_key(&request.key),
-        Err(error) => undone(error, &WriteCondition::Always),
+    let error = match (changed.await, version_id) {
+        (Ok(changed), _) => return Ok(shown(changed)),
+        (Err(PutError::Failed(Error::Rejected(Rejection::NoSuchKey))), _) => no_such_key(&request.key),
+        (Err(PutError::Failed(Error::Rejected(Rejection::NoSuchVersion))), Some(version_id)) => {
+            no_such_version(&request.key, version_id)
+        }
+        (Err(PutError::Failed(Error::Rejected(Rejection::DeleteMarker))), Some(version_id)) => {
+            is_delete_marker(method, version_id, None)
+        }
+        (Err(error), _) => undone(error, &WriteCondition::Always),
     };
     Err(call.without_absence_from(&needs, error).await)
 }

@@ -113,13 +113,25 @@ fn parameters(operation: OperationName) -> &'static [&'static str] {
         OperationName::GetBucketCors | OperationName::PutBucketCors | OperationName::DeleteBucketCors => {
             &["cors"]
         }
+        OperationName::GetBucketVersioning | OperationName::PutBucketVersioning => &["versioning"],
+        OperationName::ListObjectVersions => &[
+            "versions",
+            "prefix",
+            "delimiter",
+            "key-marker",
+            "version-id-marker",
+            "max-keys",
+            "encoding-type",
+        ],
+        OperationName::DeleteObject => &["versionId"],
         OperationName::GetObjectTagging
         | OperationName::PutObjectTagging
-        | OperationName::DeleteObjectTagging
-        | OperationName::GetBucketTagging
+        | OperationName::DeleteObjectTagging => &["tagging", "versionId"],
+        OperationName::GetBucketTagging
         | OperationName::PutBucketTagging
         | OperationName::DeleteBucketTagging => &["tagging"],
         OperationName::GetObject | OperationName::HeadObject => &[
+            "versionId",
             "response-content-type",
             "response-cache-control",
             "response-content-disposition",
@@ -161,6 +173,7 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
                 | OperationName::CreateBucket
                 | OperationName::PutObjectTagging
                 | OperationName::PutBucketTagging
+                | OperationName::PutBucketVersioning
                 | OperationName::PutBucketCors
                 | OperationName::PutBucketPolicy
                 | OperationName::PutBucketAcl

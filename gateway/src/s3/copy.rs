@@ -12,6 +12,7 @@ use super::operation::{bucket, key, storage_class};
 use super::percent;
 use super::tagging::Tags;
 use super::time::UnixMs;
+use super::versioning::check_version_id;
 
 /// CopyObject.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct CopySource {
     pub bucket: String,
     /// Its key.
     pub key: String,
+    /// `?versionId=` behind the key; without it the current version is meant.
+    pub version_id: Option<String>,
     /// `x-amz-copy-source-if-…`
     pub conditions: ReadConditions,
     /// `x-amz-source-expected-bucket-owner`
@@ -54,7 +57,7 @@ impl CopyObject {
     ///
     /// # Errors
     /// InvalidArgument for a source that is none, or a directive that S3 does not have; InvalidRequest for a copy
-    /// to itself that changes nothing; NotImplemented for a version of the source.
+    /// to itself that changes nothing.
     pub(super) fn parse(head: &Head<'_>) -> Result<Self> {
         let copy = Self {
             source: CopySource::parse(head)?,
@@ -82,7 +85,8 @@ impl CopyObject {
         let changes = copy.headers.is_some()
             || copy.storage_class.is_some()
             || head.amz("x-amz-server-side-encryption")?.is_some();
-        if to_itself && !changes {
+        // Naming a version brings an old one back.
+        if to_itself && !changes && copy.source.version_id.is_none() {
             return Err(S3Error::new(
                 ErrorCode::InvalidRequest,
                 "This copy request is illegal because it is trying to copy an object to itself without changing the \
@@ -98,7 +102,7 @@ impl CopySource {
     /// matter.
     ///
     /// # Errors
-    /// InvalidArgument, InvalidBucketName, NotImplemented for a version id.
+    /// InvalidArgument, InvalidBucketName.
     pub(super) fn parse(head: &Head<'_>) -> Result<Self> {
         const NAME: &str = "x-amz-copy-source";
         let text = head.amz(NAME)?.unwrap_or("");
@@ -114,9 +118,9 @@ impl CopySource {
             Some((path, version)) => (path, Some(version)),
             None => (text, None),
         };
-        if version.is_some_and(|version| version != "null") {
-            return Err(S3Error::parameter_not_offered("versionId"));
-        }
+        let version = version
+            .map(|version| percent::decode_path(version).ok_or_else(wrong))
+            .transpose()?;
         let path = percent::decode_path(path).ok_or_else(wrong)?;
         let path = path.strip_prefix('/').unwrap_or(&path);
         let (bucket, key) = path.split_once('/').ok_or_else(wrong)?;
@@ -127,6 +131,9 @@ impl CopySource {
         Ok(Self {
             bucket: bucket.to_owned(),
             key: key.to_owned(),
+            version_id: version
+                .map(|version| check_version_id(&version).map(str::to_owned))
+                .transpose()?,
             conditions: conditions(head)?,
             expected_owner: head.amz("x-amz-source-expected-bucket-owner")?.map(str::to_owned),
         })
@@ -218,7 +225,7 @@ mod tests {
             ("from/", ErrorCode::InvalidArgument),
             ("from/%zz", ErrorCode::InvalidArgument),
             ("F/key", ErrorCode::InvalidBucketName),
-            ("from/key?versionId=abc", ErrorCode::NotImplemented),
+            ("from/key?versionId=", ErrorCode::InvalidArgument),
         ] {
             assert_eq!(source(text), Err(code), "{text:?}");
         }

@@ -53,6 +53,7 @@ error_codes! {
     ConditionalRequestConflict 409 "A conflicting operation occurred. If using PutObject you can retry the request. If using multipart upload you should initiate another CreateMultipartUpload request and re-upload each part.";
     EntityTooLarge 400 "Your proposed upload exceeds the maximum allowed object size.";
     EntityTooSmall 400 "Your proposed upload is smaller than the minimum allowed object size.";
+    IllegalVersioningConfigurationException 400 "The Versioning element must be specified";
     IllegalLocationConstraintException 400 "The specified location constraint is not valid for this endpoint.";
     IncompleteBody 400 "You did not provide the number of bytes specified by the Content-Length HTTP header.";
     /// The store is full: not an S3 code, but the HTTP status made for it.
@@ -124,6 +125,7 @@ pub struct S3Error {
     code: ErrorCode,
     message: Cow<'static, str>,
     details: Vec<(&'static str, String)>,
+    headers: Vec<(&'static str, String)>,
 }
 
 /// What every function of this layer fails with.
@@ -135,6 +137,7 @@ impl From<ErrorCode> for S3Error {
             code,
             message: Cow::Borrowed(code.default_message()),
             details: Vec::new(),
+            headers: Vec::new(),
         }
     }
 }
@@ -146,6 +149,7 @@ impl S3Error {
             code,
             message: message.into(),
             details: Vec::new(),
+            headers: Vec::new(),
         }
     }
 
@@ -207,6 +211,18 @@ impl S3Error {
     pub fn with(mut self, element: &'static str, value: impl Into<String>) -> Self {
         self.details.push((element, value.into()));
         self
+    }
+
+    /// Adds a header to the answer. The name must be one of HTTP, in lower case.
+    #[must_use]
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Headers that the answer has beside those of every error.
+    pub fn headers(&self) -> &[(&'static str, String)] {
+        &self.headers
     }
 
     /// The code.

@@ -45,12 +45,17 @@ pub const DELETE_KEYS_MAX: usize = 1000;
 /// Longest upload id that is looked at.
 pub const UPLOAD_ID_BYTES_MAX: usize = 1024;
 
+/// Longest version id that is looked at: there is none longer.
+pub const VERSION_ID_BYTES_MAX: usize = 32;
+
 /// Most bytes of a CreateBucket body.
 pub const CREATE_BUCKET_BODY_MAX: u64 = 16 * 1024;
 /// Most bytes of a bucket's policy (S3: 20 KiB).
 pub const BUCKET_POLICY_BYTES_MAX: u64 = crate::policy::BUCKET_POLICY_BYTES_MAX as u64;
 /// Most bytes of a PutBucketAcl, PutObjectAcl or PutBucketOwnershipControls body: 100 grants with their elements.
 pub const ACL_BODY_MAX: u64 = 64 * 1024;
+/// Most bytes of a PutBucketVersioning body.
+pub const VERSIONING_BODY_MAX: u64 = 16 * 1024;
 /// Most bytes of a DeleteObjects body: 1000 keys of 1024 bytes and their elements (S3: 2 MiB).
 pub const DELETE_OBJECTS_BODY_MAX: u64 = 2 * 1024 * 1024;
 /// Most bytes of a CompleteMultipartUpload body: 10,000 parts, each with its ETag and a checksum.

@@ -116,7 +116,8 @@ impl ListObjectsV2 {
     }
 }
 
-fn scope(head: &Head<'_>) -> Result<ListingScope> {
+/// What every listing of keys asks for.
+pub(super) fn scope(head: &Head<'_>) -> Result<ListingScope> {
     conditions::refuse_all(head)?;
     let max_keys = match head.parameter("max-keys")? {
         None | Some("") => limits::LIST_KEYS_MAX,

@@ -45,6 +45,7 @@ pub mod sigv4;
 pub mod tagging;
 pub mod time;
 pub mod token;
+pub mod versioning;
 mod xml;
 
 pub use answer::{Reply, RequestIds};

@@ -20,6 +20,7 @@ use super::range::RangeRequest;
 use super::route::{OperationName, Route};
 use super::sigv4::Authenticated;
 use super::tagging::{ObjectTagging, Tags};
+use super::versioning::{ListObjectVersions, version_id};
 
 /// A request, understood.
 #[derive(Debug)]
@@ -70,6 +71,12 @@ pub enum Operation {
     PutObjectTagging(ObjectTagging),
     /// Takes all tags from an object.
     DeleteObjectTagging(ObjectTagging),
+    /// Whether a bucket keeps old versions.
+    GetBucketVersioning(BucketRequest),
+    /// Sets that; its body is [`super::versioning::VersioningStatus::parse_document`].
+    PutBucketVersioning(BucketRequest),
+    /// Lists versions and delete markers.
+    ListObjectVersions(ListObjectVersions),
     /// Starts a multipart upload.
     CreateMultipartUpload(CreateMultipartUpload),
     /// Stores a part.
@@ -189,6 +196,8 @@ pub struct ReadObject {
     pub bucket: String,
     /// The key.
     pub key: String,
+    /// `versionId`; without it the current version is meant.
+    pub version_id: Option<String>,
     /// To be decided when ETag and time are known.
     pub conditions: ReadConditions,
     /// One range, or the whole object.
@@ -206,6 +215,8 @@ pub struct DeleteObject {
     pub bucket: String,
     /// The key.
     pub key: String,
+    /// `versionId`: this version is removed for good.
+    pub version_id: Option<String>,
     /// To be decided together with the delete.
     pub condition: WriteCondition,
 }
@@ -314,6 +325,9 @@ impl Operation {
             Self::GetObjectTagging(_) => OperationName::GetObjectTagging,
             Self::PutObjectTagging(_) => OperationName::PutObjectTagging,
             Self::DeleteObjectTagging(_) => OperationName::DeleteObjectTagging,
+            Self::GetBucketVersioning(_) => OperationName::GetBucketVersioning,
+            Self::PutBucketVersioning(_) => OperationName::PutBucketVersioning,
+            Self::ListObjectVersions(_) => OperationName::ListObjectVersions,
             Self::CreateMultipartUpload(_) => OperationName::CreateMultipartUpload,
             Self::UploadPart(_) => OperationName::UploadPart,
             Self::CompleteMultipartUpload(_) => OperationName::CompleteMultipartUpload,
@@ -356,6 +370,10 @@ fn body_use(name: OperationName) -> BodyUse {
             bytes_max: limits::CREATE_BUCKET_BODY_MAX,
             checksummed: true,
         },
+        OperationName::PutBucketVersioning => BodyUse::Document {
+            bytes_max: limits::VERSIONING_BODY_MAX,
+            checksummed: true,
+        },
         OperationName::DeleteObjects => BodyUse::Document {
             bytes_max: limits::DELETE_OBJECTS_BODY_MAX,
             checksummed: true,
@@ -395,6 +413,9 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
         OperationName::DeleteBucket => Operation::DeleteBucket(bucket_request(head)?),
         OperationName::GetBucketLocation => Operation::GetBucketLocation(bucket_request(head)?),
         OperationName::DeleteObjects => Operation::DeleteObjects(bucket_request(head)?),
+        OperationName::GetBucketVersioning => Operation::GetBucketVersioning(bucket_request(head)?),
+        OperationName::PutBucketVersioning => Operation::PutBucketVersioning(bucket_request(head)?),
+        OperationName::ListObjectVersions => Operation::ListObjectVersions(ListObjectVersions::parse(head)?),
         OperationName::ListObjects => Operation::ListObjects(ListObjects::parse(head)?),
         OperationName::ListObjectsV2 => Operation::ListObjectsV2(ListObjectsV2::parse(head)?),
         OperationName::PutObject => Operation::PutObject(PutObject {
@@ -412,6 +433,7 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
         OperationName::DeleteObject => Operation::DeleteObject(DeleteObject {
             bucket: bucket(head)?,
             key: key(head)?,
+            version_id: version_id(head)?,
             condition: WriteCondition::parse_delete(head)?,
         }),
         OperationName::GetObjectTagging => Operation::GetObjectTagging(ObjectTagging::parse(head)?),
@@ -553,6 +575,7 @@ fn read_object(head: &Head<'_>) -> Result<ReadObject> {
     Ok(ReadObject {
         bucket: bucket(head)?,
         key: key(head)?,
+        version_id: version_id(head)?,
         conditions: ReadConditions::parse(head)?,
         range: head.header("range")?.and_then(RangeRequest::parse),
         overrides: ResponseOverrides::parse(head)?,

@@ -114,7 +114,7 @@ fn what_acts_and_is_not_offered_is_refused() {
     check_refused("PUT", "/buck?strange", &[], ErrorCode::InvalidArgument);
     check_refused("GET", "/buck?strange", &[], ErrorCode::InvalidArgument);
     understood("GET", "/buck/k?strange=1", &[]);
-    for target in ["/buck/k?versionId=1", "/buck/k?partNumber=1", "/buck/k?uploads"] {
+    for target in ["/buck/k?partNumber=1", "/buck/k?uploads"] {
         check_refused("GET", target, &[], ErrorCode::NotImplemented);
         check_refused("HEAD", target, &[], ErrorCode::NotImplemented);
     }
@@ -124,7 +124,6 @@ fn what_acts_and_is_not_offered_is_refused() {
         &[("x-amz-meta-a", "b")],
         ErrorCode::NotImplemented,
     );
-    check_refused("DELETE", "/buck/k?versionId=1", &[], ErrorCode::NotImplemented);
     check_refused(
         "DELETE",
         "/buck/k",

@@ -75,6 +75,8 @@ pub struct DeleteObjectsBody {
 pub struct ObjectToDelete {
     /// The key.
     pub key: String,
+    /// The version to be removed for good.
+    pub version_id: Option<String>,
     /// If-Match for this object.
     pub condition: WriteCondition,
 }
@@ -83,8 +85,7 @@ impl DeleteObjectsBody {
     /// Reads the document.
     ///
     /// # Errors
-    /// MalformedXML; NotImplemented for version ids and for conditions of
-    /// directory buckets.
+    /// MalformedXML; NotImplemented for conditions of directory buckets.
     pub fn parse(document: &[u8]) -> Result<Self> {
         let mut xml = XmlReader::open(document, "Delete")?;
         let mut body = Self::default();
@@ -112,7 +113,7 @@ impl DeleteObjectsBody {
 }
 
 fn object_to_delete(xml: &mut XmlReader<'_>) -> Result<ObjectToDelete> {
-    let mut key = None;
+    let (mut key, mut version_id) = (None, None);
     let mut condition = WriteCondition::Always;
     while let Some(name) = xml.next_child()? {
         match name.as_str() {
@@ -121,7 +122,10 @@ fn object_to_delete(xml: &mut XmlReader<'_>) -> Result<ObjectToDelete> {
                 let text = xml.text(limits::XML_TEXT_BYTES_MAX)?;
                 condition = WriteCondition::IfMatch(ETagCondition::parse("ETag", &text, false)?);
             }
-            "VersionId" | "LastModifiedTime" | "Size" => {
+            "VersionId" if version_id.is_none() => {
+                version_id = Some(xml.text(limits::VERSION_ID_BYTES_MAX)?);
+            }
+            "LastModifiedTime" | "Size" => {
                 return Err(S3Error::new(
                     ErrorCode::NotImplemented,
                     format!("The element {name} of Object is not implemented."),
@@ -133,7 +137,11 @@ fn object_to_delete(xml: &mut XmlReader<'_>) -> Result<ObjectToDelete> {
     let key = key
         .filter(|key| !key.is_empty())
         .ok_or_else(S3Error::malformed_xml)?;
-    Ok(ObjectToDelete { key, condition })
+    Ok(ObjectToDelete {
+        key,
+        version_id,
+        condition,
+    })
 }
 
 /// The body of CompleteMultipartUpload.
@@ -268,7 +276,11 @@ mod tests {
             check_delete(document, Err(ErrorCode::MalformedXML));
         }
         let versions = "<Delete><Object><Key>a</Key><VersionId>1</VersionId></Object></Delete>";
-        check_delete(versions, Err(ErrorCode::NotImplemented));
+        check_delete(versions, Ok((1, false)));
+        let named = DeleteObjectsBody::parse(versions.as_bytes()).unwrap();
+        assert_eq!(named.objects[0].version_id.as_deref(), Some("1"));
+        let sizes = "<Delete><Object><Key>a</Key><Size>1</Size></Object></Delete>";
+        check_delete(sizes, Err(ErrorCode::NotImplemented));
         let many = |n: usize| format!("<Delete>{}</Delete>", "<Object><Key>a</Key></Object>".repeat(n));
         check_delete(&many(1000), Ok((1000, false)));
         check_delete(&many(1001), Err(ErrorCode::MalformedXML));

@@ -117,8 +117,8 @@ routes! {
     CreateSession Get Bucket ["session"] no;
     GetBucketTagging Get Bucket ["tagging"] yes;
     ListMultipartUploads Get Bucket ["uploads"] yes;
-    GetBucketVersioning Get Bucket ["versioning"] no;
-    ListObjectVersions Get Bucket ["versions"] no;
+    GetBucketVersioning Get Bucket ["versioning"] yes;
+    ListObjectVersions Get Bucket ["versions"] yes;
     GetBucketWebsite Get Bucket ["website"] no;
     ListObjectsV2 Get Bucket ["list-type" = "2"] yes;
     ListObjects Get Bucket [] yes;
@@ -144,7 +144,7 @@ routes! {
     PutBucketReplication Put Bucket ["replication"] no;
     PutBucketRequestPayment Put Bucket ["requestPayment"] no;
     PutBucketTagging Put Bucket ["tagging"] yes;
-    PutBucketVersioning Put Bucket ["versioning"] no;
+    PutBucketVersioning Put Bucket ["versioning"] yes;
     PutBucketWebsite Put Bucket ["website"] no;
     CreateBucket Put Bucket [] yes;
 

@@ -43,6 +43,7 @@ const BESIDE_THE_LIST: &str = "PostObject PreflightBucket PreflightObject";
 const OFFERED: &str = "ListBuckets CreateBucket HeadBucket DeleteBucket GetBucketLocation PutObject CopyObject GetObject \
     HeadObject DeleteObject DeleteObjects ListObjects ListObjectsV2 CreateMultipartUpload UploadPart \
     GetBucketCors PutBucketCors DeleteBucketCors PreflightBucket PreflightObject \
+    GetBucketVersioning PutBucketVersioning ListObjectVersions \
     GetBucketTagging PutBucketTagging DeleteBucketTagging GetObjectTagging PutObjectTagging DeleteObjectTagging \
     GetBucketPolicy PutBucketPolicy DeleteBucketPolicy GetBucketPolicyStatus GetBucketAcl PutBucketAcl GetObjectAcl \
     PutObjectAcl GetBucketOwnershipControls PutBucketOwnershipControls DeleteBucketOwnershipControls \

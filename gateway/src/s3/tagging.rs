@@ -5,6 +5,7 @@ use super::head::Head;
 use super::limits;
 use super::operation::{bucket, key};
 use super::percent;
+use super::versioning::version_id;
 use super::xml::XmlReader;
 
 const HEADER: &str = "x-amz-tagging";
@@ -20,6 +21,8 @@ pub struct ObjectTagging {
     pub bucket: String,
     /// The key.
     pub key: String,
+    /// `versionId`; without it the current version is meant.
+    pub version_id: Option<String>,
 }
 
 impl ObjectTagging {
@@ -32,6 +35,7 @@ impl ObjectTagging {
         Ok(Self {
             bucket: bucket(head)?,
             key: key(head)?,
+            version_id: version_id(head)?,
         })
     }
 }

@@ -154,7 +154,7 @@ async fn what_cannot_be_copied_is_refused_with_s3s_words() {
     for (source, headers, status, code) in [
         ("from/none", &[][..], 404, "NoSuchKey"),
         ("nowhere/key", &[], 404, "NoSuchBucket"),
-        ("from/key?versionId=abc", &[], 501, "NotImplemented"),
+        ("from/key?versionId=abc", &[], 400, "InvalidArgument"),
         (
             "from/key",
             &[("x-amz-checksum-algorithm", "SHA256")],

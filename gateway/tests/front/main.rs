@@ -23,6 +23,7 @@ mod objects;
 mod random;
 mod tagging;
 mod uploads;
+mod versioning;
 
 use agents::{Agents, Reached};
 use client::Client;

@@ -178,10 +178,11 @@ async fn boto3_does_its_basics_with_todays_defaults() -> anyhow::Result<()> {
     }
     let (binary, admin) = (binary()?, format!("http://{}", standalone.admin_address()));
     let for_admin = [&*binary.to_string_lossy(), &admin];
-    let scripts: [(&str, &[&str]); 3] = [
+    let scripts: [(&str, &[&str]); 4] = [
         ("boto3_basics.py", &[]),
         ("boto3_objects.py", &[]),
         ("boto3_access.py", &for_admin),
+        ("boto3_versions.py", &[]),
     ];
     for (script, arguments) in scripts {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -13,7 +13,7 @@ mod needs;
 
 pub(crate) use facts::RequestFacts;
 pub(crate) use needs::Needs;
-pub(super) use needs::{Need, Said};
+pub(super) use needs::{DELETE, Need, Said};
 
 use super::{Call, check_owner, identify, no_such_bucket, owner, s3_error};
 use crate::directory::{Bucket, User};
@@ -347,7 +347,13 @@ impl Call<'_> {
 
     /// As [`Call::without_absence`], for needs that the handler found.
     pub(super) async fn without_absence_from(&self, needs: &[Need], error: S3Error) -> S3Error {
-        if !matches!(error.code(), ErrorCode::NoSuchKey | ErrorCode::NoSuchVersion) {
+        // MethodNotAllowed: what was asked for is a delete marker.
+        let absent = [
+            ErrorCode::NoSuchKey,
+            ErrorCode::NoSuchVersion,
+            ErrorCode::MethodNotAllowed,
+        ];
+        if !absent.contains(&error.code()) {
             return error;
         }
         for need in needs {

@@ -80,11 +80,19 @@ impl Needs {
             Operation::GetObject(it) | Operation::HeadObject(it) => Self::Of(vec![read(it)]),
             Operation::PutObject(it) => Self::Of(put(it)),
             Operation::CopyObject(it) => Self::Of(copy(it)),
-            Operation::DeleteObject(it) => of_object(A::DeleteObject, &it.bucket, &it.key),
-            Operation::GetObjectTagging(it) => tags_of(A::GetObjectTagging, it),
+            Operation::DeleteObject(it) => {
+                let (key, version) = (it.key.as_str(), it.version_id.as_deref());
+                Self::Of(vec![Need::version(DELETE, &it.bucket, key, version)])
+            }
+            Operation::GetBucketVersioning(it) => of_bucket(A::GetBucketVersioning, &it.bucket),
+            Operation::PutBucketVersioning(it) => of_bucket(A::PutBucketVersioning, &it.bucket),
+            Operation::ListObjectVersions(it) => of_bucket(A::ListBucketVersions, &it.scope.bucket),
+            Operation::GetObjectTagging(it) => tags_of((A::GetObjectTagging, A::GetObjectVersionTagging), it),
             // The tags that it sets are in the body.
             Operation::PutObjectTagging(_) => Self::ByHandler,
-            Operation::DeleteObjectTagging(it) => tags_of(A::DeleteObjectTagging, it),
+            Operation::DeleteObjectTagging(it) => {
+                tags_of((A::DeleteObjectTagging, A::DeleteObjectVersionTagging), it)
+            }
             Operation::CreateMultipartUpload(it) => Self::Of(begin(it)),
             Operation::UploadPart(it) => of_object(A::PutObject, &it.upload.bucket, &it.upload.key),
             Operation::CompleteMultipartUpload(it) => {
@@ -117,6 +125,16 @@ impl Need {
         }
     }
 
+    /// Of an object, or of one version of it, which is an action of its own: the second of `actions`.
+    pub(crate) fn version(actions: (Action, Action), bucket: &str, key: &str, version: Option<&str>) -> Self {
+        let action = if version.is_some() { actions.1 } else { actions.0 };
+        let said = Said {
+            version: version.map(str::to_owned),
+            ..Said::default()
+        };
+        Self::object(action, bucket, key).saying(said)
+    }
+
     /// The same, with what is known besides.
     pub(crate) fn saying(self, said: Said) -> Self {
         Self { said, ..self }
@@ -131,12 +149,24 @@ impl Need {
     }
 }
 
+/// Deleting what is current, and removing a version for good.
+pub(crate) const DELETE: (Action, Action) = (Action::DeleteObject, Action::DeleteObjectVersion);
+
+/// Reading what is current, and reading a version.
+const READ: (Action, Action) = (Action::GetObject, Action::GetObjectVersion);
+
 fn read(request: &ReadObject) -> Need {
-    Need::object(Action::GetObject, &request.bucket, &request.key)
+    Need::version(READ, &request.bucket, &request.key, request.version_id.as_deref())
 }
 
-fn tags_of(action: Action, request: &tagging::ObjectTagging) -> Needs {
-    Needs::Of(vec![Need::object(action, &request.bucket, &request.key)])
+fn tags_of(actions: (Action, Action), request: &tagging::ObjectTagging) -> Needs {
+    let version = request.version_id.as_deref();
+    Needs::Of(vec![Need::version(
+        actions,
+        &request.bucket,
+        &request.key,
+        version,
+    )])
 }
 
 /// Storing an object, and what is stored with it.
@@ -204,6 +234,7 @@ fn copy(request: &CopyObject) -> Vec<Need> {
         copy_source: Some(format!("{}/{}", source.bucket, source.key)),
     };
     let mut needs = stored.needs();
-    needs.push(Need::object(Action::GetObject, &source.bucket, &source.key));
+    let version = source.version_id.as_deref();
+    needs.push(Need::version(READ, &source.bucket, &source.key, version));
     needs
 }

@@ -121,7 +121,7 @@ impl Keys {
     }
 
     /// Delimiter and EncodingType, where both versions have them.
-    fn scope(&self, xml: &mut XmlWriter, scope: &ListingScope) {
+    pub(super) fn scope(&self, xml: &mut XmlWriter, scope: &ListingScope) {
         if let Some(delimiter) = &scope.delimiter {
             self.text(xml, "Delimiter", delimiter);
         }

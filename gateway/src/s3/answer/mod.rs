@@ -9,6 +9,7 @@ mod multipart;
 mod object;
 mod tagging;
 mod uploads;
+mod versions;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -19,9 +20,15 @@ pub use bucket::{BucketEntry, ListBucketsAnswer, bucket_created, bucket_location
 pub use list::{ListEntry, ListObjectsAnswer, ListObjectsV2Answer, Owner};
 pub use multipart::{CompleteAnswer, InitiateAnswer};
 pub use object::{
-    CopyAnswer, DeleteObjectsAnswer, DeleteOutcome, ObjectInfo, ReadAnswer, StoredAnswer, WrittenPart,
+    CopyAnswer, DeleteObjectsAnswer, DeleteOutcome, DeletedVersion, ObjectInfo, ReadAnswer, StoredAnswer,
+    WrittenPart,
 };
 pub use tagging::{tagging, tagging_document};
+pub use versions::{
+    ListVersionsAnswer, ListedObject, VersionListEntry, bucket_versioning, hidden_by_delete_marker,
+    is_delete_marker,
+};
+
 pub use uploads::{ListPartsAnswer, ListUploadsAnswer, PartEntry, UploadEntry};
 
 use super::error::{ErrorCode, S3Error};
@@ -75,6 +82,9 @@ impl Reply {
     pub fn error(error: &S3Error, resource: &str, ids: &RequestIds) -> Self {
         let mut reply = Self::xml(error.to_xml(resource, &ids.request_id, &ids.host_id));
         reply.status = error.status();
+        for (name, value) in error.headers() {
+            reply.set(HeaderName::from_static(name), value);
+        }
         match error.code() {
             ErrorCode::InvalidRange => {
                 if let Some(bytes) = error.detail("ActualObjectSize") {

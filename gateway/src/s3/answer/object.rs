@@ -7,7 +7,7 @@ use super::super::checksum::{Checksum, ObjectChecksum};
 use super::super::conditions::ReadVerdict;
 use super::super::error::{Result, S3Error};
 use super::super::etag::ETag;
-use super::super::limits::{DELETE_KEYS_MAX, KEY_BYTES_MAX};
+use super::super::limits::{DELETE_KEYS_MAX, KEY_BYTES_MAX, VERSION_ID_BYTES_MAX};
 use super::super::metadata::{ObjectHeaders, ResponseOverrides};
 use super::super::operation::ReadObject;
 use super::super::range::ByteRange;
@@ -210,7 +210,24 @@ impl WrittenPart {
 }
 
 /// What became of one key of DeleteObjects.
-pub type DeleteOutcome = (String, Result<()>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteOutcome {
+    /// The key.
+    pub key: String,
+    /// The version asked for.
+    pub version_id: Option<String>,
+    /// What was deleted, or why not.
+    pub outcome: Result<DeletedVersion>,
+}
+
+/// What a delete made or removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeletedVersion {
+    /// The delete marker that was made, or the version that was removed, if it has a name.
+    pub version_id: Option<String>,
+    /// It is a delete marker.
+    pub delete_marker: bool,
+}
 
 /// The answer of DeleteObjects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,14 +239,14 @@ pub struct DeleteObjectsAnswer {
 }
 
 impl DeleteObjectsAnswer {
-    /// Bytes of the answer to a document of `document` bytes at most: a byte of a key is at most six when it is
-    /// escaped, and every key has an element around it there and an error with its message here.
+    /// Bytes of the answer to a document of `document` bytes at most: a byte of a key or of a version's name is at most
+    /// six when it is escaped, and every key has an element around it there and an error with its message here.
     pub fn bytes_max(document: u64) -> u64 {
         const ESCAPED: u64 = 6;
         const ERROR_BYTES: u64 = 512;
         const ELEMENT_BYTES_MIN: u64 = "<Object><Key></Key></Object>".len() as u64;
         let keys = (document / ELEMENT_BYTES_MIN).min(DELETE_KEYS_MAX as u64);
-        let escaped = ESCAPED * document.min(keys * KEY_BYTES_MAX as u64);
+        let escaped = ESCAPED * document.min(keys * (KEY_BYTES_MAX + VERSION_ID_BYTES_MAX) as u64);
         ERROR_BYTES * (keys + 1) + escaped
     }
 
@@ -237,17 +254,29 @@ impl DeleteObjectsAnswer {
     pub fn into_reply(self) -> Reply {
         let mut xml = XmlWriter::with_capacity(256 + self.outcomes.len() * 128);
         xml.root("DeleteResult");
-        for (key, outcome) in &self.outcomes {
-            match outcome {
-                Ok(()) if self.quiet => {}
-                Ok(()) => {
+        for one in &self.outcomes {
+            let named = |xml: &mut XmlWriter| {
+                xml.text("Key", &one.key);
+                if let Some(version) = &one.version_id {
+                    xml.text("VersionId", version);
+                }
+            };
+            match &one.outcome {
+                Ok(_) if self.quiet => {}
+                Ok(deleted) => {
                     xml.open("Deleted");
-                    xml.text("Key", key);
+                    named(&mut xml);
+                    if deleted.delete_marker {
+                        xml.boolean("DeleteMarker", true);
+                        if let Some(version) = &deleted.version_id {
+                            xml.text("DeleteMarkerVersionId", version);
+                        }
+                    }
                     xml.close("Deleted");
                 }
                 Err(error) => {
                     xml.open("Error");
-                    xml.text("Key", key);
+                    named(&mut xml);
                     xml.text("Code", error.code().as_str());
                     xml.text("Message", error.message());
                     xml.close("Error");

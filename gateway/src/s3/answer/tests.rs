@@ -197,12 +197,29 @@ fn a_page_without_parts_has_no_marker_to_go_on_from() {
 
 #[test]
 fn delete_results_are_quiet_if_asked() {
+    let one = |key: &str, version: Option<&str>, outcome| DeleteOutcome {
+        key: key.into(),
+        version_id: version.map(str::to_owned),
+        outcome,
+    };
+    let marker = |version: &str| DeletedVersion {
+        version_id: Some(version.into()),
+        delete_marker: true,
+    };
     let outcomes = vec![
-        ("a".into(), Ok(())),
-        ("b".into(), Err(S3Error::from(ErrorCode::AccessDenied))),
+        one("a", None, Ok(DeletedVersion::default())),
+        one("m", None, Ok(marker("1"))),
+        one("g", Some("2"), Ok(marker("2"))),
+        one("b", Some("3"), Err(S3Error::from(ErrorCode::AccessDenied))),
     ];
-    let error = "<Error><Key>b</Key><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
-    for (quiet, deleted) in [(false, "<Deleted><Key>a</Key></Deleted>"), (true, "")] {
+    let error = "<Error><Key>b</Key><VersionId>3</VersionId><Code>AccessDenied</Code>\
+                 <Message>Access Denied</Message></Error>";
+    let succeeded = "<Deleted><Key>a</Key></Deleted>\
+                     <Deleted><Key>m</Key><DeleteMarker>true</DeleteMarker>\
+                     <DeleteMarkerVersionId>1</DeleteMarkerVersionId></Deleted>\
+                     <Deleted><Key>g</Key><VersionId>2</VersionId><DeleteMarker>true</DeleteMarker>\
+                     <DeleteMarkerVersionId>2</DeleteMarkerVersionId></Deleted>";
+    for (quiet, deleted) in [(false, succeeded), (true, "")] {
         let answer = DeleteObjectsAnswer {
             outcomes: outcomes.clone(),
             quiet,
