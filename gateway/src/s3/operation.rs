@@ -296,8 +296,18 @@ impl Request {
                 "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
             ));
         }
+        let operation = operation(head, name)?;
+        if let Operation::GetObject(read) | Operation::HeadObject(read) = &operation
+            && read.overrides != ResponseOverrides::default()
+            && authenticated.access_key().is_none()
+        {
+            return Err(S3Error::new(
+                ErrorCode::InvalidRequest,
+                "Request specific response headers cannot be used for anonymous GET requests.",
+            ));
+        }
         Ok(Self {
-            operation: operation(head, name)?,
+            operation,
             expected_bucket_owner: head.amz("x-amz-expected-bucket-owner")?.map(str::to_owned),
             body,
             body_use,

@@ -15,6 +15,7 @@ use super::head::{Endpoint, Head};
 use super::operation::{Operation, Request};
 use super::percent::{self, Slash};
 use super::request_xml::DeleteObjectsBody;
+use super::sigv4::Authenticated;
 use super::testing::{now, request, signed, understand};
 
 fn receive(request: Request, wire: &[u8]) -> super::Result<(Vec<u8>, super::body::BodyDigests)> {
@@ -120,6 +121,19 @@ fn anonymous_callers_are_refused_whatever_they_send() {
             Err(ErrorCode::AccessDenied)
         );
     }
+}
+
+#[test]
+fn only_signed_requests_choose_the_answers_headers() {
+    let overridden = |target: &str| {
+        let parts = super::head::tests::parts("GET", target, &[]);
+        let head = Head::parse(&parts, &Endpoint::default())?;
+        let route = super::route::route(&head)?;
+        Request::parse(&head, route, &Authenticated::anonymous(&head)?).map(drop)
+    };
+    assert_eq!(overridden("/buck/k"), Ok(()));
+    let refused = overridden("/buck/k?response-content-type=text%2Fhtml").map_err(|error| error.code());
+    assert_eq!(refused, Err(ErrorCode::InvalidRequest));
 }
 
 proptest! {

@@ -398,10 +398,7 @@ fn adds_data(command: &SessionCommand) -> bool {
 
 /// Whether what was replaced, deleted or given up may have joined the release queue.
 fn may_release(reply: &Reply) -> bool {
-    matches!(
-        reply,
-        Reply::Stored { .. } | Reply::Deleted { .. } | Reply::Done
-    )
+    matches!(reply, Reply::Stored { .. } | Reply::Deleted { .. } | Reply::Done)
 }
 
 fn invalid(words: &str) -> MetadError {
