@@ -354,18 +354,18 @@ impl Query {
     /// Whether answering it may read more than a few rows: such a question goes by itself.
     #[must_use]
     pub fn reads_many_rows(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::List(_)
-            | Self::UserObjects { .. }
-            | Self::Buckets { .. }
-            | Self::Parts { .. }
-            | Self::Uploads(_)
-            | Self::Versions(_)
-            | Self::Copies { .. }
-            | Self::Leases
-            | Self::Vendors => true,
-            _ => false,
-        }
+                | Self::UserObjects { .. }
+                | Self::Buckets { .. }
+                | Self::Parts { .. }
+                | Self::Uploads(_)
+                | Self::Versions(_)
+                | Self::Copies { .. }
+                | Self::Leases
+                | Self::Vendors
+        )
     }
 }
 
