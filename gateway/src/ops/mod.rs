@@ -14,6 +14,7 @@ mod list;
 mod multipart;
 mod objects_read;
 mod objects_write;
+mod post;
 mod tagging;
 mod uploads;
 mod versioning;
@@ -21,6 +22,7 @@ mod versioning;
 pub(crate) use authorize::{Caller, Needs, RequestFacts};
 pub(crate) use cors::{add_headers as add_cors_headers, preflight};
 pub(crate) use errors::s3_error;
+pub(crate) use post::{Posted, post_object};
 
 use crate::admin::AUDIT;
 use crate::directory::User;

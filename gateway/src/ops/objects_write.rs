@@ -18,8 +18,8 @@ use crate::s3::checksum::ChecksumAlgorithm;
 use crate::s3::conditions::WriteCondition;
 use crate::s3::error::{ErrorCode, Result, S3Error};
 use crate::s3::operation::{PutObject, UploadPart};
-use crate::s3::{Reply, WantedDigests};
-use crate::server::DecodedBody;
+use crate::s3::{BodyPlan, Reply, WantedDigests};
+use crate::server::{ByteSource, DecodedBody, RequestBody};
 use bytes::Bytes;
 use std::sync::Arc;
 use ullage_model::command::{Actor, UploadRef};
@@ -30,11 +30,21 @@ const DEFAULT_CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
 
 /// PutObject.
 pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: PutObject) -> Result<Reply> {
+    let (answer, version) = store_object(call, (body.wire, body.plan), request).await?;
+    Ok(answer.into_reply().with_version(version))
+}
+
+/// Stores the bytes that come from `source` as an object. With the answer comes its version, if that has a name.
+pub(super) async fn store_object<S: ByteSource>(
+    call: &Call<'_>,
+    (source, plan): (&mut S, BodyPlan),
+    request: PutObject,
+) -> Result<(StoredAnswer, Option<String>)> {
     let bucket = call.bucket(&request.bucket).await?;
     check_acl(&bucket, request.acl)?;
     let put_request = PutRequest {
         class: request.storage_class.unwrap_or_else(|| DEFAULT_CLASS.to_owned()),
-        bytes: body.plan.decoded_length(),
+        bytes: plan.decoded_length(),
         request_id: call.request_id,
     };
     let wanted = WantedDigests {
@@ -43,7 +53,7 @@ pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: PutObject) -> 
     };
     let mut upload = ObjectUpload {
         call,
-        body: DecodedBody::new(body.wire, body.plan, wanted),
+        body: DecodedBody::new(source, plan, wanted),
         actor: call.caller.actor,
         bucket,
         key: request.key,
@@ -63,7 +73,7 @@ pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: PutObject) -> 
             .and_then(object_checksum)
             .map(|object| object.checksum),
     };
-    Ok(answer.into_reply().with_version(shown(stored.version)))
+    Ok((answer, shown(stored.version)))
 }
 
 /// UploadPart.
@@ -126,9 +136,9 @@ fn md5_of(digests: &BodyDigests) -> Result<Etag> {
 }
 
 /// A body on its way to become an object.
-struct ObjectUpload<'a> {
+struct ObjectUpload<'a, S> {
     call: &'a Call<'a>,
-    body: DecodedBody<'a>,
+    body: DecodedBody<'a, S>,
     actor: Actor,
     bucket: Arc<Bucket>,
     key: String,
@@ -136,7 +146,7 @@ struct ObjectUpload<'a> {
     metadata: Metadata,
 }
 
-impl Upload for ObjectUpload<'_> {
+impl<S: ByteSource> Upload for ObjectUpload<'_, S> {
     type Finish = ObjectFinish;
     type Refusal = S3Error;
 
@@ -164,7 +174,7 @@ impl Upload for ObjectUpload<'_> {
 /// A body on its way to become a part.
 struct PartUpload<'a> {
     call: &'a Call<'a>,
-    body: DecodedBody<'a>,
+    body: DecodedBody<'a, RequestBody>,
     actor: Actor,
     bucket: Arc<Bucket>,
     key: String,

@@ -68,6 +68,10 @@ pub const CORS_RULES_MAX: usize = 100;
 pub const CORS_ID_CHARACTERS_MAX: usize = 255;
 /// Most bytes of a PutBucketCors body (S3: 64 KiB).
 pub const CORS_BODY_MAX: u64 = 64 * 1024;
+/// Most bytes of the fields of a POST form before its file, names and values (S3: 20 KiB).
+pub const FORM_FIELDS_BYTES_MAX: usize = 20 * 1024;
+/// Most bytes of a POST form before its file as they come, with what stands around the fields.
+pub const FORM_HEAD_BYTES_MAX: u64 = 32 * 1024;
 /// Deepest nesting of elements in a request document.
 pub const XML_DEPTH_MAX: usize = 8;
 /// Longest text of one element that is not a key.

@@ -28,6 +28,7 @@ pub mod copy;
 pub mod cors;
 pub mod error;
 pub mod etag;
+pub mod form;
 pub mod head;
 pub mod limits;
 pub mod list_uploads;

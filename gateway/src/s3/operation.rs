@@ -428,15 +428,7 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
         OperationName::ListObjectVersions => Operation::ListObjectVersions(ListObjectVersions::parse(head)?),
         OperationName::ListObjects => Operation::ListObjects(ListObjects::parse(head)?),
         OperationName::ListObjectsV2 => Operation::ListObjectsV2(ListObjectsV2::parse(head)?),
-        OperationName::PutObject => Operation::PutObject(PutObject {
-            bucket: bucket(head)?,
-            key: key(head)?,
-            headers: ObjectHeaders::parse(head)?,
-            tags: Tags::parse_header(head)?,
-            acl: CannedAcl::parse_header(head)?,
-            storage_class: storage_class(head)?,
-            condition: WriteCondition::parse(head)?,
-        }),
+        OperationName::PutObject => Operation::PutObject(put_object(head)?),
         OperationName::CopyObject => Operation::CopyObject(CopyObject::parse(head)?),
         OperationName::GetObject => Operation::GetObject(read_object(head)?),
         OperationName::HeadObject => Operation::HeadObject(read_object(head)?),
@@ -516,6 +508,19 @@ pub(super) fn key(head: &Head<'_>) -> Result<String> {
     head.key()
         .map(str::to_owned)
         .ok_or_else(|| ErrorCode::InvalidURI.into())
+}
+
+/// PutObject, from its head.
+pub(super) fn put_object(head: &Head<'_>) -> Result<PutObject> {
+    Ok(PutObject {
+        bucket: bucket(head)?,
+        key: key(head)?,
+        headers: ObjectHeaders::parse(head)?,
+        tags: Tags::parse_header(head)?,
+        acl: CannedAcl::parse_header(head)?,
+        storage_class: storage_class(head)?,
+        condition: WriteCondition::parse(head)?,
+    })
 }
 
 fn bucket_request(head: &Head<'_>) -> Result<BucketRequest> {

@@ -169,7 +169,7 @@ routes! {
     CreateBucketMetadataConfiguration Post Bucket ["metadataConfiguration"] no;
     CreateBucketMetadataTableConfiguration Post Bucket ["metadataTable"] no;
     WriteGetObjectResponse Post Bucket [] "x-amz-request-route" no;
-    PostObject Post Bucket [] no;
+    PostObject Post Bucket [] yes;
     PreflightBucket Options Bucket [] yes;
 
     HeadObject Head Object [] yes;

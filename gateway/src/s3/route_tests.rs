@@ -42,7 +42,7 @@ const BESIDE_THE_LIST: &str = "PostObject PreflightBucket PreflightObject";
 
 const OFFERED: &str = "ListBuckets CreateBucket HeadBucket DeleteBucket GetBucketLocation PutObject CopyObject GetObject \
     HeadObject DeleteObject DeleteObjects ListObjects ListObjectsV2 CreateMultipartUpload UploadPart \
-    GetBucketCors PutBucketCors DeleteBucketCors PreflightBucket PreflightObject \
+    GetBucketCors PutBucketCors DeleteBucketCors PostObject PreflightBucket PreflightObject \
     GetBucketVersioning PutBucketVersioning ListObjectVersions \
     GetBucketTagging PutBucketTagging DeleteBucketTagging GetObjectTagging PutObjectTagging DeleteObjectTagging \
     GetBucketPolicy PutBucketPolicy DeleteBucketPolicy GetBucketPolicyStatus GetBucketAcl PutBucketAcl GetObjectAcl \
@@ -141,7 +141,7 @@ fn requests_of_clients_find_their_operation() {
         "POST",
         "/b",
         &[("content-type", "multipart/form-data")],
-        "501 PostObject",
+        "PostObject",
     );
     check("OPTIONS", "/b/k", &[], "PreflightObject");
     check("PATCH", "/b/k", &[], "405 -");

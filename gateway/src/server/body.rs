@@ -213,21 +213,33 @@ impl RequestBody {
     }
 }
 
+/// Where the bytes of an object or a part come from.
+pub(crate) trait ByteSource: Send {
+    /// The next bytes; `None` after the last ones.
+    fn read(&mut self) -> impl Future<Output = Result<Option<Bytes>>> + Send;
+}
+
+impl ByteSource for RequestBody {
+    fn read(&mut self) -> impl Future<Output = Result<Option<Bytes>>> + Send {
+        RequestBody::read(self)
+    }
+}
+
 /// An object's or a part's bytes: decoded while they come, and judged after the last one.
 #[derive(Debug)]
-pub(crate) struct DecodedBody<'a> {
-    body: &'a mut RequestBody,
+pub(crate) struct DecodedBody<'a, S> {
+    source: &'a mut S,
     decoder: Option<BodyDecoder>,
     /// Slices of one read, in reverse.
     decoded: Vec<Bytes>,
     digests: Option<BodyDigests>,
 }
 
-impl<'a> DecodedBody<'a> {
+impl<'a, S: ByteSource> DecodedBody<'a, S> {
     /// Begins on a body.
-    pub(crate) fn new(body: &'a mut RequestBody, plan: BodyPlan, wanted: WantedDigests) -> Self {
+    pub(crate) fn new(source: &'a mut S, plan: BodyPlan, wanted: WantedDigests) -> Self {
         Self {
-            body,
+            source,
             decoder: Some(BodyDecoder::new(plan, wanted)),
             decoded: Vec::new(),
             digests: None,
@@ -246,7 +258,7 @@ impl<'a> DecodedBody<'a> {
             if self.digests.is_some() {
                 return Ok(None);
             }
-            match (self.body.read().await?, &mut self.decoder) {
+            match (self.source.read().await?, &mut self.decoder) {
                 (Some(data), Some(decoder)) => {
                     decoder.push(data, &mut self.decoded)?;
                     self.decoded.reverse();

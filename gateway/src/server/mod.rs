@@ -4,6 +4,7 @@
 
 mod answer;
 mod body;
+mod form;
 mod io;
 pub(crate) mod limits;
 pub(crate) mod listener;
@@ -26,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 pub(crate) use answer::{AnswerBody, ObjectBytes};
-pub(crate) use body::{DecodedBody, RequestBody, document_memory};
+pub(crate) use body::{ByteSource, DecodedBody, RequestBody, document_memory};
+pub(crate) use form::{FORM_MEMORY, Form};
 
 /// The key pair that may do everything.
 #[derive(Clone)]

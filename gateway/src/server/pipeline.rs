@@ -53,6 +53,14 @@ impl S3Api {
         }
     }
 
+    /// What every signature must be made for.
+    fn realm(&self) -> Realm<'_> {
+        Realm {
+            region: &self.shared.region,
+            service: SERVICE,
+        }
+    }
+
     /// Who asks: whoever signed, or nobody known if there are no credentials at all.
     async fn authenticate(
         &self,
@@ -60,11 +68,7 @@ impl S3Api {
         store: &Store,
         now: UnixMs,
     ) -> Result<(Authenticated, Caller)> {
-        let realm = Realm {
-            region: &self.shared.region,
-            service: SERVICE,
-        };
-        let Some(credential) = Credential::find(head, realm, now)? else {
+        let Some(credential) = Credential::find(head, self.realm(), now)? else {
             return Ok((Authenticated::anonymous(head)?, Caller::anonymous()));
         };
         let identity = ops::identify(&self.shared, store, credential.access_key()).await?;
@@ -97,6 +101,21 @@ impl S3Api {
             return ops::preflight(store, &head).await.map(Answer::Whole);
         }
         let now = UnixMs(self.shared.clock.wall().0);
+        if let Some(OperationName::PostObject) = asked {
+            let posted = ops::Posted {
+                shared: &self.shared,
+                store,
+                head: &head,
+                peer,
+                realm: self.realm(),
+                now,
+                request_id,
+                memory: &self.documents,
+            };
+            // On the heap, as few requests are forms.
+            let answer = Box::pin(ops::post_object(&posted, body)).await;
+            return answer.map(Answer::Whole);
+        }
         let (authenticated, caller) = self.authenticate(&head, store, now).await?;
         if caller.is_anonymous() && !route.as_ref().is_ok_and(|route| route.offered) {
             return Err(ErrorCode::AccessDenied.into());
@@ -110,6 +129,7 @@ impl S3Api {
             needs: Needs::of(&request.operation),
             request: RequestFacts {
                 head: &head,
+                acting: &head,
                 peer,
                 now,
                 scheme: authenticated.scheme(),

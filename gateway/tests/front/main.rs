@@ -12,6 +12,7 @@ mod audit;
 mod bucket_settings;
 mod client;
 mod copies;
+mod forms;
 mod hostile;
 #[allow(dead_code)]
 #[path = "../data_path/metad.rs"]

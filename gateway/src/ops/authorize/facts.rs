@@ -11,8 +11,10 @@ use std::net::IpAddr;
 /// header says where a request came from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestFacts<'a> {
-    /// Its head.
+    /// Its head, as it came.
     pub(crate) head: &'a Head<'a>,
+    /// The head that acts: the same, or the one that a form's fields come to.
+    pub(crate) acting: &'a Head<'a>,
     /// The other end of the connection.
     pub(crate) peer: IpAddr,
     /// When it came.
@@ -33,7 +35,7 @@ impl NeedFacts<'_> {
     /// A header that acts, or the query parameter that a presigner made of it. One that stands twice is refused by
     /// whoever reads it.
     fn amz(&self, name: &'static str) -> Fact<'_> {
-        Fact::of(self.request.head.amz(name).ok().flatten())
+        Fact::of(self.request.acting.amz(name).ok().flatten())
     }
 
     fn header(&self, name: &'static str) -> Fact<'_> {
@@ -81,6 +83,7 @@ impl Facts for NeedFacts<'_> {
             ConditionKey::AuthType => Fact::of(self.request.scheme.map(|scheme| match scheme {
                 Scheme::Header => "REST-HEADER",
                 Scheme::Presigned => "REST-QUERY-STRING",
+                Scheme::Form => "POST",
             })),
             ConditionKey::StorageClass => self.amz("x-amz-storage-class"),
             ConditionKey::ServerSideEncryption => self.amz("x-amz-server-side-encryption"),

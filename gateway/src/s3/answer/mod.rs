@@ -7,6 +7,7 @@ mod bucket;
 mod list;
 mod multipart;
 mod object;
+mod post;
 mod tagging;
 mod uploads;
 mod versions;
@@ -23,6 +24,7 @@ pub use object::{
     CopyAnswer, DeleteObjectsAnswer, DeleteOutcome, DeletedVersion, ObjectInfo, ReadAnswer, StoredAnswer,
     WrittenPart,
 };
+pub use post::PostAnswer;
 pub use tagging::{tagging, tagging_document};
 pub use versions::{
     ListVersionsAnswer, ListedObject, VersionListEntry, bucket_versioning, hidden_by_delete_marker,

@@ -68,6 +68,13 @@ impl CompleteAnswer {
         format!("http://{host}{}", percent::encode(&path, percent::Slash::Keep))
     }
 
+    /// The URL of `key` in the bucket where the request went, in either style.
+    pub fn location_in(host: &str, path: &str, key: &str) -> String {
+        let bucket = Self::location(host, path);
+        let key = percent::encode(key, percent::Slash::Keep);
+        format!("{}/{key}", bucket.trim_end_matches('/'))
+    }
+
     /// As a reply.
     pub fn into_reply(self) -> Reply {
         let mut xml = XmlWriter::new();

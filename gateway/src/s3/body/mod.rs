@@ -40,13 +40,20 @@ pub enum BodyUse {
     },
     /// An object's or part's bytes, whose length must be said beforehand.
     Object,
+    /// An object's bytes in a form, whose length nobody says beforehand.
+    Form {
+        /// Least bytes that the form's policy allows.
+        bytes_min: u64,
+        /// Most bytes that it allows.
+        bytes_max: u64,
+    },
 }
 
 impl BodyUse {
     fn bytes_max(self) -> u64 {
         match self {
             Self::None => 0,
-            Self::Document { bytes_max, .. } => bytes_max,
+            Self::Document { bytes_max, .. } | Self::Form { bytes_max, .. } => bytes_max,
             Self::Object => limits::PUT_BYTES_MAX,
         }
     }
@@ -124,6 +131,24 @@ impl BodyPlan {
             decoded_length,
             content_md5: content_md5(head)?,
             promised,
+        })
+    }
+
+    /// Of the file of a form whose fields `head` stands for, and which may have from `bytes_min` to `bytes_max`
+    /// bytes.
+    ///
+    /// # Errors
+    /// InvalidDigest, InvalidRequest.
+    pub fn of_form(head: &Head<'_>, (bytes_min, bytes_max): (u64, u64)) -> Result<Self> {
+        let payload = Payload::Unsigned;
+        refuse_raw_chunks(head, &payload)?;
+        Ok(Self {
+            body_use: BodyUse::Form { bytes_min, bytes_max },
+            signer: None,
+            decoded_length: None,
+            content_md5: content_md5(head)?,
+            promised: promised_checksum(head, &payload)?,
+            payload,
         })
     }
 
@@ -265,6 +290,13 @@ impl BodyDecoder {
         if self.failed || self.decoded_length.is_some_and(|length| length != self.decoded) {
             return Err(incomplete());
         }
+        if let BodyUse::Form { bytes_min, .. } = self.body_use
+            && self.decoded < bytes_min
+        {
+            return Err(S3Error::from(ErrorCode::EntityTooSmall)
+                .with("ProposedSize", self.decoded.to_string())
+                .with("MinSizeAllowed", bytes_min.to_string()));
+        }
         let trailer = match self.chunked {
             Some(chunked) => chunked.finish()?,
             None => None,
@@ -316,6 +348,7 @@ fn too_large(body_use: BodyUse, bytes: u64) -> S3Error {
         BodyUse::Document { bytes_max, .. } => S3Error::from(ErrorCode::MaxMessageLengthExceeded)
             .with("MaxMessageLengthBytes", bytes_max.to_string()),
         BodyUse::Object => S3Error::too_large(bytes, limits::PUT_BYTES_MAX),
+        BodyUse::Form { bytes_max, .. } => S3Error::too_large(bytes, bytes_max),
     }
 }
 

@@ -10,12 +10,14 @@
 
 mod canonical;
 mod chunk;
+mod form;
 mod keys;
 mod payload;
 
 use subtle::ConstantTimeEq;
 
 pub use chunk::ChunkSigner;
+pub use form::refuse_claim;
 pub use keys::SigningKeys;
 pub use payload::Payload;
 
@@ -42,8 +44,10 @@ pub struct Realm<'a> {
 pub enum Scheme {
     /// In the Authorization header.
     Header,
-    /// In the query: a presigned URL.
+    /// Made beforehand, in the query of a presigned URL.
     Presigned,
+    /// Made beforehand, in the fields of a form.
+    Form,
 }
 
 /// A request's claim, complete but for the secret. Owns what it needs, so
@@ -101,7 +105,7 @@ impl Authenticated {
         self.access_key.as_deref()
     }
 
-    /// Header or presigned; `None` for an anonymous caller.
+    /// Where the signature came; `None` for an anonymous caller.
     pub fn scheme(&self) -> Option<Scheme> {
         self.scheme
     }
@@ -148,15 +152,12 @@ impl Credential {
             return Ok(None);
         };
         if head.amz("x-amz-security-token")?.is_some() {
-            return Err(S3Error::new(
-                ErrorCode::InvalidToken,
-                "Session tokens are not supported. Sign with a key pair of a user.",
-            ));
+            return Err(no_session_tokens());
         }
         let scope = check_scope(&claim, realm)?;
         let timestamp = match claim.scheme {
             Scheme::Header => check_request_time(head, now)?,
-            Scheme::Presigned => check_presigned_time(head, now)?,
+            Scheme::Presigned | Scheme::Form => check_presigned_time(head, now)?,
         };
         if scope.date != &timestamp[..8] {
             return Err(malformed(
@@ -227,10 +228,17 @@ impl Credential {
     }
 }
 
+fn no_session_tokens() -> S3Error {
+    S3Error::new(
+        ErrorCode::InvalidToken,
+        "Session tokens are not supported. Sign with a key pair of a user.",
+    )
+}
+
 fn malformed(scheme: Scheme, message: impl Into<std::borrow::Cow<'static, str>>) -> S3Error {
     let code = match scheme {
         Scheme::Header => ErrorCode::AuthorizationHeaderMalformed,
-        Scheme::Presigned => ErrorCode::AuthorizationQueryParametersError,
+        Scheme::Presigned | Scheme::Form => ErrorCode::AuthorizationQueryParametersError,
     };
     S3Error::new(code, message)
 }

@@ -74,7 +74,7 @@ impl Payload {
 pub(super) fn of_request<'a>(head: &'a Head<'_>, scheme: Scheme) -> Result<(Payload, &'a str)> {
     match (head.amz("x-amz-content-sha256")?, scheme) {
         (Some(text), _) => Ok((Payload::parse(text)?, text)),
-        (None, Scheme::Presigned) => Ok((Payload::Unsigned, "UNSIGNED-PAYLOAD")),
+        (None, Scheme::Presigned | Scheme::Form) => Ok((Payload::Unsigned, "UNSIGNED-PAYLOAD")),
         (None, Scheme::Header) => Err(S3Error::new(
             ErrorCode::InvalidRequest,
             "Missing required header for this request: x-amz-content-sha256",
