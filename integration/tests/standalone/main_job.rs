@@ -178,9 +178,10 @@ async fn boto3_does_its_basics_with_todays_defaults() -> anyhow::Result<()> {
     }
     let (binary, admin) = (binary()?, format!("http://{}", standalone.admin_address()));
     let for_admin = [&*binary.to_string_lossy(), &admin];
-    let scripts: [(&str, &[&str]); 4] = [
+    let scripts: [(&str, &[&str]); 5] = [
         ("boto3_basics.py", &[]),
         ("boto3_objects.py", &[]),
+        ("boto3_buckets.py", &[]),
         ("boto3_access.py", &for_admin),
         ("boto3_versions.py", &[]),
     ];
