@@ -204,7 +204,11 @@ where
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::cast_possible_truncation,
+        reason = "a test fails by panicking; its numbers are small"
+    )]
 
     use super::{Arc, Bounds, Duration, MetadError, Together, UNDER_WAY};
     use std::sync::Mutex;

@@ -206,18 +206,16 @@ fn test(operator: Operator, key: &ConditionKey, values: &Json, variables: bool) 
     };
     let negated = operator.negated;
     let values = match operator.family {
-        Family::Null => return Ok(Test::Absent(each(&texts, |text| value::truth(text), invalid)?)),
+        Family::Null => return Ok(Test::Absent(each(&texts, value::truth, invalid)?)),
         Family::Text => Values::Texts(texts.iter().map(pattern(false)).collect::<Result<_>>()?),
         Family::TextLike => Values::Texts(texts.iter().map(pattern(true)).collect::<Result<_>>()?),
         Family::TextIgnoringCase => {
             Values::TextsIgnoringCase(texts.iter().map(pattern(false)).collect::<Result<_>>()?)
         }
-        Family::Number(relation) => {
-            Values::Numbers(relation, each(&texts, |text| value::number(text), invalid)?)
-        }
-        Family::Date(relation) => Values::Dates(relation, each(&texts, |text| value::date(text), invalid)?),
-        Family::Truth => Values::Truths(each(&texts, |text| value::truth(text), invalid)?),
-        Family::Address => Values::Networks(each(&texts, |text| Network::parse(text), invalid)?),
+        Family::Number(relation) => Values::Numbers(relation, each(&texts, value::number, invalid)?),
+        Family::Date(relation) => Values::Dates(relation, each(&texts, value::date, invalid)?),
+        Family::Truth => Values::Truths(each(&texts, value::truth, invalid)?),
+        Family::Address => Values::Networks(each(&texts, Network::parse, invalid)?),
         Family::Arn => {
             let arns = texts.iter().map(|text| {
                 let parts = arn_pattern(text, variables)?;

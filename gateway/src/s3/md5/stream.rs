@@ -13,10 +13,12 @@ const WORTH_WHILE: usize = 5;
 #[derive(Clone, Debug)]
 pub(super) struct Stream {
     state: [u32; 4],
-    /// The bytes of an unfinished block: the first `bytes % BLOCK_BYTES`.
+    /// The bytes of an unfinished block.
     block: [u8; BLOCK_BYTES],
     /// Bytes taken, those of `block` among them.
     bytes: u64,
+    /// Bytes in `block`.
+    filled: usize,
 }
 
 impl Default for Stream {
@@ -25,6 +27,7 @@ impl Default for Stream {
             state: START,
             block: [0; BLOCK_BYTES],
             bytes: 0,
+            filled: 0,
         }
     }
 }
@@ -35,28 +38,29 @@ impl Stream {
         self.bytes
     }
 
-    fn filled(&self) -> usize {
-        (self.bytes % BLOCK_BYTES as u64) as usize
-    }
-
     /// Finishes a begun block with the first of `bytes`; answers those after it.
     fn fill<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let filled = self.filled();
-        if filled == 0 {
+        if self.filled == 0 {
             return bytes;
         }
-        let (taken, rest) = bytes.split_at(bytes.len().min(BLOCK_BYTES - filled));
-        self.block[filled..filled + taken.len()].copy_from_slice(taken);
+        let (taken, rest) = bytes.split_at(bytes.len().min(BLOCK_BYTES - self.filled));
+        self.block[self.filled..][..taken.len()].copy_from_slice(taken);
         self.bytes += taken.len() as u64;
-        if self.filled() == 0 {
+        self.filled += taken.len();
+        if self.filled == BLOCK_BYTES {
             kernel::one(&mut self.state, &self.block);
+            self.filled = 0;
         }
         rest
     }
 
-    /// Begins a block with `bytes`, fewer than one.
-    fn begin(&mut self, bytes: &[u8]) {
+    /// Begins a block with `bytes`, fewer than one, if there are any; none is begun.
+    fn begin_if_any(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         self.block[..bytes.len()].copy_from_slice(bytes);
+        self.filled = bytes.len();
         self.bytes += bytes.len() as u64;
     }
 
@@ -69,16 +73,10 @@ impl Stream {
         self.begin_if_any(rest);
     }
 
-    fn begin_if_any(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.begin(bytes);
-        }
-    }
-
     /// The digest (RFC 1321, sections 3.1, 3.2 and 3.5).
     pub(super) fn finish(mut self) -> Md5Digest {
         let bits = self.bytes.wrapping_mul(8).to_le_bytes();
-        let zeros = (2 * BLOCK_BYTES - 9 - self.filled()) % BLOCK_BYTES;
+        let zeros = (2 * BLOCK_BYTES - 9 - self.filled) % BLOCK_BYTES;
         let mut padding = [0; 2 * BLOCK_BYTES];
         padding[0] = 0x80;
         padding[1 + zeros..][..8].copy_from_slice(&bits);

@@ -11,7 +11,7 @@ fn expected(bytes: &[u8]) -> Md5Digest {
 
 fn body(seed: u64, bytes: usize) -> Bytes {
     (0..bytes as u64)
-        .map(|at| ((at ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+        .map(|at| (at ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0])
         .collect()
 }
 
@@ -46,13 +46,13 @@ fn every_length_around_blocks_is_padded_right() {
 #[test]
 fn bodies_hashed_side_by_side_are_hashed_right() {
     std::thread::scope(|scope| {
-        for thread in 0..4_u64 {
+        for thread in 0..4_usize {
             scope.spawn(move || {
                 for round in 0..3 {
                     let bodies: Vec<Bytes> = (0..9)
                         .map(|at| {
                             let seed = thread * 100 + round * 10 + at;
-                            body(seed, (seed as usize * 77_777) % 900_000)
+                            body(seed as u64, (seed * 77_777) % 900_000)
                         })
                         .collect();
                     let mut rest: Vec<Bytes> = bodies.clone();
