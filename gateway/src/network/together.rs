@@ -288,10 +288,12 @@ mod tests {
         let together = Together::new(Bounds { calls: 4, bytes: 30 });
         let sent = Sent::new();
         let short = Duration::from_secs(1);
-        let on_their_way: Vec<_> = (0..UNDER_WAY as u32)
-            .map(|number| call(&together, &sent, number, short))
-            .collect();
-        settle().await;
+        let mut on_their_way = Vec::new();
+        for number in 0..UNDER_WAY as u32 {
+            on_their_way.push(call(&together, &sent, number, short));
+            // Each by itself: else the first message takes the other along, and leaves its turn free.
+            settle().await;
+        }
         let gave_up = call(&together, &sent, 7, PATIENCE);
         let waits = call(&together, &sent, 8, short);
         settle().await;
