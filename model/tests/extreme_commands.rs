@@ -25,7 +25,7 @@ use ullage_model::step::At;
 /// Commands of one case.
 const COMMANDS: usize = 60;
 /// Longest sequence that is drawn.
-const LENGTH_MAX: u64 = 3;
+const LENGTH_MAX: usize = 3;
 /// Numbers that ids of the first rows have, and bounds of things.
 const NUMBERS: &[u64] = &[
     0,
@@ -168,7 +168,7 @@ impl<'de> Deserializer<'de> for &mut Draw {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Undrawable> {
-        let left = self.below(LENGTH_MAX as usize + 1);
+        let left = self.below(LENGTH_MAX + 1);
         visitor.visit_seq(Fields { draw: self, left })
     }
 

@@ -120,7 +120,11 @@ impl S3Api {
         if caller.is_anonymous() && !route.as_ref().is_ok_and(|route| route.offered) {
             return Err(ErrorCode::AccessDenied.into());
         }
-        let request = s3::Request::parse(&head, route?, &authenticated)?;
+        let request = s3::Request::parse(&head, route?, &authenticated);
+        let request = request.map_err(|error| match error.code() {
+            ErrorCode::NotImplemented if caller.is_anonymous() => ErrorCode::AccessDenied.into(),
+            _ => error,
+        })?;
         let call = Call {
             shared: &self.shared,
             store,

@@ -153,7 +153,9 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_that_come_one_by_one_are_put_together() {
-        let stored: Vec<u8> = (0..3 * PIECE_BYTES_MIN + 5).map(|at| (at % 251) as u8).collect();
+        let stored: Vec<u8> = (0..3 * PIECE_BYTES_MIN + 5)
+            .map(|at| at.to_le_bytes()[0])
+            .collect();
         let all = [stored.as_slice(), &[7; DIGEST_BYTES]].concat();
         let single: Vec<&[u8]> = all.chunks(1).collect();
         let parts = taken(&single, stored.len() as u64).await;
