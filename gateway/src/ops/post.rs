@@ -10,7 +10,7 @@ use crate::s3::form::{FormFields, PostPolicy, check_head};
 use crate::s3::limits::PUT_BYTES_MAX;
 use crate::s3::names::check_bucket_name;
 use crate::s3::{Authenticated, Credential, Endpoint, Head, Operation, Realm, Reply, UnixMs};
-use crate::server::{FORM_MEMORY, Form, RequestBody, Shared};
+use crate::server::{FORM_MEMORY, Form, RequestBody, Shared, boundary};
 use crate::store::Store;
 use std::net::IpAddr;
 
@@ -40,12 +40,14 @@ pub(crate) async fn post_object(posted: &Posted<'_>, body: &mut RequestBody) -> 
     let Posted {
         shared, store, head, ..
     } = *posted;
+    // First of all: what is no form is not told what forms may have.
+    let boundary = boundary(head.header("content-type")?)?;
     check_head(head)?;
     let bucket = head.bucket().unwrap_or("");
     check_bucket_name(bucket)?;
     let memory = posted.memory.admit(FORM_MEMORY).await;
     let memory = memory.map_err(|_| S3Error::from(ErrorCode::SlowDown))?;
-    let Form { fields, mut file } = Form::read(body, head.header("content-type")?).await?;
+    let Form { fields, mut file } = Form::read(body, boundary).await?;
     let signer = signer(posted, &fields, bucket).await?;
     let parts = fields.put_head(bucket)?;
     let endpoint = Endpoint::default();

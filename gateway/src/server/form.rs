@@ -36,17 +36,23 @@ pub(crate) struct FormFile<'a>(Field<'a>);
 /// Memory that reading the fields may take: as they come, and as they are kept.
 pub(crate) const FORM_MEMORY: u64 = 2 * FORM_HEAD_BYTES_MAX;
 
+/// What parts the fields of a form of this type.
+///
+/// # Errors
+/// PreconditionFailed when this is no form.
+pub(crate) fn boundary(content_type: Option<&str>) -> Result<String> {
+    let boundary = content_type.and_then(|text| multer::parse_boundary(text).ok());
+    boundary
+        .ok_or_else(|| S3Error::precondition("Bucket POST must be of the enclosure-type multipart/form-data"))
+}
+
 impl<'a> Form<'a> {
     /// Reads the fields up to the file.
     ///
     /// # Errors
-    /// PreconditionFailed when this is no form; MalformedPOSTRequest; MaxPostPreDataLengthExceeded; InvalidArgument;
-    /// RequestTimeout for a client that sends too slowly.
-    pub(crate) async fn read<S: ByteSource>(body: &'a mut S, content_type: Option<&str>) -> Result<Self> {
-        let boundary = content_type.and_then(|text| multer::parse_boundary(text).ok());
-        let boundary = boundary.ok_or_else(|| {
-            S3Error::precondition("Bucket POST must be of the enclosure-type multipart/form-data")
-        })?;
+    /// MalformedPOSTRequest; MaxPostPreDataLengthExceeded; InvalidArgument; RequestTimeout for a client that sends
+    /// too slowly.
+    pub(crate) async fn read<S: ByteSource>(body: &'a mut S, boundary: String) -> Result<Self> {
         let left = Arc::new(AtomicU64::new(FORM_HEAD_BYTES_MAX));
         let form = Multipart::new(wire(body, Arc::clone(&left)), boundary);
         let within = DOCUMENT_IDLE + Duration::from_secs(FORM_HEAD_BYTES_MAX / BODY_BYTES_PER_S_MIN);
@@ -142,6 +148,13 @@ mod tests {
 
     const CONTENT_TYPE: &str = "multipart/form-data; boundary=edge";
 
+    #[test]
+    fn what_is_no_form_has_no_boundary() {
+        for content_type in [None, Some("text/plain"), Some("multipart/form-data")] {
+            assert!(boundary(content_type).is_err(), "{content_type:?}");
+        }
+    }
+
     /// Bytes in pieces of these lengths, over and over.
     struct Pieces(Bytes, Vec<usize>, usize);
 
@@ -163,7 +176,7 @@ mod tests {
             .enable_time()
             .build();
         runtime.expect("a runtime").block_on(async {
-            let Form { fields, mut file } = Form::read(&mut source, Some(CONTENT_TYPE)).await?;
+            let Form { fields, mut file } = Form::read(&mut source, boundary(Some(CONTENT_TYPE))?).await?;
             let mut bytes = Vec::new();
             while let Some(data) = file.read().await? {
                 bytes.extend_from_slice(&data);

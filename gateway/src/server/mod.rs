@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use answer::{AnswerBody, ObjectBytes};
 pub(crate) use body::{ByteSource, DecodedBody, RequestBody, document_memory};
-pub(crate) use form::{FORM_MEMORY, Form};
+pub(crate) use form::{FORM_MEMORY, Form, boundary};
 
 /// The key pair that may do everything.
 #[derive(Clone)]
