@@ -315,7 +315,7 @@ async fn forms_may_do_what_their_signers_said_and_no_more() {
     let refused = post(&client, "/first", &owner, &good).await;
     refused.expect_error(403, "AccessDenied");
     let no_form = client.send("POST", "/first", &[], b"x").await;
-    no_form.expect_error(400, "InvalidArgument");
+    no_form.expect_error(412, "PreconditionFailed");
     // The file ends where the form says, and not where the bytes do.
     for cut in [good.len() - 120, 200, 10] {
         let answer = post(&client, "/first", &[], &good[..cut]).await;
