@@ -1,8 +1,8 @@
 //! Measures what one more commit, one page of a listing and the node's memory cost at 10^5, 10^6, … objects.
 //!
-//! `cargo run --release -p ullage-metad --example scale [OBJECTS] [DIRECTORY]`: up to OBJECTS (default 10^6) in a
-//! directory that is made below DIRECTORY and removed. Objects are kept in the FAT, 100 bytes each; their keys come
-//! in random order. 10^7 take a quarter of an hour and some 10 GB.
+//! `cargo build --release --workspace --locked --example scale && target/release/examples/scale [OBJECTS] [DIRECTORY]`:
+//! up to OBJECTS (default 10^6) in a directory that is made below DIRECTORY and removed. Objects are kept in the FAT,
+//! 100 bytes each; their keys come in random order. 10^7 take a quarter of an hour and some 10 GB.
 
 #[path = "../tests/fakes/mod.rs"]
 mod fakes;
