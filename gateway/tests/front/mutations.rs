@@ -171,15 +171,28 @@ async fn statuses(client: &Client, bytes: &[u8]) -> Vec<u16> {
 }
 
 /// Everything that the requests could have changed.
-async fn state(client: &Client) -> (Vec<String>, Vec<u8>, Vec<String>) {
+#[derive(Debug, PartialEq, Eq)]
+struct State {
+    keys: Vec<String>,
+    kept: Vec<u8>,
+    uploads: Vec<String>,
+    tags: Vec<String>,
+    rules: Vec<String>,
+}
+
+async fn state(client: &Client) -> State {
     let list = client.send("GET", "/mutations?list-type=2", &[], b"").await;
     let kept = client.send("GET", KEPT.0, &[], b"").await;
     let uploads = client.send("GET", "/mutations?uploads=", &[], b"").await;
-    (
-        list.expect(200).elements("Key"),
-        kept.body,
-        uploads.expect(200).elements("UploadId"),
-    )
+    let tags = client.send("GET", "/mutations/kept?tagging=", &[], b"").await;
+    let rules = client.send("GET", "/mutations?cors=", &[], b"").await;
+    State {
+        keys: list.expect(200).elements("Key"),
+        kept: kept.body,
+        uploads: uploads.expect(200).elements("UploadId"),
+        tags: tags.elements("Value"),
+        rules: rules.elements("AllowedOrigin"),
+    }
 }
 
 fn count_panics() {

@@ -12,7 +12,7 @@ use ullage_integration::history::History;
 use ullage_integration::http1::Body;
 use ullage_integration::s3::S3;
 use ullage_integration::traffic::{Plan, Traffic};
-use ullage_integration::{patient, seed, settle, validate};
+use ullage_integration::{metrics, patient, seed, settle, validate};
 
 const BUCKET: &str = "clocks";
 /// Longer than a session lives without a sign of life.
@@ -28,7 +28,7 @@ async fn goes_on(
     history: &mut History,
     round: u64,
 ) -> anyhow::Result<()> {
-    let before = sessions(cluster)?;
+    let before = sessions(cluster).await?;
     // Where a disk stands still, a write may be told to come again. It must succeed then.
     let plan = Plan {
         attempts: patient::ATTEMPTS,
@@ -46,10 +46,10 @@ async fn goes_on(
         })
         .await?;
         acknowledged = traffic.acknowledged();
-        let now = sessions(cluster)?;
+        let now = sessions(cluster).await?;
         ensure!(
             now == before,
-            "{now} sessions live, {before} did: one ended early"
+            "(live, opened) are {now:?}, were {before:?}: a session ended early"
         );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -59,8 +59,16 @@ async fn goes_on(
     validate::check(s3, BUCKET, history).await.map(drop)
 }
 
-fn sessions(cluster: &Cluster) -> anyhow::Result<u64> {
-    Ok(cluster.admin(0).status()?.sessions)
+/// Sessions that live, and how many the gateways have opened: one that ended and was followed by another shows in
+/// the second.
+async fn sessions(cluster: &Cluster) -> anyhow::Result<(u64, Vec<Option<f64>>)> {
+    let mut opened = Vec::new();
+    for gateway in &cluster.gateways {
+        let page = gateway.daemon.metrics().await?;
+        opened.push(metrics::sum(&page, "ullage_gateway_sessions_total", ""));
+    }
+    ensure!(opened.iter().all(Option::is_some), "a gateway counts no sessions");
+    Ok((cluster.admin(0).status()?.sessions, opened))
 }
 
 /// Builds what makes a process's wall clock wrong. `None` where there is no C compiler.
@@ -134,7 +142,7 @@ async fn a_leader_that_stood_still_for_a_minute_ends_no_lease_early() -> anyhow:
     let cluster = Cluster::start_default().await?;
     let s3 = cluster.s3(0);
     s3.create_bucket(BUCKET).await?;
-    let before = sessions(&cluster)?;
+    let before = sessions(&cluster).await?;
     let leader = cluster.wait_for_leader(0).await?;
     cluster.metads[leader].pause()?;
     let stopped = Instant::now();
@@ -158,7 +166,7 @@ async fn a_leader_that_stood_still_for_a_minute_ends_no_lease_early() -> anyhow:
         s3.delete(BUCKET, key).await?;
     }
     ensure!(
-        sessions(&cluster)? == before,
+        sessions(&cluster).await? == before,
         "a session ended while the leader stood still"
     );
     goes_on(&cluster, &s3, seed, &mut history, 0).await
