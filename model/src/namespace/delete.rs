@@ -23,7 +23,7 @@ pub fn object<R: Read>(step: &mut Step<'_, R>, delete: &DeleteObject) -> Result<
     let target = Target::find(step, &bucket, &delete.key)?;
     version::check_conditions(target.live(), &delete.conditions)?;
     match delete.version {
-        Some(name) => one_version(step, bucket.bucket, &delete.key, name, target.live()),
+        Some(name) => one_version(step, &bucket, &delete.key, name, target.live()),
         None => current(step, &bucket, target, delete),
     }
 }
@@ -66,11 +66,12 @@ fn current<R: Read>(
 /// Removes a version or a delete marker for good. If it was the newest, the next one takes its place.
 fn one_version<R: Read>(
     step: &mut Step<'_, R>,
-    bucket: BucketId,
+    of: &BucketRow,
     key: &str,
     name: VersionName,
     live: Option<&LiveRow>,
 ) -> Result<Reply, Stop> {
+    let bucket = of.bucket;
     let found = version::named(step, bucket, key, name, live)?;
     let reply = Reply::Deleted {
         existed: found.is_some(),
@@ -94,7 +95,12 @@ fn one_version<R: Read>(
     }
     let is_live = match (was_live, live, &removed) {
         (true, ..) => {
-            let next = version::newest(step, bucket, key, Some(id))?;
+            // Where no old versions are kept there is none, and looking for one would wade through what the key's
+            // former versions left in the store.
+            let next = match of.versioning {
+                Versioning::Off => None,
+                Versioning::Enabled | Versioning::Suspended => version::newest(step, bucket, key, Some(id))?,
+            };
             let is_live = make_live(step, bucket, key, next.as_ref());
             if !is_live {
                 step.delete(Column::Live, keys::live(bucket, key));
