@@ -55,7 +55,7 @@ pub enum Repeat {
 impl Repeat {
     /// What holds for the route `path` of the metadata service.
     ///
-    /// Opening a session twice leaves one that nobody renews; an allocation is decided once per sequence; a
+    /// Opening a session twice ends the first; an allocation is decided once per sequence; a
     /// vendor registers and enrols by its key; an invitation that nobody saw expires.
     #[must_use]
     pub fn of(path: &str) -> Self {

@@ -365,6 +365,8 @@ impl Query {
                 | Self::Copies { .. }
                 | Self::Leases
                 | Self::Vendors
+                | Self::Users
+                | Self::AccessKeys
         )
     }
 }
