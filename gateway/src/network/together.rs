@@ -10,8 +10,10 @@ use ullage_model::wire::metad::MetadError;
 
 /// Messages on their way at a time.
 const UNDER_WAY: usize = 2;
-/// Calls that may wait.
+/// Calls that may wait …
 const WAITING: usize = 16 * 1024;
+/// … and their bytes.
+const WAITING_BYTES: usize = 32 * 1024 * 1024;
 
 /// Bounds of one message.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +34,8 @@ struct Waiting<Req, Resp> {
 
 struct Queue<Req, Resp> {
     waiting: VecDeque<Waiting<Req, Resp>>,
+    /// Of those.
+    waiting_bytes: usize,
     next: u64,
     under_way: usize,
 }
@@ -53,6 +57,7 @@ where
             bounds,
             queue: Mutex::new(Queue {
                 waiting: VecDeque::new(),
+                waiting_bytes: 0,
                 next: 0,
                 under_way: 0,
             }),
@@ -75,11 +80,14 @@ where
         let (tell, mut told) = oneshot::channel();
         let (number, turn) = {
             let mut queue = self.queue();
-            if queue.waiting.len() >= WAITING {
+            let is_full = queue.waiting.len() >= WAITING
+                || (!queue.waiting.is_empty() && queue.waiting_bytes + bytes > WAITING_BYTES);
+            if is_full {
                 return Err(MetadError::Overloaded);
             }
             let number = queue.next;
             queue.next += 1;
+            queue.waiting_bytes += bytes;
             queue.waiting.push_back(Waiting {
                 number,
                 bytes,
@@ -117,7 +125,11 @@ where
         let at = queue
             .waiting
             .binary_search_by_key(&number, |waiting| waiting.number);
-        at.is_ok_and(|at| queue.waiting.remove(at).is_some())
+        let Some(withdrawn) = at.ok().and_then(|at| queue.waiting.remove(at)) else {
+            return false;
+        };
+        queue.waiting_bytes -= withdrawn.bytes;
+        true
     }
 
     /// The calls of the next message, if any wait that somebody still wants answered.
@@ -130,9 +142,11 @@ where
             if taken.len() >= self.bounds.calls || !fits {
                 break;
             }
-            if let Some(first) = queue.waiting.pop_front()
-                && !first.tell.is_closed()
-            {
+            let Some(first) = queue.waiting.pop_front() else {
+                break;
+            };
+            queue.waiting_bytes -= first.bytes;
+            if !first.tell.is_closed() {
                 bytes += first.bytes;
                 taken.push(first);
             }
@@ -281,6 +295,31 @@ mod tests {
         assert_eq!(together_sent, [vec![2, 3, 4], vec![5, 6, 7], vec![8]]);
         let later = call(&together, &sent, 9, PATIENCE);
         assert_eq!(later.await.unwrap(), Ok(90), "the turns were given back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_is_bounded_in_bytes() {
+        let bytes = super::WAITING_BYTES / 2;
+        let together = Together::new(Bounds { calls: 4, bytes });
+        let sent = Sent::new();
+        let call = |number| {
+            let (together, sent) = (Arc::clone(&together), sent.clone());
+            tokio::spawn(async move {
+                let send = move |message| sent.clone().send(message);
+                together.call(number, bytes, PATIENCE, send).await
+            })
+        };
+        let mut taken = Vec::new();
+        for number in 0..UNDER_WAY as u32 + 2 {
+            taken.push(call(number));
+            settle().await;
+        }
+        assert_eq!(call(9).await.unwrap(), Err(MetadError::Overloaded));
+        sent.leave.add_permits(100);
+        for (number, call) in taken.into_iter().enumerate() {
+            assert_eq!(call.await.unwrap(), Ok(number as u32 * 10));
+        }
+        assert_eq!(call(9).await.unwrap(), Ok(90), "the room was given back");
     }
 
     #[tokio::test(start_paused = true)]
