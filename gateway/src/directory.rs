@@ -166,6 +166,15 @@ struct Entries<T> {
     by_name: HashMap<String, Cached<T>>,
     /// Of all entries together.
     document_bytes: usize,
+    /// Raised whenever something is known to have changed: what was asked for before is not kept.
+    changes: u64,
+}
+
+/// When a look-up began: its answer is as old as that, and may be overtaken by a change.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    at: Duration,
+    changes: u64,
 }
 
 impl<T> Entries<T> {
@@ -195,6 +204,7 @@ impl<T> Default for Cache<T> {
         Self(RwLock::new(Entries {
             by_name: HashMap::new(),
             document_bytes: 0,
+            changes: 0,
         }))
     }
 }
@@ -206,9 +216,21 @@ impl<T> Cache<T> {
         (now.saturating_sub(cached.at) < SETTINGS_KEPT).then(|| Arc::clone(&cached.entry))
     }
 
-    fn put(&self, name: &str, at: Duration, entry: T, document_bytes: usize) -> Arc<T> {
-        let entry = Arc::new(entry);
+    fn asked(&self, at: Duration) -> Asked {
+        let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Asked {
+            at,
+            changes: entries.changes,
+        }
+    }
+
+    fn put(&self, name: &str, asked: Asked, entry: T, document_bytes: usize) -> Arc<T> {
+        let (entry, at) = (Arc::new(entry), asked.at);
         let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let is_newer = entries.by_name.get(name).is_some_and(|cached| cached.at > at);
+        if asked.changes != entries.changes || is_newer {
+            return entry;
+        }
         entries.remove(name);
         if !entries.fits(document_bytes) {
             entries.retain(|cached| at.saturating_sub(cached.at) < SETTINGS_KEPT);
@@ -225,13 +247,23 @@ impl<T> Cache<T> {
         entry
     }
 
+    /// It is not there.
     fn remove(&self, name: &str) {
         let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
         entries.remove(name);
     }
 
+    /// It changed.
+    fn forget_name(&self, name: &str) {
+        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        entries.changes += 1;
+        entries.remove(name);
+    }
+
+    /// These changed.
     fn forget(&self, is_meant: impl Fn(&T) -> bool) {
         let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        entries.changes += 1;
         entries.retain(|cached| !is_meant(&cached.entry));
     }
 }
@@ -290,6 +322,7 @@ impl Directory {
         if let Some(user) = self.users.get(access_key, self.around.clock.monotonic()) {
             return Ok(user);
         }
+        let asked = self.users.asked(self.around.clock.monotonic());
         let query = Query::AccessKey(access_key.to_owned());
         let Answer::AccessKey(found) = self.keeper.session().query(query).await?.answer else {
             return Err(Error::UnexpectedAnswer("an access key"));
@@ -299,13 +332,12 @@ impl Directory {
             return Err(Rejection::NoSuchAccessKey.into());
         };
         let secret = self.around.kek.open_secret(access_key, &key_row.sealed_secret)?;
-        let now = self.around.clock.monotonic();
         let document_bytes = match &row.policy {
             UserPolicy::Document(text) => text.len(),
             UserPolicy::ReadWrite | UserPolicy::ReadOnly | UserPolicy::None => 0,
         };
         let user = User::new(row, secret);
-        Ok(self.users.put(access_key, now, user, document_bytes))
+        Ok(self.users.put(access_key, asked, user, document_bytes))
     }
 
     /// Settings of one of these changed: they are looked up afresh next time.
@@ -321,15 +353,16 @@ impl Directory {
 
     /// The bucket of this name changed or went.
     pub fn forget_bucket(&self, name: &str) {
-        self.buckets.remove(name);
+        self.buckets.forget_name(name);
     }
 
     /// The access key changed or went.
     pub fn forget_access_key(&self, access_key: &str) {
-        self.users.remove(access_key);
+        self.users.forget_name(access_key);
     }
 
     async fn look_up_bucket(&self, name: &str) -> Result<Arc<Bucket>, Error> {
+        let asked = self.buckets.asked(self.around.clock.monotonic());
         let query = Query::Bucket(name.to_owned());
         let Answer::Bucket(found) = self.keeper.session().query(query).await?.answer else {
             return Err(Error::UnexpectedAnswer("a bucket"));
@@ -339,8 +372,42 @@ impl Directory {
             return Err(Rejection::NoSuchBucket.into());
         };
         let document_bytes = settings.documents.iter().map(|(_, text)| text.len()).sum();
-        let now = self.around.clock.monotonic();
         let bucket = Bucket::new(settings);
-        Ok(self.buckets.put(name, now, bucket, document_bytes))
+        Ok(self.buckets.put(name, asked, bucket, document_bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Asked, Cache};
+    use std::time::Duration;
+
+    const SOON: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn an_answer_that_a_change_overtook_is_used_once_and_not_kept() {
+        let cache = Cache::<u8>::default();
+        let asked = cache.asked(Duration::ZERO);
+        cache.forget_name("bucket");
+        assert_eq!(*cache.put("bucket", asked, 1, 0), 1);
+        assert_eq!(cache.get("bucket", SOON), None);
+        let asked = cache.asked(SOON);
+        cache.put("bucket", asked, 2, 0);
+        // One that was asked for before comes late.
+        let earlier = Asked {
+            at: Duration::ZERO,
+            ..asked
+        };
+        cache.put("bucket", earlier, 1, 0);
+        assert_eq!(cache.get("bucket", SOON).as_deref(), Some(&2));
+        cache.remove("other");
+        let asked = cache.asked(SOON);
+        cache.remove("another");
+        cache.put("kept", asked, 3, 0);
+        assert_eq!(
+            cache.get("kept", SOON).as_deref(),
+            Some(&3),
+            "absence is no change"
+        );
     }
 }
