@@ -24,7 +24,7 @@ use crate::s3::tagging::Tags;
 use crate::store::{Copied, CopyRequest};
 use bytes::Bytes;
 use std::sync::Arc;
-use ullage_model::command::{Actor, CopySource};
+use ullage_model::command::CopySource;
 use ullage_model::ids::VersionName;
 use ullage_model::namespace::rows::{BucketRow, Metadata, VersionRow};
 use ullage_model::rejection::Rejection;
@@ -83,7 +83,6 @@ impl Copying<'_> {
     /// The copy, and how answers name the version it was made of.
     async fn copy(self) -> std::result::Result<(Copied, Option<VersionName>), PutError<S3Error>> {
         let source = &self.request.source;
-        check_acl(&self.target, self.request.acl).map_err(PutError::Refused)?;
         let expected_owner = source.expected_owner.as_deref();
         let found = self.call.source(&source.bucket, expected_owner, &self.caller);
         let (bucket, sight) = found.await.map_err(PutError::Refused)?;
@@ -100,7 +99,7 @@ impl Copying<'_> {
             ..
         } = self.found(lookup)?;
         sight.check(&version.metadata).map_err(PutError::Refused)?;
-        self.allow_tags(&bucket, &version).map_err(PutError::Refused)?;
+        self.allow(&bucket, &version).map_err(PutError::Refused)?;
         self.judge(&version).map_err(PutError::Refused)?;
         let copied = if version.class == self.class {
             (self.by_reference(&bucket, version).await?, of_source)
@@ -128,16 +127,29 @@ impl Copying<'_> {
     }
 
     /// Tags that come along are read there and set here, and the caller must be allowed both.
-    fn allow_tags(&self, bucket: &Bucket, version: &VersionRow) -> Result<()> {
-        let tags = &version.metadata.tags;
-        if self.request.tags.is_some() || tags.is_empty() {
+    fn allow(&self, bucket: &Bucket, version: &VersionRow) -> Result<()> {
+        if self.takes_tags_along(version) {
+            let source = &self.request.source;
+            let actions = (Action::GetObjectTagging, Action::GetObjectVersionTagging);
+            let version = source.version_id.as_deref();
+            let read = Need::version(actions, &source.bucket, &source.key, version);
+            self.call.require(&self.caller, bucket, &read)?;
+        }
+        self.allow_target(version)
+    }
+
+    fn takes_tags_along(&self, version: &VersionRow) -> bool {
+        self.request.tags.is_none() && !version.metadata.tags.is_empty()
+    }
+
+    /// What the target's bucket must allow beside the copy itself: its access control list, and tags that come along.
+    fn allow_target(&self, version: &VersionRow) -> Result<()> {
+        let request = self.request;
+        check_acl(&self.target, request.acl)?;
+        if !self.takes_tags_along(version) {
             return Ok(());
         }
-        let (source, request) = (&self.request.source, self.request);
-        let actions = (Action::GetObjectTagging, Action::GetObjectVersionTagging);
-        let version = source.version_id.as_deref();
-        let read = Need::version(actions, &source.bucket, &source.key, version);
-        self.call.require(&self.caller, bucket, &read)?;
+        let tags = &version.metadata.tags;
         let said = Said {
             tags: tags.clone(),
             ..Said::default()
@@ -211,7 +223,7 @@ impl Copying<'_> {
         let of_source = object.version_name;
         let version = object.version.clone();
         sight.check(&version.metadata).map_err(PutError::Refused)?;
-        self.allow_tags(source, &version).map_err(PutError::Refused)?;
+        self.allow(source, &version).map_err(PutError::Refused)?;
         self.judge(&version).map_err(PutError::Refused)?;
         let put = PutRequest {
             class: self.class.to_owned(),
@@ -221,8 +233,6 @@ impl Copying<'_> {
         let store = self.call.store;
         let mut upload = CopiedBytes {
             bytes: object.read(0, version.bytes),
-            actor: self.caller.actor,
-            target: Arc::clone(&self.target),
             copying: self,
             version,
         };
@@ -240,8 +250,6 @@ impl Copying<'_> {
 /// A version's bytes on their way into room of another class. Every one of them has been verified.
 struct CopiedBytes<'a> {
     copying: Copying<'a>,
-    actor: Actor,
-    target: Arc<Bucket>,
     bytes: ObjectStream,
     version: VersionRow,
 }
@@ -255,13 +263,14 @@ impl Upload for CopiedBytes<'_> {
     }
 
     async fn finish(&mut self, stale: bool) -> Result<ObjectFinish> {
-        let request = self.copying.request;
+        let (call, request) = (self.copying.call, self.copying.request);
         if stale {
-            (self.actor, self.target) = self.copying.call.decide_anew(&self.target.name).await?;
+            (self.copying.caller, self.copying.target) = call.decide_anew(&request.bucket).await?;
+            self.copying.allow_target(&self.version)?;
         }
         Ok(ObjectFinish {
-            actor: self.actor,
-            bucket: bucket_ref(&self.target),
+            actor: self.copying.caller.actor,
+            bucket: bucket_ref(&self.copying.target),
             key: request.key.clone(),
             conditions: conditions(&request.condition),
             etag: self.version.etag,

@@ -32,6 +32,7 @@ pub(super) async fn one(call: &Call<'_>, request: DeleteObject) -> Result<Reply>
 /// DeleteObjects: each key for itself, many at a time. A key that the caller may not delete is an error of its own.
 pub(super) async fn many(call: &Call<'_>, body: Body<'_>, request: &BucketRequest) -> Result<Reply> {
     let bucket = request.bucket.as_str();
+    call.require_bucket(bucket).await?;
     let read = body.document_and_answer(DeleteObjectsAnswer::bytes_max);
     let (document, memory) = read.await?;
     let document = DeleteObjectsBody::parse(&document)?;

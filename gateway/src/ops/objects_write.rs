@@ -12,6 +12,7 @@ use crate::directory::{Bucket, bucket_ref};
 use crate::put::Upload;
 use crate::put::finalize::{ObjectFinish, PartFinish};
 use crate::put::plan::PutRequest;
+use crate::s3::acl::CannedAcl;
 use crate::s3::answer::{StoredAnswer, WrittenPart};
 use crate::s3::body::BodyDigests;
 use crate::s3::checksum::ChecksumAlgorithm;
@@ -56,6 +57,7 @@ pub(super) async fn store_object<S: ByteSource>(
         body: DecodedBody::new(source, plan, wanted),
         actor: call.caller.actor,
         bucket,
+        acl: request.acl,
         key: request.key,
         condition: request.condition,
         metadata: Metadata {
@@ -141,6 +143,7 @@ struct ObjectUpload<'a, S> {
     body: DecodedBody<'a, S>,
     actor: Actor,
     bucket: Arc<Bucket>,
+    acl: Option<CannedAcl>,
     key: String,
     condition: WriteCondition,
     metadata: Metadata,
@@ -157,7 +160,9 @@ impl<S: ByteSource> Upload for ObjectUpload<'_, S> {
     async fn finish(&mut self, stale: bool) -> Result<ObjectFinish> {
         let digests = self.body.digests()?;
         if stale {
-            (self.actor, self.bucket) = self.call.decide_anew(&self.bucket.name).await?;
+            let (caller, bucket) = self.call.decide_anew(&self.bucket.name).await?;
+            check_acl(&bucket, self.acl)?;
+            (self.actor, self.bucket) = (caller.actor, bucket);
         }
         Ok(ObjectFinish {
             actor: self.actor,
@@ -193,7 +198,8 @@ impl Upload for PartUpload<'_> {
     async fn finish(&mut self, stale: bool) -> Result<PartFinish> {
         let digests = self.body.digests()?;
         if stale {
-            (self.actor, self.bucket) = self.call.decide_anew(&self.bucket.name).await?;
+            let (caller, bucket) = self.call.decide_anew(&self.bucket.name).await?;
+            (self.actor, self.bucket) = (caller.actor, bucket);
         }
         Ok(PartFinish {
             actor: self.actor,

@@ -37,6 +37,7 @@ pub(super) async fn get(call: &Call<'_>, request: &ObjectTagging) -> Result<Repl
 
 /// PutObjectTagging.
 pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: &ObjectTagging) -> Result<Reply> {
+    call.require_bucket(&request.bucket).await?;
     let tags = Tags::parse_document(&body.document().await?, OBJECT_TAGS_MAX)?;
     let actions = (Action::PutObjectTagging, Action::PutObjectVersionTagging);
     let version = set(call, request, actions, "PUT", tags).await?;

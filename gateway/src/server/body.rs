@@ -4,7 +4,7 @@
 use super::answer::AnswerBody;
 use super::limits::{
     DOCUMENT_IDLE, DOCUMENT_MEMORY, DRAIN_BYTES_AFTER, DRAIN_BYTES_BEFORE, DRAIN_WAIT_AFTER,
-    DRAIN_WAIT_BEFORE,
+    DRAIN_WAIT_BEFORE, STRANGERS_MEMORY,
 };
 use crate::limits::BODY_BYTES_PER_S_MIN;
 use crate::memory::{Budget, Reservation};
@@ -39,6 +39,11 @@ pub(crate) struct RequestBody {
 /// Memory for the documents of one listener.
 pub(crate) fn document_memory() -> Budget {
     Budget::new(DOCUMENT_MEMORY, "memory for documents is used up")
+}
+
+/// Memory for the documents and forms of those whom nobody knows.
+pub(super) fn strangers_memory() -> Budget {
+    Budget::new(STRANGERS_MEMORY, "memory for documents of strangers is used up")
 }
 
 /// What is to become of the connection after the answer.

@@ -19,6 +19,9 @@ pub const HEAD_WAIT: Duration = Duration::from_secs(60);
 pub const DOCUMENT_IDLE: Duration = Duration::from_secs(20);
 /// Memory of one listener for documents in bodies while they are read and understood, in bytes.
 pub const DOCUMENT_MEMORY: u64 = 64 * 1024 * 1024;
+/// The same for those whom nobody knows, and for forms, whose fields say who they are: they must not take what the
+/// others need.
+pub const STRANGERS_MEMORY: u64 = 16 * 1024 * 1024;
 /// Memory for listings while they are made and taken by their clients, in bytes.
 pub const LISTING_MEMORY: u64 = 128 * 1024 * 1024;
 /// Bytes of a listed object's elements at most, with the longest key percent-encoded; and of a bucket's.

@@ -3,7 +3,7 @@
 
 use super::Shared;
 use super::answer::AnswerBody;
-use super::body::{RequestBody, document_memory};
+use super::body::{RequestBody, document_memory, strangers_memory};
 use super::listener::Answers;
 use super::metrics::ServerMetrics;
 use crate::memory::Budget;
@@ -31,6 +31,8 @@ pub(super) struct S3Api {
     shared: Arc<Shared>,
     metrics: Arc<ServerMetrics>,
     documents: Budget,
+    /// The same for callers whom nobody knows, and for forms.
+    strangers: Budget,
     /// `x-amz-id-2` of all answers.
     host_id: String,
 }
@@ -42,6 +44,7 @@ impl S3Api {
             shared,
             metrics,
             documents: document_memory(),
+            strangers: strangers_memory(),
             host_id,
         }
     }
@@ -110,7 +113,7 @@ impl S3Api {
                 realm: self.realm(),
                 now,
                 request_id,
-                memory: &self.documents,
+                memory: &self.strangers,
             };
             // On the heap, as few requests are forms.
             let answer = Box::pin(ops::post_object(&posted, body)).await;
@@ -146,7 +149,11 @@ impl S3Api {
         let body = ops::Body {
             wire: body,
             plan: request.body,
-            memory: &self.documents,
+            memory: if call.caller.is_anonymous() {
+                &self.strangers
+            } else {
+                &self.documents
+            },
         };
         ops::perform(&call, body, request.operation).await
     }

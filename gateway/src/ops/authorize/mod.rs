@@ -257,6 +257,14 @@ impl Call<'_> {
         Ok(bucket)
     }
 
+    /// Refuses early where there is no such bucket, for operations whose needs their documents say.
+    ///
+    /// # Errors
+    /// NoSuchBucket; AccessDenied for another owner's than the client expects.
+    pub(super) async fn require_bucket(&self, name: &str) -> Result<()> {
+        self.look_up(name, self.expected_owner.as_deref()).await.map(drop)
+    }
+
     /// Refuses early what is refused anyway: before a body is asked for. What is allowed here is judged again under
     /// the settings that the command will name.
     ///
@@ -379,11 +387,11 @@ impl Call<'_> {
     ///
     /// # Errors
     /// As the request itself would have been refused.
-    pub(super) async fn decide_anew(&self, bucket: &str) -> Result<(Actor, Arc<Bucket>)> {
+    pub(super) async fn decide_anew(&self, bucket: &str) -> Result<(Caller, Arc<Bucket>)> {
         let caller = self.caller_now().await?;
         let bucket = self.look_up(bucket, self.expected_owner.as_deref()).await?;
         self.authorize(&caller, &bucket, self.writes())?;
-        Ok((caller.actor, bucket))
+        Ok((caller, bucket))
     }
 
     /// As [`Call::decided`], for making a bucket: `needs` are judged without one.
