@@ -296,6 +296,16 @@ async fn forms_may_do_what_their_signers_said_and_no_more() {
     let good = key(Form::to_first("")).body();
     let refused = post(&client, "/first", &[("x-amz-acl", "public-read")], &good).await;
     refused.expect_error(501, "NotImplemented");
+    for acts in [
+        ("if-none-match", "*"),
+        ("if-match", "*"),
+        ("content-md5", "AAAAAAAAAAAAAAAAAAAAAA=="),
+        ("content-range", "bytes 0-1/2"),
+        ("x-amz-content-sha256", &"0".repeat(64)),
+    ] {
+        let refused = post(&client, "/first", &[acts], &good).await;
+        refused.expect_error(501, "NotImplemented");
+    }
     let refused = post(
         &client,
         "/first",

@@ -12,6 +12,7 @@ use http::{Method, StatusCode, Uri, request};
 
 use super::accepted;
 use super::body::BodyPlan;
+use super::conditions;
 use super::error::{ErrorCode, Result, S3Error};
 use super::head::Head;
 use super::limits;
@@ -57,6 +58,18 @@ pub fn check_head(head: &Head<'_>) -> Result<()> {
         ));
     }
     sigv4::refuse_claim(head)?;
+    conditions::refuse_all(head)?;
+    for name in ["content-md5", "content-range"] {
+        if head.headers().contains_key(name) {
+            return Err(S3Error::header_not_offered(name));
+        }
+    }
+    if head
+        .amz("x-amz-content-sha256")?
+        .is_some_and(|said| said != "UNSIGNED-PAYLOAD")
+    {
+        return Err(S3Error::header_not_offered("x-amz-content-sha256"));
+    }
     accepted::check(head, OperationName::PostObject)
 }
 
