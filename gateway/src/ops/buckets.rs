@@ -28,6 +28,8 @@ use ullage_model::rejection::Rejection;
 
 /// The region in which making one's own bucket again succeeds.
 const LENIENT_REGION: &str = "us-east-1";
+/// Buckets that one page looks at for a caller who may not see all: then it ends, however few it has.
+const LOOKED_AT_MAX: usize = 1000;
 
 /// ListBuckets. All users are one account, so whoever may list its buckets sees all of them; others see those that
 /// they may list the objects of.
@@ -39,13 +41,14 @@ pub(super) async fn list(call: &Call<'_>, request: ListBuckets) -> Result<Reply>
     let prefix = request.prefix.clone().unwrap_or_default();
     let mut after = request.after.map(|position| position.text().to_owned());
     let mut buckets = Vec::new();
-    let mut more = true;
-    while more && buckets.len() < limit {
+    let (mut more, mut looked_at) = (true, 0);
+    while more && buckets.len() < limit && looked_at < LOOKED_AT_MAX.max(limit) {
         let page = call
             .store
             .buckets(prefix.clone(), after.take(), limit - buckets.len())
             .await;
         let (rows, is_more) = page.map_err(s3_error)?;
+        looked_at += rows.len();
         after = rows.last().map(|row| row.name.clone());
         more = is_more && after.is_some();
         let asked = request.bucket_region.as_deref();
@@ -108,7 +111,7 @@ pub(super) async fn create(call: &Call<'_>, body: Body<'_>, request: &CreateBuck
         Err(PutError::Failed(Error::Rejected(Rejection::BucketExists { creator, .. }))) => {
             if creator != call.caller.actor.user {
                 Err(S3Error::from(ErrorCode::BucketAlreadyExists).with("BucketName", name))
-            } else if call.region == LENIENT_REGION {
+            } else if call.region == LENIENT_REGION && request.acl.is_none() && request.ownership.is_none() {
                 Ok(bucket_created(name))
             } else {
                 Err(S3Error::from(ErrorCode::BucketAlreadyOwnedByYou).with("BucketName", name))

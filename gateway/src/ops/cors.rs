@@ -5,6 +5,7 @@ use crate::directory::Bucket;
 use crate::error::Error;
 use crate::s3::cors::{CrossOrigin, Preflight};
 use crate::s3::error::Result;
+use crate::s3::names::check_bucket_name;
 use crate::s3::{Endpoint, Head, Reply};
 use crate::store::Store;
 use http::request::Parts;
@@ -15,10 +16,15 @@ use ullage_model::rejection::Rejection;
 /// PreflightBucket and PreflightObject. A bucket that is not there answers as one without rules.
 pub(crate) async fn preflight(store: &Store, head: &Head<'_>) -> Result<Reply> {
     let asked = Preflight::parse(head)?;
-    let bucket = match store.directory().bucket(head.bucket().unwrap_or("")).await {
-        Ok(bucket) => Some(bucket),
-        Err(Error::Rejected(Rejection::NoSuchBucket)) => None,
-        Err(error) => return Err(super::s3_error(error)),
+    let name = head.bucket().unwrap_or("");
+    let bucket = if check_bucket_name(name).is_ok() {
+        match store.directory().bucket(name).await {
+            Ok(bucket) => Some(bucket),
+            Err(Error::Rejected(Rejection::NoSuchBucket)) => None,
+            Err(error) => return Err(super::s3_error(error)),
+        }
+    } else {
+        None
     };
     let mut reply = Reply::empty(StatusCode::OK);
     reply.headers = asked.judge(rules(bucket.as_ref()))?;
@@ -34,7 +40,9 @@ pub(crate) async fn add_headers(store: &Store, endpoint: &Endpoint, parts: &Part
     let Ok(head) = Head::parse(parts, endpoint) else {
         return;
     };
-    let Some(name) = head.bucket() else { return };
+    let Some(name) = head.bucket().filter(|name| check_bucket_name(name).is_ok()) else {
+        return;
+    };
     // Whatever stands in the way of looking it up, the answer itself is given.
     let bucket = store.directory().bucket(name).await.ok();
     if let Some(rules) = rules(bucket.as_ref()) {

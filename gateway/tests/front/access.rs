@@ -376,6 +376,19 @@ async fn each_key_of_many_is_judged_for_itself() {
     root(&gateway, "GET", "/private/b", &[], "").await.expect(200);
 }
 
+/// Before a document is read, and memory for it and its answer taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_not_there_is_said_to_be_so_before_its_document_is_read() {
+    let gateway = Gateway::start().await;
+    const MD5: (&str, &str) = ("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==");
+    for (method, target) in [("POST", "/absent?delete"), ("PUT", "/absent/k?tagging")] {
+        for who in ["root", "anonymous"] {
+            let answer = send_as(&gateway, who, method, target, &[MD5], "no document").await;
+            answer.expect_error(404, "NoSuchBucket");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn half_credentials_are_nobodys_and_framing_is_never_stored() {
     let gateway = Gateway::start().await;
@@ -670,6 +683,13 @@ async fn lists_are_answered_and_taken_as_documents() {
     send_as(&gateway, "anonymous", "GET", "/private", &[], "")
         .await
         .expect_error(403, "AccessDenied");
+
+    // Making one's own bucket again changes nothing, and says so to whoever asks for a change.
+    put("/private", &[], "").await.expect(200);
+    put("/private", &[("x-amz-acl", "public-read")], "")
+        .await
+        .expect_error(409, "BucketAlreadyOwnedByYou");
+    assert_eq!(get("/private?acl").await.elements("Permission"), ["FULL_CONTROL"]);
 
     let other = open.text().replace("READ", "READ_ACP");
     put("/private?acl", &[], &other)

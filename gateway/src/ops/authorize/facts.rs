@@ -78,7 +78,13 @@ impl Facts for NeedFacts<'_> {
             ConditionKey::Acl => self.amz("x-amz-acl"),
             ConditionKey::CopySource => Fact::of(said.copy_source.as_deref()),
             ConditionKey::MetadataDirective => self.amz("x-amz-metadata-directive"),
-            ConditionKey::ContentSha256 => self.amz("x-amz-content-sha256"),
+            ConditionKey::ContentSha256 => match (self.amz("x-amz-content-sha256"), self.request.scheme) {
+                // What is signed beforehand does not know its payload, whether it says so or not.
+                (Fact::Absent, Some(Scheme::Presigned | Scheme::Form)) => {
+                    Fact::One(Cow::Borrowed("UNSIGNED-PAYLOAD"))
+                }
+                (said, _) => said,
+            },
             ConditionKey::SignatureVersion => Fact::of(self.request.scheme.map(|_| "AWS4-HMAC-SHA256")),
             ConditionKey::AuthType => Fact::of(self.request.scheme.map(|scheme| match scheme {
                 Scheme::Header => "REST-HEADER",
