@@ -45,12 +45,14 @@ mod access;
 mod copy;
 mod multipart;
 mod operators;
+mod parts;
 mod tagging;
 mod versions;
 
 pub use copy::{Copied, CopyRequest};
 pub use multipart::{CompleteRequest, Completed, NewUpload, PartFacts};
 pub use operators::UserObjects;
+pub use parts::CopyPartRequest;
 pub use tagging::TagsRequest;
 pub use versions::{DeleteRequest, Deleted};
 

@@ -368,6 +368,8 @@ pub enum SessionCommand {
         /// Who may reach it.
         acl: CannedAcl,
     },
+    /// Makes a part of an upload of bytes of an object, without those bytes.
+    CopyPart(CopyPart),
 }
 
 /// A user and the version of its settings under which a gateway decided.
@@ -544,6 +546,8 @@ pub struct CopyObject {
     pub now: WallTime,
     /// Its headers and metadata.
     pub metadata: Metadata,
+    /// Its checksum, made of the version's bytes; `None`: the source's.
+    pub checksum: Option<Checksum>,
 }
 
 /// See [`SessionCommand::SetObjectTags`].
@@ -582,6 +586,37 @@ pub struct FinalizePart {
     pub checksum: Option<Checksum>,
     /// The bytes; never `Inline`, so that parts can be referenced for good.
     pub body: Body,
+}
+
+/// See [`SessionCommand::CopyPart`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyPart {
+    /// Who.
+    pub actor: Actor,
+    /// The bucket of the source as decided under.
+    pub source: BucketRef,
+    /// The key of the source.
+    pub source_key: String,
+    /// The version that the gateway read, and made its decisions about.
+    pub version: CopySource,
+    /// First plaintext byte of the source that is copied.
+    pub first: u64,
+    /// How many; 0 only of a source without any.
+    pub bytes: u64,
+    /// The bucket of the upload as decided under.
+    pub target: BucketRef,
+    /// The key of the upload.
+    pub key: String,
+    /// The upload.
+    pub upload: UploadRef,
+    /// 1 to `limits::PARTS_PER_UPLOAD`.
+    pub number: u32,
+    /// Last-Modified.
+    pub now: WallTime,
+    /// See `PartRow::etag`.
+    pub etag: Etag,
+    /// Checksum, if it is known.
+    pub checksum: Option<Checksum>,
 }
 
 /// One part as a complete lists it.

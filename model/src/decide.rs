@@ -196,5 +196,6 @@ fn in_session<R: Read>(
             version,
             acl,
         } => namespace::access::set_object(step, (*actor, *bucket), key, *version, *acl),
+        SessionCommand::CopyPart(copy) => namespace::copy_part::copy(step, copy),
     }
 }

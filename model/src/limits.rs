@@ -28,8 +28,13 @@ pub const COPIES_PER_REPORT: usize = OUTCOMES_PER_REPORT * COPIES_PER_BATCH / 4;
 pub const CHUNKS_PER_DRAIN: usize = 128;
 /// Extents that one command adds to a manifest under construction; also the extents of one manifest page.
 pub const EXTENTS_PER_PAGE: usize = 256;
-/// Extents of one object version: the parts of a multipart upload, each with room for spans of copied parts.
-pub const EXTENTS_PER_VERSION: usize = 10_000;
+/// Extents of one object version: one for each part of a multipart upload, and as many again, three times, for
+/// parts that were copied and span several parts of their source.
+pub const EXTENTS_PER_VERSION: usize = 40_000;
+/// Extents of one part that was copied by reference: the longest part of the shortest parts, begun amid one.
+pub const EXTENTS_PER_PART: usize = 1025;
+/// Rows that say where parts are (of up to [`EXTENTS_PER_PAGE`] parts each) taken by one step of a release drain.
+pub const PARTS_ROWS_PER_DRAIN: usize = 64;
 /// Parts of a multipart upload (Amazon S3 user guide, "Multipart upload limits").
 pub const PARTS_PER_UPLOAD: u32 = 10_000;
 /// Least bytes of a part that is not the last (same source).
@@ -148,7 +153,14 @@ const _: () = assert!(
 const _: () = assert!(INLINE_BYTES_MAX * 2 < COMMAND_BYTES_MAX as u64);
 const _: () = assert!(BUCKET_DOCUMENT_BYTES_MAX * 2 < COMMAND_BYTES_MAX);
 const _: () = assert!(CHUNKS_PER_SLICE * (COPIES_MAX as usize * 2 + 2) <= ROWS_PER_COMMAND);
-const _: () = assert!(EXTENTS_PER_PAGE * 4 <= ROWS_PER_COMMAND);
+const _: () = assert!(EXTENTS_PER_PAGE * 4 + PARTS_ROWS_PER_DRAIN <= ROWS_PER_COMMAND);
+const _: () = assert!(PARTS_PER_UPLOAD as usize * 4 == EXTENTS_PER_VERSION);
+const _: () = assert!(PART_BYTES_MAX.div_ceil(PART_BYTES_MIN) + 1 == EXTENTS_PER_PART as u64);
+const _: () = assert!(
+    EXTENTS_PER_PART * 3 + 16 <= ROWS_PER_COMMAND,
+    "a part is copied over one as long, whose blobs are released"
+);
+const _: () = assert!((EXTENTS_PER_PAGE + EXTENTS_PER_PART) * 2 + EXTENTS_PER_PAGE <= ROWS_PER_COMMAND);
 const _: () = assert!(
     LIST_PAGE_KEYS_MAX < LIST_SCAN_ROWS_MAX,
     "a page is always within the bound: each row looked at gives a key or a common prefix"

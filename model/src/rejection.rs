@@ -139,4 +139,7 @@ pub enum Rejection {
     /// The version named is a delete marker.
     #[error("the version is a delete marker")]
     DeleteMarker,
+    /// The bytes to be copied lie in more extents than a part or its upload may have: copy them through the gateway.
+    #[error("too many extents")]
+    TooManyExtents,
 }

@@ -28,7 +28,8 @@ use ullage_model::limits::{FRAME_BYTES, LOCATE_PAGE_CHUNKS};
 use ullage_model::namespace::rows::{DeleteMarkerRow, Extent, VersionRow};
 use ullage_model::units::{frames, stored_bytes};
 use ullage_model::wire::metad::{
-    Answer, ByteRange, Found, LocateSource, LocatedSpan, ObjectAnswer, PageSize, Query, SpanPlace,
+    Answer, ByteRange, Found, LocateSource, LocatedPart, LocatedSpan, ObjectAnswer, PageSize, Query,
+    SpanPlace,
 };
 use verify::{FrameSpan, Opening};
 use window::{OneAtATime, Registered, Window};
@@ -89,6 +90,8 @@ pub struct Object {
     pub version: VersionRow,
     /// How answers name it; not at all if the bucket never kept old versions.
     pub version_name: Option<VersionName>,
+    /// The part that was asked for by its number, if there is one.
+    pub part: Option<LocatedPart>,
     engine: Arc<Engine>,
     name: ObjectName,
     reading: Reading,
@@ -151,6 +154,7 @@ pub async fn open(
         Object {
             version: answer.version,
             version_name: answer.name,
+            part: answer.part,
             engine: Arc::clone(engine),
             name,
             reading,

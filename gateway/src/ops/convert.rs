@@ -91,6 +91,13 @@ pub(super) fn object_checksum(row: &rows::Checksum) -> Option<ObjectChecksum> {
     })
 }
 
+/// A kept checksum of bytes, not of other checksums; `None` for one of those.
+pub(super) fn checksum(row: &rows::Checksum) -> Option<Checksum> {
+    object_checksum(row)
+        .filter(|object| object.composite_parts.is_none())
+        .map(|object| object.checksum)
+}
+
 /// Headers, metadata and tags as rows keep them.
 pub(super) fn row_metadata(headers: ObjectHeaders, tags: Tags) -> rows::Metadata {
     let system = [

@@ -3,14 +3,14 @@
 
 use super::Call;
 use super::access::{check_acl, row_acl};
-use super::authorize::{Caller, Need, Said, Sight};
+use super::authorize::{Caller, Need, Said};
 use super::convert::{DEFAULT_CLASS, algorithm, conditions, etag, object_checksum, row_metadata, time};
-use super::errors::{s3_error, undone};
-use super::objects_read::WHOLE;
-use super::versioning::{found, shown, version_name};
+use super::copied::{CopiedBytes, Source, is_full};
+use super::errors::undone;
+use super::objects_write::DEFAULT_CHECKSUM;
+use super::versioning::shown;
 use crate::directory::{Bucket, bucket_ref};
 use crate::error::Error;
-use crate::get::{Lookup, ObjectName, ObjectStream};
 use crate::limits::SOURCE_CHANGED_RETRIES;
 use crate::policy::Action;
 use crate::put::finalize::ObjectFinish;
@@ -24,11 +24,9 @@ use crate::s3::tagging::Tags;
 use crate::store::{Copied, CopyRequest};
 use bytes::Bytes;
 use std::sync::Arc;
-use ullage_model::command::CopySource;
 use ullage_model::ids::VersionName;
-use ullage_model::namespace::rows::{BucketRow, Metadata, VersionRow};
+use ullage_model::namespace::rows::{Checksum, Metadata};
 use ullage_model::rejection::Rejection;
-use ullage_model::wire::metad::ObjectAnswer;
 
 /// CopyObject.
 pub(super) async fn object(call: &Call<'_>, request: &CopyObject) -> Result<Reply> {
@@ -82,96 +80,48 @@ struct Copying<'a> {
 impl Copying<'_> {
     /// The copy, and how answers name the version it was made of.
     async fn copy(self) -> std::result::Result<(Copied, Option<VersionName>), PutError<S3Error>> {
-        let source = &self.request.source;
-        let expected_owner = source.expected_owner.as_deref();
-        let found = self.call.source(&source.bucket, expected_owner, &self.caller);
-        let (bucket, sight) = found.await.map_err(PutError::Refused)?;
-        let name = ObjectName {
-            bucket: bucket.bucket,
-            key: source.key.clone(),
-            version: version_name(source.version_id.as_deref()).map_err(PutError::Refused)?,
-            request_id: self.call.request_id,
-        };
-        let lookup = self.call.store.head(&bucket, &name).await?;
-        let ObjectAnswer {
-            version,
-            name: of_source,
-            ..
-        } = self.found(lookup)?;
-        sight.check(&version.metadata).map_err(PutError::Refused)?;
-        self.allow(&bucket, &version).map_err(PutError::Refused)?;
-        self.judge(&version).map_err(PutError::Refused)?;
-        let copied = if version.class == self.class {
-            (self.by_reference(&bucket, version).await?, of_source)
+        let source = Source::find(self.call, &self.caller, &self.request.source).await?;
+        self.allow(&source).map_err(PutError::Refused)?;
+        let of_source = source.shown;
+        let copied = if source.version.class == self.class {
+            self.by_reference(source).await?
         } else {
-            self.by_bytes(&bucket, name, sight).await?
+            self.by_bytes(source).await?
         };
-        Ok(copied)
-    }
-
-    /// The source, which cannot be a delete marker.
-    fn found<T>(&self, lookup: Lookup<T>) -> std::result::Result<T, PutError<S3Error>> {
-        let source = &self.request.source;
-        let refused = match (&lookup, &source.version_id) {
-            (Lookup::DeleteMarker(_), Some(_)) => Some(S3Error::new(
-                ErrorCode::InvalidRequest,
-                "The source of a copy request may not specifically refer to a delete marker by version id.",
-            )),
-            _ => None,
-        };
-        match refused {
-            Some(refused) => Err(refused),
-            None => found(lookup, "PUT", &source.key, source.version_id.as_deref()),
-        }
-        .map_err(PutError::Refused)
+        Ok((copied, of_source))
     }
 
     /// Tags that come along are read there and set here, and the caller must be allowed both.
-    fn allow(&self, bucket: &Bucket, version: &VersionRow) -> Result<()> {
-        if self.takes_tags_along(version) {
+    fn allow(&self, found: &Source) -> Result<()> {
+        let of_source = &found.version.metadata;
+        if self.takes_tags_along(of_source) {
             let source = &self.request.source;
             let actions = (Action::GetObjectTagging, Action::GetObjectVersionTagging);
             let version = source.version_id.as_deref();
             let read = Need::version(actions, &source.bucket, &source.key, version);
-            self.call.require(&self.caller, bucket, &read)?;
+            self.call.require(&self.caller, &found.bucket, &read)?;
         }
-        self.allow_target(version)
+        self.allow_target(of_source)
     }
 
-    fn takes_tags_along(&self, version: &VersionRow) -> bool {
-        self.request.tags.is_none() && !version.metadata.tags.is_empty()
+    fn takes_tags_along(&self, of_source: &Metadata) -> bool {
+        self.request.tags.is_none() && !of_source.tags.is_empty()
     }
 
     /// What the target's bucket must allow beside the copy itself: its access control list, and tags that come along.
-    fn allow_target(&self, version: &VersionRow) -> Result<()> {
+    fn allow_target(&self, of_source: &Metadata) -> Result<()> {
         let request = self.request;
         check_acl(&self.target, request.acl)?;
-        if !self.takes_tags_along(version) {
+        if !self.takes_tags_along(of_source) {
             return Ok(());
         }
-        let tags = &version.metadata.tags;
+        let tags = &of_source.tags;
         let said = Said {
             tags: tags.clone(),
             ..Said::default()
         };
         let set = Need::object(Action::PutObjectTagging, &request.bucket, &request.key).saying(said);
         self.call.require(&self.caller, &self.target, &set)
-    }
-
-    /// Whether the version may be copied, with the checksum asked for.
-    fn judge(&self, version: &VersionRow) -> Result<()> {
-        self.request
-            .source
-            .judge(&etag(&version.etag), time(version.modified))?;
-        let known = version
-            .checksum
-            .as_ref()
-            .map(|checksum| algorithm(checksum.algorithm));
-        if self.request.checksum.is_some_and(|wanted| known != Some(wanted)) {
-            // It would have to be made from the bytes, which a copy does not read.
-            return Err(S3Error::header_not_offered("x-amz-checksum-algorithm"));
-        }
-        Ok(())
     }
 
     /// Headers, metadata and tags of the copy: the source's, but for what is to be replaced. Its access control list
@@ -191,91 +141,99 @@ impl Copying<'_> {
         }
     }
 
-    async fn by_reference(
+    /// The checksum asked for, if it is another one than the source's: then the bytes are read for it.
+    async fn new_checksum(
         &self,
-        source: &BucketRow,
-        version: VersionRow,
-    ) -> std::result::Result<Copied, PutError<S3Error>> {
+        source: &Source,
+    ) -> std::result::Result<Option<Checksum>, PutError<S3Error>> {
+        let version = &source.version;
+        let Some(wanted) = self.request.checksum else {
+            return Ok(None);
+        };
+        if version
+            .checksum
+            .as_ref()
+            .is_some_and(|known| is_full(known, wanted))
+        {
+            return Ok(None);
+        }
+        let bytes = source.read(self.call, (0, version.bytes), wanted).await?;
+        let (_, checksum) = bytes.read_through().await.map_err(PutError::Refused)?;
+        Ok(Some(checksum))
+    }
+
+    async fn by_reference(self, source: Source) -> std::result::Result<Copied, PutError<S3Error>> {
+        let checksum = self.new_checksum(&source).await?;
         let copy = CopyRequest {
             actor: self.caller.actor,
-            source: bucket_ref(source),
-            source_key: self.request.source.key.clone(),
-            version: match self.request.source.version_id {
-                Some(_) => CopySource::Named(version.version),
-                None => CopySource::Current(version.version),
-            },
+            source: bucket_ref(&source.bucket),
+            version: source.reference(),
+            source_key: source.name.key,
             target: bucket_ref(&self.target),
             key: self.request.key.clone(),
             conditions: conditions(&self.request.condition),
-            metadata: self.metadata(version.metadata),
+            metadata: self.metadata(source.version.metadata),
+            checksum,
         };
         Ok(self.call.store.copy(copy).await?)
     }
 
-    async fn by_bytes(
-        self,
-        source: &Bucket,
-        name: ObjectName,
-        sight: Sight,
-    ) -> std::result::Result<(Copied, Option<VersionName>), PutError<S3Error>> {
-        let lookup = self.call.store.open(source, name, WHOLE).await?;
-        let object = self.found(lookup)?;
-        let of_source = object.version_name;
-        let version = object.version.clone();
-        sight.check(&version.metadata).map_err(PutError::Refused)?;
-        self.allow(source, &version).map_err(PutError::Refused)?;
-        self.judge(&version).map_err(PutError::Refused)?;
+    async fn by_bytes(self, source: Source) -> std::result::Result<Copied, PutError<S3Error>> {
+        let version = &source.version;
+        let of_source = version.checksum.as_ref().map(|known| algorithm(known.algorithm));
+        let wanted = self.request.checksum.or(of_source).unwrap_or(DEFAULT_CHECKSUM);
         let put = PutRequest {
             class: self.class.to_owned(),
             bytes: Some(version.bytes),
             request_id: self.call.request_id,
         };
         let store = self.call.store;
-        let mut upload = CopiedBytes {
-            bytes: object.read(0, version.bytes),
+        let mut upload = ObjectBytes {
+            bytes: source.read(self.call, (0, version.bytes), wanted).await?,
+            metadata: self.metadata(source.version.metadata),
             copying: self,
-            version,
         };
         let stored = store.put(&put, &mut upload).await?;
-        let copied = Copied {
+        Ok(Copied {
             version: stored.version,
             etag: stored.etag,
             checksum: stored.checksum,
             modified: stored.modified,
-        };
-        Ok((copied, of_source))
+        })
     }
 }
 
-/// A version's bytes on their way into room of another class. Every one of them has been verified.
-struct CopiedBytes<'a> {
+/// A version's bytes on their way into room of another class. The copy is one body, whatever its source was made of.
+struct ObjectBytes<'a> {
     copying: Copying<'a>,
-    bytes: ObjectStream,
-    version: VersionRow,
+    metadata: Metadata,
+    bytes: CopiedBytes,
 }
 
-impl Upload for CopiedBytes<'_> {
+impl Upload for ObjectBytes<'_> {
     type Finish = ObjectFinish;
     type Refusal = S3Error;
 
     async fn next(&mut self) -> Result<Option<Bytes>> {
-        self.bytes.next().await.map_err(s3_error)
+        self.bytes.next().await
     }
 
     async fn finish(&mut self, stale: bool) -> Result<ObjectFinish> {
         let (call, request) = (self.copying.call, self.copying.request);
+        let (etag, checksum) = self.bytes.digests()?;
         if stale {
             (self.copying.caller, self.copying.target) = call.decide_anew(&request.bucket).await?;
-            self.copying.allow_target(&self.version)?;
+            // Tags that come along are those of the copy.
+            self.copying.allow_target(&self.metadata)?;
         }
         Ok(ObjectFinish {
             actor: self.copying.caller.actor,
             bucket: bucket_ref(&self.copying.target),
             key: request.key.clone(),
             conditions: conditions(&request.condition),
-            etag: self.version.etag,
-            checksum: self.version.checksum.clone(),
-            metadata: self.copying.metadata(self.version.metadata.clone()),
+            etag,
+            checksum: Some(checksum),
+            metadata: self.metadata.clone(),
         })
     }
 }

@@ -112,6 +112,11 @@ fn of_rejection(rejection: &Rejection) -> S3Error {
             ErrorCode::ServiceUnavailable,
             "The placement rules of the storage class changed while the object was stored. Try again.",
         ),
+        // Where bytes are copied without being read, that is the case in which they are read after all.
+        Rejection::TooManyExtents => S3Error::new(
+            ErrorCode::InvalidRequest,
+            "The source of the copy consists of too many pieces.",
+        ),
         Rejection::StaleSettings => s3_error(Error::StaleSettings),
         Rejection::Cluster(_)
         | Rejection::Invalid(_)

@@ -2,11 +2,14 @@
 //! only files that know both S3's words and the store's.
 
 mod access;
+mod attributes;
 mod authorize;
 mod bucket_documents;
 mod buckets;
 mod convert;
+mod copied;
 mod copy;
+mod copy_part;
 mod cors;
 mod delete;
 mod errors;
@@ -145,6 +148,14 @@ async fn dispatch(call: &Call<'_>, body: Body<'_>, operation: Operation) -> Resu
         Operation::CopyObject(request) => {
             body.none().await?;
             copy::object(call, &request).await?
+        }
+        Operation::UploadPartCopy(request) => {
+            body.none().await?;
+            copy_part::part(call, &request).await?
+        }
+        Operation::GetObjectAttributes(request) => {
+            body.none().await?;
+            attributes::get(call, &request).await?
         }
         Operation::PutObject(request) => objects_write::put(call, body, request).await?,
         Operation::UploadPart(request) => objects_write::upload_part(call, body, &request).await?,

@@ -27,7 +27,7 @@ use ullage_model::command::{Actor, UploadRef};
 use ullage_model::namespace::rows::{Etag, Metadata, UploadState};
 
 /// The checksum that is made when the client sends none, as S3 does.
-const DEFAULT_CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
+pub(super) const DEFAULT_CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
 
 /// PutObject.
 pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: PutObject) -> Result<Reply> {

@@ -12,8 +12,8 @@ use crate::s3::error::Result;
 use crate::s3::list_uploads::{ListMultipartUploads, ListParts};
 use crate::server::limits::LISTED_BYTES;
 use ullage_model::command::UploadRef;
-use ullage_model::namespace::rows::{PartRow, UploadRow, UploadState};
-use ullage_model::wire::metad::UploadsRequest;
+use ullage_model::namespace::rows::{UploadRow, UploadState};
+use ullage_model::wire::metad::{UploadedPart, UploadsRequest};
 
 /// ListMultipartUploads.
 pub(super) async fn list(call: &Call<'_>, request: &ListMultipartUploads) -> Result<Reply> {
@@ -82,10 +82,7 @@ pub(super) async fn parts(call: &Call<'_>, request: &ListParts) -> Result<Reply>
     let (parts, more) = parts.map_err(s3_error)?;
     let is_shown = row.checksum.is_some();
     let answer = ListPartsAnswer {
-        parts: parts
-            .into_iter()
-            .map(|(number, part)| part_entry(number, part, is_shown))
-            .collect(),
+        parts: parts.into_iter().map(|part| part_entry(part, is_shown)).collect(),
         more: more && limit > 0,
         owner: owner(row.creator),
         storage_class: row.class,
@@ -94,13 +91,13 @@ pub(super) async fn parts(call: &Call<'_>, request: &ListParts) -> Result<Reply>
     Ok(held(memory, answer.into_reply(request)))
 }
 
-fn part_entry(number: u32, part: PartRow, is_shown: bool) -> PartEntry {
+fn part_entry(part: UploadedPart, is_shown: bool) -> PartEntry {
     let checksum = part.checksum.filter(|_| is_shown);
     PartEntry {
-        number,
+        number: part.number,
         etag: etag(&part.etag),
         last_modified: time(part.modified),
-        bytes: part.extent.map_or(0, |extent| extent.bytes),
+        bytes: part.bytes,
         checksum: checksum
             .as_ref()
             .and_then(object_checksum)

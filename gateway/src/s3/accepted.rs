@@ -138,6 +138,7 @@ fn parameters(operation: OperationName) -> &'static [&'static str] {
             "response-content-encoding",
             "response-content-language",
             "response-expires",
+            "partNumber",
         ],
         OperationName::GetBucketPolicy
         | OperationName::PutBucketPolicy
@@ -150,8 +151,9 @@ fn parameters(operation: OperationName) -> &'static [&'static str] {
         OperationName::GetBucketOwnershipControls
         | OperationName::PutBucketOwnershipControls
         | OperationName::DeleteBucketOwnershipControls => &["ownershipControls"],
+        OperationName::GetObjectAttributes => &["attributes", "versionId"],
         OperationName::CreateMultipartUpload => &["uploads"],
-        OperationName::UploadPart => &["partNumber", "uploadId"],
+        OperationName::UploadPart | OperationName::UploadPartCopy => &["partNumber", "uploadId"],
         OperationName::CompleteMultipartUpload | OperationName::AbortMultipartUpload => &["uploadId"],
         _ => &[],
     }
@@ -165,7 +167,8 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
         operation,
         OperationName::PutObject | OperationName::CopyObject | OperationName::CreateMultipartUpload
     );
-    let copies = operation == OperationName::CopyObject;
+    let copies_part = operation == OperationName::UploadPartCopy;
+    let copies = operation == OperationName::CopyObject || copies_part;
     let has_checksummed_body = writes_bytes(operation)
         || matches!(
             operation,
@@ -195,17 +198,23 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
         "x-amz-bucket-object-lock-enabled" => makes_bucket && value.eq_ignore_ascii_case("false"),
         "x-amz-object-ownership" => makes_bucket,
         "x-amz-checksum-mode" => is_read(operation),
-        "x-amz-checksum-algorithm" => copies || operation == OperationName::CreateMultipartUpload,
+        "x-amz-checksum-algorithm" => {
+            (copies && !copies_part) || operation == OperationName::CreateMultipartUpload
+        }
         "x-amz-checksum-type" => completes || operation == OperationName::CreateMultipartUpload,
         "x-amz-copy-source"
         | "x-amz-copy-source-if-match"
         | "x-amz-copy-source-if-none-match"
         | "x-amz-copy-source-if-modified-since"
         | "x-amz-copy-source-if-unmodified-since"
-        | "x-amz-source-expected-bucket-owner"
-        | "x-amz-tagging-directive" => copies,
+        | "x-amz-source-expected-bucket-owner" => copies,
+        "x-amz-copy-source-range" => copies_part,
+        "x-amz-tagging-directive" => copies && !copies_part,
         // s3fs says it of every object whose metadata changed, copied or not: they come with the request.
-        "x-amz-metadata-directive" => copies || (creates && value == "REPLACE"),
+        "x-amz-metadata-directive" => (copies && !copies_part) || (creates && value == "REPLACE"),
+        "x-amz-object-attributes" | "x-amz-max-parts" | "x-amz-part-number-marker" => {
+            operation == OperationName::GetObjectAttributes
+        }
         "x-amz-tagging" => creates,
         "x-amz-mp-object-size" => completes,
         "x-amz-sdk-checksum-algorithm" => has_checksummed_body,

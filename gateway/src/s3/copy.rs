@@ -8,8 +8,9 @@ use super::etag::{ETag, ETagCondition};
 use super::head::Head;
 use super::metadata::ObjectHeaders;
 use super::names::check_bucket_name;
-use super::operation::{bucket, key, storage_class};
+use super::operation::{UploadRequest, bucket, key, parse_part_number, storage_class, upload_request};
 use super::percent;
+use super::range::{ByteRange, RangeRequest};
 use super::tagging::Tags;
 use super::time::UnixMs;
 use super::versioning::check_version_id;
@@ -35,6 +36,19 @@ pub struct CopyObject {
     pub condition: WriteCondition,
     /// The checksum that the copy shall have, if one was asked for.
     pub checksum: Option<ChecksumAlgorithm>,
+}
+
+/// UploadPartCopy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadPartCopy {
+    /// What is copied.
+    pub source: CopySource,
+    /// Which bytes of it, first and last; all of them if none are named.
+    pub range: Option<(u64, u64)>,
+    /// The upload.
+    pub upload: UploadRequest,
+    /// 1 to 10,000.
+    pub part_number: u32,
 }
 
 /// The source of a copy.
@@ -94,6 +108,72 @@ impl CopyObject {
             ));
         }
         Ok(copy)
+    }
+}
+
+const RANGE: &str = "x-amz-copy-source-range";
+
+impl UploadPartCopy {
+    /// Reads the request.
+    ///
+    /// # Errors
+    /// InvalidArgument for a source that is none, a range that is none, or a part number out of bounds.
+    pub(super) fn parse(head: &Head<'_>) -> Result<Self> {
+        super::conditions::refuse_all(head)?;
+        let range = match head.amz(RANGE)? {
+            None => None,
+            Some(text) => match RangeRequest::parse(text) {
+                Some(RangeRequest::Between(first, last)) => Some((first, last)),
+                _ => {
+                    return Err(S3Error::argument(
+                        RANGE,
+                        text,
+                        "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last \
+                         are the zero-based offsets of the first and last bytes to copy",
+                    ));
+                }
+            },
+        };
+        Ok(Self {
+            source: CopySource::parse(head)?,
+            range,
+            upload: upload_request(head)?,
+            part_number: parse_part_number(head.parameter("partNumber")?.unwrap_or(""))?,
+        })
+    }
+
+    /// The bytes to be copied of a source of `source_bytes`; their number is 0 only if it has none.
+    ///
+    /// # Errors
+    /// InvalidArgument for a range that is not in the source, InvalidRequest for more than a part may have.
+    pub fn resolve(&self, source_bytes: u64) -> Result<ByteRange> {
+        let wanted = match self.range {
+            None => ByteRange {
+                start: 0,
+                length: source_bytes,
+            },
+            Some((first, last)) if last < source_bytes => ByteRange {
+                start: first,
+                length: last - first + 1,
+            },
+            Some((first, last)) => {
+                return Err(S3Error::argument(
+                    RANGE,
+                    &format!("bytes={first}-{last}"),
+                    format!("Range specified is not valid for source object of size: {source_bytes}"),
+                ));
+            }
+        };
+        if wanted.length > super::limits::PUT_BYTES_MAX {
+            return Err(S3Error::new(
+                ErrorCode::InvalidRequest,
+                format!(
+                    "The specified copy source is larger than the maximum allowable size for a copy source: {}",
+                    super::limits::PUT_BYTES_MAX
+                ),
+            ));
+        }
+        Ok(wanted)
     }
 }
 
@@ -197,6 +277,54 @@ mod tests {
             Operation::CopyObject(copy) => copy,
             other => panic!("{other:?} is no copy"),
         })
+    }
+
+    fn part(headers: &[(&str, &str)]) -> std::result::Result<UploadPartCopy, ErrorCode> {
+        let headers = [&[("x-amz-copy-source", "from/key")], headers].concat();
+        request("PUT", "/buck/to?partNumber=3&uploadId=up", &headers)
+            .map(|request| match request.operation {
+                Operation::UploadPartCopy(part) => part,
+                other => panic!("{other:?} is no copy of a part"),
+            })
+            .map_err(|error| error.code())
+    }
+
+    #[test]
+    fn parts_are_copied_whole_or_in_a_range() {
+        let whole = part(&[]).unwrap();
+        assert_eq!((whole.range, whole.part_number), (None, 3));
+        assert_eq!(
+            (whole.source.key.as_str(), whole.upload.key.as_str()),
+            ("key", "to")
+        );
+        let resolved = |part: &UploadPartCopy, bytes| {
+            part.resolve(bytes)
+                .map(|range| (range.start, range.length))
+                .map_err(|error| error.code())
+        };
+        assert_eq!(resolved(&whole, 0), Ok((0, 0)));
+        assert_eq!(resolved(&whole, 5 << 30), Ok((0, 5 << 30)));
+        assert_eq!(resolved(&whole, (5 << 30) + 1), Err(ErrorCode::InvalidRequest));
+        let some = part(&[(RANGE, "bytes=10-19")]).unwrap();
+        assert_eq!(resolved(&some, 20), Ok((10, 10)));
+        assert_eq!(resolved(&some, 19), Err(ErrorCode::InvalidArgument));
+        for wrong in [
+            "bytes=10-",
+            "bytes=-10",
+            "10-19",
+            "bytes=19-10",
+            "bytes=1-2,4-5",
+            "bytes=a-b",
+            "",
+        ] {
+            assert_eq!(
+                part(&[(RANGE, wrong)]),
+                Err(ErrorCode::InvalidArgument),
+                "{wrong}"
+            );
+        }
+        assert_eq!(part(&[("x-amz-meta-a", "b")]), Err(ErrorCode::NotImplemented));
+        assert_eq!(part(&[("if-match", "b")]), Err(ErrorCode::NotImplemented));
     }
 
     fn source(text: &str) -> std::result::Result<(String, String), ErrorCode> {

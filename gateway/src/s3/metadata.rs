@@ -117,7 +117,7 @@ impl ObjectHeaders {
     }
 }
 
-/// `response-…` parameters of a signed read.
+/// `response-…` parameters of a read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseOverrides {
     /// Instead of Content-Type.
@@ -135,7 +135,7 @@ pub struct ResponseOverrides {
 }
 
 impl ResponseOverrides {
-    /// Reads the parameters. Whoever calls this has a signed request.
+    /// Reads the parameters. Anonymous callers may say none, which [`super::Request::parse`] sees to.
     ///
     /// # Errors
     /// InvalidArgument for values that cannot stand in a header.

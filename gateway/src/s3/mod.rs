@@ -21,6 +21,7 @@
 mod accepted;
 pub mod acl;
 pub mod answer;
+pub mod attributes;
 pub mod body;
 pub mod checksum;
 pub mod conditions;

@@ -5,10 +5,11 @@
 
 use super::accepted;
 use super::acl::{CannedAcl, ObjectOwnership};
+use super::attributes::GetObjectAttributes;
 use super::body::{BodyPlan, BodyUse};
 use super::checksum::{ChecksumAlgorithm, ChecksumType, ObjectChecksum};
 use super::conditions::{self, ReadConditions, WriteCondition};
-use super::copy::CopyObject;
+use super::copy::{CopyObject, UploadPartCopy};
 use super::error::{ErrorCode, Result, S3Error};
 use super::head::{Head, Level};
 use super::limits;
@@ -81,6 +82,10 @@ pub enum Operation {
     CreateMultipartUpload(CreateMultipartUpload),
     /// Stores a part.
     UploadPart(UploadPart),
+    /// Makes a part of an object's bytes.
+    UploadPartCopy(UploadPartCopy),
+    /// Tells an object's size, checksum and parts.
+    GetObjectAttributes(GetObjectAttributes),
     /// Makes an object of parts; its body is [`super::request_xml::CompleteBody`].
     CompleteMultipartUpload(CompleteMultipartUpload),
     /// Gives an upload up.
@@ -202,6 +207,8 @@ pub struct ReadObject {
     pub conditions: ReadConditions,
     /// One range, or the whole object.
     pub range: Option<RangeRequest>,
+    /// `partNumber`: this part of the object; not together with a range.
+    pub part_number: Option<u32>,
     /// `response-…`
     pub overrides: ResponseOverrides,
     /// `x-amz-checksum-mode: ENABLED`
@@ -340,6 +347,8 @@ impl Operation {
             Self::ListObjectVersions(_) => OperationName::ListObjectVersions,
             Self::CreateMultipartUpload(_) => OperationName::CreateMultipartUpload,
             Self::UploadPart(_) => OperationName::UploadPart,
+            Self::UploadPartCopy(_) => OperationName::UploadPartCopy,
+            Self::GetObjectAttributes(_) => OperationName::GetObjectAttributes,
             Self::CompleteMultipartUpload(_) => OperationName::CompleteMultipartUpload,
             Self::AbortMultipartUpload(_) => OperationName::AbortMultipartUpload,
             Self::ListMultipartUploads(_) => OperationName::ListMultipartUploads,
@@ -438,6 +447,10 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
             version_id: version_id(head)?,
             condition: WriteCondition::parse_delete(head)?,
         }),
+        OperationName::UploadPartCopy => Operation::UploadPartCopy(UploadPartCopy::parse(head)?),
+        OperationName::GetObjectAttributes => {
+            Operation::GetObjectAttributes(GetObjectAttributes::parse(head)?)
+        }
         OperationName::GetObjectTagging => Operation::GetObjectTagging(ObjectTagging::parse(head)?),
         OperationName::PutObjectTagging => Operation::PutObjectTagging(ObjectTagging::parse(head)?),
         OperationName::DeleteObjectTagging => Operation::DeleteObjectTagging(ObjectTagging::parse(head)?),
@@ -587,12 +600,21 @@ fn read_object(head: &Head<'_>) -> Result<ReadObject> {
             ));
         }
     };
+    let part_number = head.parameter("partNumber")?.map(parse_part_number).transpose()?;
+    let range = head.header("range")?;
+    if part_number.is_some() && range.is_some() {
+        return Err(S3Error::new(
+            ErrorCode::InvalidRequest,
+            "Cannot specify both Range header and partNumber query parameter",
+        ));
+    }
     Ok(ReadObject {
         bucket: bucket(head)?,
         key: key(head)?,
         version_id: version_id(head)?,
         conditions: ReadConditions::parse(head)?,
-        range: head.header("range")?.and_then(RangeRequest::parse),
+        range: range.and_then(RangeRequest::parse),
+        part_number,
         overrides: ResponseOverrides::parse(head)?,
         checksum_mode,
     })

@@ -176,7 +176,7 @@ routes! {
     GetObjectAcl Get Object ["acl"] yes;
     GetObjectAnnotation Get Object ["annotation", "annotation-name"] no;
     ListObjectAnnotations Get Object ["annotation"] no;
-    GetObjectAttributes Get Object ["attributes"] no;
+    GetObjectAttributes Get Object ["attributes"] yes;
     GetObjectLegalHold Get Object ["legal-hold"] no;
     GetObjectRetention Get Object ["retention"] no;
     GetObjectTagging Get Object ["tagging"] yes;
@@ -184,7 +184,7 @@ routes! {
     ListParts Get Object ["uploadId"] yes;
     GetObject Get Object [] yes;
 
-    UploadPartCopy Put Object ["partNumber", "uploadId"] "x-amz-copy-source" no;
+    UploadPartCopy Put Object ["partNumber", "uploadId"] "x-amz-copy-source" yes;
     UploadPart Put Object ["partNumber", "uploadId"] yes;
     PutObjectAcl Put Object ["acl"] yes;
     PutObjectAnnotation Put Object ["annotation"] no;

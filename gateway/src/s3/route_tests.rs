@@ -47,6 +47,7 @@ const OFFERED: &str = "ListBuckets CreateBucket HeadBucket DeleteBucket GetBucke
     GetBucketTagging PutBucketTagging DeleteBucketTagging GetObjectTagging PutObjectTagging DeleteObjectTagging \
     GetBucketPolicy PutBucketPolicy DeleteBucketPolicy GetBucketPolicyStatus GetBucketAcl PutBucketAcl GetObjectAcl \
     PutObjectAcl GetBucketOwnershipControls PutBucketOwnershipControls DeleteBucketOwnershipControls \
+    GetObjectAttributes UploadPartCopy \
     CompleteMultipartUpload AbortMultipartUpload ListMultipartUploads ListParts";
 
 #[test]
@@ -132,7 +133,7 @@ fn requests_of_clients_find_their_operation() {
         "PUT",
         "/b/k?partNumber=1&uploadId=u",
         &[("x-amz-copy-source", "/a/b")],
-        "501 UploadPartCopy",
+        "UploadPartCopy",
     );
     check("PUT", "/b/k?partNumber=1&uploadId=u", &[], "UploadPart");
     check("POST", "/b/k?uploads=", &[], "CreateMultipartUpload");

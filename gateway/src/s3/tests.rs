@@ -60,6 +60,7 @@ fn put_and_get() {
         tags: 0,
         storage_class: "STANDARD".into(),
         checksum: digests.checksum.map(ObjectChecksum::full),
+        part: None,
     };
     let get = request("GET", "/buck/k", &[("range", "bytes=1-")]).unwrap();
     let Operation::GetObject(read) = get.operation else {

@@ -26,6 +26,8 @@ pub struct CopyRequest {
     pub conditions: Conditions,
     /// Its headers and metadata.
     pub metadata: Metadata,
+    /// Its checksum; `None`: the source's.
+    pub checksum: Option<Checksum>,
 }
 
 /// A copy that was made.
@@ -61,6 +63,7 @@ impl Store {
             random: self.engine.around.random.number(),
             now: modified,
             metadata: copy.metadata,
+            checksum: copy.checksum,
         });
         let copied = self.submit(command, Some((actor, target))).await;
         if copied == Err(Error::StaleSettings) {

@@ -10,10 +10,10 @@ use ullage_model::command::{
 use ullage_model::ids::{BucketId, ManifestId, VersionName};
 use ullage_model::limits::EXTENTS_PER_PAGE;
 use ullage_model::namespace::rows::{
-    BucketRow, Checksum, ChecksumAlgorithm, ChecksumKind, Etag, Metadata, PartRow, UploadRow,
+    BucketRow, Checksum, ChecksumAlgorithm, ChecksumKind, Etag, Metadata, UploadRow,
 };
 use ullage_model::rejection::Rejection;
-use ullage_model::wire::metad::{Answer, Query, UploadsReply, UploadsRequest};
+use ullage_model::wire::metad::{Answer, Query, UploadedPart, UploadsReply, UploadsRequest};
 
 /// A multipart upload to begin.
 #[derive(Clone, Debug)]
@@ -122,7 +122,7 @@ impl Store {
         upload: UploadRef,
         after: u32,
         limit: usize,
-    ) -> Result<(Vec<(u32, PartRow)>, bool), Error> {
+    ) -> Result<(Vec<UploadedPart>, bool), Error> {
         let answer = self.query(Query::Parts { upload, after, limit }).await?;
         expect_answer!(answer, Answer::Parts(parts, more) => (parts, more), "parts")
     }
@@ -191,16 +191,16 @@ impl Store {
     async fn build_manifest(&self, request: &CompleteRequest) -> Result<Building, Error> {
         let mut manifest = None;
         let mut facts = Vec::with_capacity(request.parts.len());
-        let mut pages = request.parts.chunks(EXTENTS_PER_PAGE).peekable();
-        while let Some(page) = pages.next() {
+        while facts.len() < request.parts.len() {
+            let end = (facts.len() + EXTENTS_PER_PAGE).min(request.parts.len());
             let command = SessionCommand::CompleteSlice(CompleteSlice {
                 actor: request.actor,
                 bucket: request.bucket,
                 key: request.key.clone(),
                 upload: request.upload,
                 manifest,
-                parts: page.to_vec(),
-                last: pages.peek().is_none(),
+                parts: request.parts[facts.len()..end].to_vec(),
+                last: end == request.parts.len(),
             });
             match self
                 .submit(command, Some((request.actor, request.bucket)))
@@ -209,7 +209,8 @@ impl Store {
                 Reply::Manifest {
                     manifest: built,
                     parts,
-                } => {
+                } if (1..=end - facts.len()).contains(&parts.len()) => {
+                    // Fewer than asked if they have many extents: the next slice goes on behind them.
                     manifest = Some(built);
                     facts.extend(parts);
                 }

@@ -33,10 +33,12 @@ const PRINCIPALS: [&str; 6] = ["root", "writer", "reader", "team", "none", "anon
 
 type Headers = &'static [(&'static str, &'static str)];
 
+const SIZE: Headers = &[("x-amz-object-attributes", "ObjectSize")];
+
 const ACL: Headers = &[("x-amz-acl", "bucket-owner-full-control")];
 
-/// Method, target (`{}` is the principal), headers, body; and per principal: `+` done, `-` AccessDenied, `0` not
-/// found.
+/// Method, target (`{}` is the principal, `{upload}` an upload to `/private/team/parts`), headers, body; and per
+/// principal: `+` done, `-` AccessDenied, `0` not found, `4` InvalidRequest.
 const MATRIX: &[(&str, &str, Headers, &str, &str)] = &[
     // A private bucket.
     ("HEAD", "/private", &[], "", "+++---"),
@@ -67,7 +69,26 @@ const MATRIX: &[(&str, &str, Headers, &str, &str)] = &[
     ("HEAD", "/private/plain", &[], "", "+++---"),
     ("GET", "/private/plain?tagging", &[], "", "+++---"),
     ("GET", "/private/plain?acl", &[], "", "+++---"),
+    ("GET", "/private/plain?attributes", SIZE, "", "+++---"),
+    ("GET", "/private/team/a?attributes", SIZE, "", "++++--"),
+    ("GET", "/private/team/absent?attributes", SIZE, "", "000---"),
     ("GET", "/private/open", &[], "", "++++++"),
+    (
+        "GET",
+        "/private/open?response-content-type=text/html",
+        &[],
+        "",
+        "+++++4",
+    ),
+    (
+        "HEAD",
+        "/private/open?response-content-type=text/html",
+        &[],
+        "",
+        "+++++4",
+    ),
+    // A list lets read, and nothing more.
+    ("GET", "/private/open?attributes", SIZE, "", "+++---"),
     ("HEAD", "/private/open", &[], "", "++++++"),
     ("GET", "/private/open?acl", &[], "", "+++---"),
     ("GET", "/private/authenticated", &[], "", "+++++-"),
@@ -171,6 +192,56 @@ const MATRIX: &[(&str, &str, Headers, &str, &str)] = &[
         "",
         "++----",
     ),
+    // Parts that are copies: the same.
+    (
+        "PUT",
+        "/private/team/parts?partNumber=1&uploadId={upload}",
+        &[("x-amz-copy-source", "private/team/a")],
+        "",
+        "++-+--",
+    ),
+    (
+        "PUT",
+        "/private/team/parts?partNumber=1&uploadId={upload}",
+        &[("x-amz-copy-source", "private/plain")],
+        "",
+        "++----",
+    ),
+    (
+        "PUT",
+        "/private/team/parts?partNumber=1&uploadId={upload}",
+        &[("x-amz-copy-source", "private/open")],
+        "",
+        "++-+--",
+    ),
+    (
+        "PUT",
+        "/private/team/parts?partNumber=1&uploadId={upload}",
+        &[("x-amz-copy-source", "ruled/public/a")],
+        "",
+        "++-+--",
+    ),
+    (
+        "PUT",
+        "/private/team/parts?partNumber=1&uploadId={upload}",
+        &[("x-amz-copy-source", "ruled/secret/a")],
+        "",
+        "+-----",
+    ),
+    (
+        "PUT",
+        "/private/team/parts?partNumber=1&uploadId={upload}",
+        &[("x-amz-copy-source", "private/absent")],
+        "",
+        "00----",
+    ),
+    (
+        "PUT",
+        "/private/new?partNumber=1&uploadId={upload}",
+        &[("x-amz-copy-source", "private/team/a")],
+        "",
+        "00----",
+    ),
     // A bucket whose keys everybody may list: its objects are their own matter.
     ("GET", "/shown", &[], "", "++++++"),
     ("HEAD", "/shown", &[], "", "++++++"),
@@ -189,6 +260,8 @@ const MATRIX: &[(&str, &str, Headers, &str, &str)] = &[
     // A bucket with a policy.
     ("GET", "/ruled/public/a", &[], "", "++++++"),
     ("GET", "/ruled/public/absent", &[], "", "000---"),
+    ("GET", "/ruled/public/a?attributes", SIZE, "", "+++---"),
+    ("GET", "/ruled/secret/a?attributes", SIZE, "", "+-----"),
     ("GET", "/ruled/secret/a", &[], "", "+-----"),
     ("HEAD", "/ruled/secret/a", &[], "", "+-----"),
     ("GET", "/ruled/secret/absent", &[], "", "0-----"),
@@ -296,17 +369,22 @@ async fn everybody_may_do_what_the_matrix_says_and_nothing_else() {
     root(&gateway, "PUT", "/ruled?policy", &[], RULED)
         .await
         .expect(204);
+    let begun = root(&gateway, "POST", "/private/team/parts?uploads", &[], "").await;
+    let upload = begun.expect(200).element("UploadId").expect("an upload");
 
     let mut wrong = Vec::new();
     for (method, target, headers, body, expected) in MATRIX {
         assert_eq!(expected.len(), PRINCIPALS.len(), "{target}");
         for (who, expected) in PRINCIPALS.iter().zip(expected.chars()) {
-            let target = target.replace("{}", who);
+            let target = target.replace("{}", who).replace("{upload}", &upload);
             let answer = send_as(&gateway, who, method, &target, headers, body).await;
             let got = match answer.status {
                 200..300 => '+',
                 403 if *method == "HEAD" || answer.element("Code").as_deref() == Some("AccessDenied") => '-',
                 404 => '0',
+                400 if *method == "HEAD" || answer.element("Code").as_deref() == Some("InvalidRequest") => {
+                    '4'
+                }
                 _ => '!',
             };
             if got != expected {

@@ -19,6 +19,7 @@ mod hostile;
 mod metad;
 mod mutations;
 mod objects;
+mod parts;
 #[allow(dead_code)]
 #[path = "../data_path/random.rs"]
 mod random;

@@ -375,6 +375,7 @@ fn adds_data(command: &SessionCommand) -> bool {
         | SessionCommand::CompleteUpload(_)
         | SessionCommand::CopyObject(_)
         | SessionCommand::SetObjectTags(_)
+        | SessionCommand::CopyPart(_)
         | SessionCommand::CreateUser { .. }
         | SessionCommand::SetBucketDocument {
             document: Some(_), ..

@@ -13,8 +13,8 @@ use crate::limits::{
     EXTENTS_PER_PAGE, EXTENTS_PER_VERSION, OBJECT_BYTES_MAX, PART_BYTES_MIN, PARTS_PER_UPLOAD,
 };
 use crate::namespace::rows::{
-    Checksum, Content, Extent, ManifestBuilding, ManifestPage, ManifestRow, PartRow, UploadRow, UploadState,
-    VersionRow,
+    Checksum, Content, Extent, ManifestBuilding, ManifestPage, ManifestParts, ManifestRow, ObjectPart,
+    PartRow, UploadRow, UploadState, VersionRow,
 };
 use crate::namespace::successor::Target;
 use crate::namespace::{authority, bounds, keys, release, upload, version};
@@ -23,7 +23,8 @@ use crate::step::{ReadRows, Step, Stop};
 use crate::store::{Column, Read};
 use bytes::Bytes;
 
-/// Adds the next listed parts to the manifest that a complete is building.
+/// Adds the next listed parts to the manifest that a complete is building: all of them, or as many as a page of
+/// extents has room for, but at least one. The answer says how many.
 ///
 /// # Errors
 /// `NoSuchBucket`, `StaleSettings`, `NoSuchUpload`, `PartsChanged`, `InvalidPart`, `InvalidPartOrder`,
@@ -60,22 +61,32 @@ pub fn slice<R: Read>(step: &mut Step<'_, R>, slice: &CompleteSlice) -> Result<R
     }
     let mut extents = Vec::with_capacity(slice.parts.len());
     let mut known = Vec::with_capacity(slice.parts.len());
+    let mut parts = Vec::with_capacity(slice.parts.len());
     let page_start = row.bytes;
     for (index, listed) in slice.parts.iter().enumerate() {
         let may_be_short = slice.last && index + 1 == slice.parts.len();
         let part = check_part(step, &upload, building.last_part, listed, may_be_short)?;
+        if index > 0 && extents.len() + part.extents.len() > EXTENTS_PER_PAGE {
+            break;
+        }
         building.last_part = listed.number;
-        let bytes = part.extent.as_ref().map_or(0, |extent| extent.bytes);
+        let bytes = part.bytes();
+        parts.push(ObjectPart {
+            offset: row.bytes,
+            bytes,
+            checksum: part.checksum.clone(),
+        });
         known.push((part.etag, part.checksum, bytes));
         row.bytes = row.bytes.saturating_add(bytes);
-        if let Some(extent) = part.extent {
+        for extent in part.extents {
             release::refer(step, extent.blob)?;
             extents.push(extent);
         }
     }
-    building.closed = slice.last;
+    building.closed = slice.last && known.len() == slice.parts.len();
     row.building = Some(building);
-    add_page(step, manifest, &mut row, page_start, extents)?;
+    add_pages(step, manifest, &mut row, page_start, &extents)?;
+    add_parts(step, manifest, &mut row, parts)?;
     step.put(Column::Manifests, keys::manifest(manifest), &row);
     Ok(Reply::Manifest {
         manifest,
@@ -103,6 +114,7 @@ fn begin<R: Read>(
     let row = ManifestRow {
         references: 0,
         extents: 0,
+        parts: 0,
         bytes: 0,
         building: Some(building),
     };
@@ -156,20 +168,20 @@ fn check_part<R: Read>(
     if part.etag != listed.etag || !listed.checksum.as_ref().is_none_or(same_checksum) {
         return Err(Rejection::InvalidPart(number).into());
     }
-    let bytes = part.extent.as_ref().map_or(0, |extent| extent.bytes);
+    let bytes = part.bytes();
     if bytes < PART_BYTES_MIN && !may_be_short {
         return Err(Rejection::PartTooSmall { number, bytes }.into());
     }
     Ok(part)
 }
 
-/// Writes the slice's extents as a page that begins at `page_start`, and counts them.
-fn add_page<R: Read>(
+/// Writes the slice's extents as pages of which the first begins at `page_start`, and counts them.
+fn add_pages<R: Read>(
     step: &mut Step<'_, R>,
     manifest: ManifestId,
     row: &mut ManifestRow,
-    page_start: u64,
-    extents: Vec<Extent>,
+    mut page_start: u64,
+    extents: &[Extent],
 ) -> Result<(), Stop> {
     if row.bytes > OBJECT_BYTES_MAX {
         return Err(Rejection::Size(format!("{} bytes, more than {OBJECT_BYTES_MAX}", row.bytes)).into());
@@ -179,10 +191,26 @@ fn add_page<R: Read>(
         return Err(Rejection::Size(format!("{total} extents, more than {EXTENTS_PER_VERSION}")).into());
     }
     row.extents = u32::try_from(total).map_err(|_| Rejection::Size(format!("{total} extents")))?;
-    if !extents.is_empty() {
+    for page in extents.chunks(EXTENTS_PER_PAGE) {
         let key = keys::manifest_page(manifest, page_start);
+        let extents = page.to_vec();
         step.put(Column::Manifests, key, &ManifestPage { extents });
+        page_start += page.iter().map(|extent| extent.bytes).sum::<u64>();
     }
+    Ok(())
+}
+
+/// Writes where the slice's parts are, and counts them.
+fn add_parts<R: Read>(
+    step: &mut Step<'_, R>,
+    manifest: ManifestId,
+    row: &mut ManifestRow,
+    parts: Vec<ObjectPart>,
+) -> Result<(), Stop> {
+    let key = keys::manifest_parts(manifest, row.parts + 1);
+    // At most `limits::PARTS_PER_UPLOAD`: each has a greater number than the one before.
+    row.parts += u32::try_from(parts.len()).map_err(|_| Rejection::Size("too many parts".to_owned()))?;
+    step.put(Column::Manifests, key, &ManifestParts { parts });
     Ok(())
 }
 
@@ -266,6 +294,8 @@ pub fn complete<R: Read>(step: &mut Step<'_, R>, complete: &CompleteUpload) -> R
 fn own<R: Read>(step: &mut Step<'_, R>, manifest: ManifestId, mut row: ManifestRow) -> Content {
     let key = keys::manifest(manifest);
     if row.extents == 0 {
+        // Of one part without bytes: every other one but the last must have some.
+        step.delete(Column::Manifests, keys::manifest_parts(manifest, 1));
         step.delete(Column::Manifests, key);
         return Content::Empty;
     }

@@ -3,7 +3,7 @@
 
 use crate::command::{CopyObject, CopySource, Reply};
 use crate::ids::{BucketId, VersionId};
-use crate::namespace::rows::{Content, VersionEntry, VersionRow};
+use crate::namespace::rows::{Content, Extent, VersionEntry, VersionRow};
 use crate::namespace::successor::Target;
 use crate::namespace::{authority, bounds, keys, release, version};
 use crate::rejection::Rejection;
@@ -22,12 +22,13 @@ pub fn object<R: Read>(step: &mut Step<'_, R>, copy: &CopyObject) -> Result<Repl
     bounds::check_key(&copy.key)?;
     bounds::check_key(&copy.source_key)?;
     bounds::check_metadata(&copy.metadata)?;
+    bounds::check_checksum(copy.checksum.as_ref())?;
     authority::check_bucket(step, copy.source)?;
     let bucket = authority::check_bucket(step, copy.target)?;
     authority::check_actor(step, copy.actor)?;
     let target = Target::find(step, &bucket, &copy.key)?;
     version::check_conditions(target.live(), &copy.conditions)?;
-    let source = source(step, copy)?;
+    let source = source(step, copy.source.bucket, &copy.source_key, copy.version)?;
     let to_itself = copy.source.bucket == bucket.bucket && copy.source_key == copy.key;
     let (content, cleared) = if to_itself && source.null && target.successor_is_null() {
         let without_content = VersionEntry::Object(Box::new(VersionRow {
@@ -52,7 +53,7 @@ pub fn object<R: Read>(step: &mut Step<'_, R>, copy: &CopyObject) -> Result<Repl
         // Its bytes stay where they are, so its class does too.
         class: source.class,
         metadata: copy.metadata.clone(),
-        checksum: source.checksum,
+        checksum: copy.checksum.clone().or(source.checksum),
         content,
     };
     let reply = Reply::Stored {
@@ -66,9 +67,13 @@ pub fn object<R: Read>(step: &mut Step<'_, R>, copy: &CopyObject) -> Result<Repl
 }
 
 /// The version to be copied.
-fn source<R: Read>(step: &Step<'_, R>, copy: &CopyObject) -> Result<VersionRow, Stop> {
-    let (bucket, key) = (copy.source.bucket, copy.source_key.as_str());
-    let id = match copy.version {
+pub(crate) fn source<R: Read>(
+    step: &Step<'_, R>,
+    bucket: BucketId,
+    key: &str,
+    source: CopySource,
+) -> Result<VersionRow, Stop> {
+    let id = match source {
         CopySource::Current(id) => version::live(step, bucket, key)?
             .map(|live| live.version)
             .filter(|live| *live == id)
@@ -92,19 +97,30 @@ fn share<R: Read>(
     match &source.content {
         Content::Empty => {}
         Content::Single(extent) => {
-            release::share(step, extent)?;
+            share_single(step, bucket, key, source, extent)?;
             release::refer(step, extent.blob)?;
-            let shared = VersionRow {
-                content: Content::Shared(extent.clone()),
-                ..source.clone()
-            };
-            let content = shared.content.clone();
-            let row_key = keys::version(bucket, key, source.version);
-            step.put(Column::Versions, row_key, &VersionEntry::Object(Box::new(shared)));
-            return Ok(content);
+            return Ok(Content::Shared(extent.clone()));
         }
         Content::Shared(extent) => release::refer(step, extent.blob)?,
         Content::Manifest(manifest) => release::refer_manifest(step, *manifest)?,
     }
     Ok(source.content.clone())
+}
+
+/// Makes the blob of a version's only extent a shared one, to which the version refers.
+pub(crate) fn share_single<R: Read>(
+    step: &mut Step<'_, R>,
+    bucket: BucketId,
+    key: &str,
+    source: &VersionRow,
+    extent: &Extent,
+) -> Result<(), Stop> {
+    release::share(step, extent)?;
+    let shared = VersionRow {
+        content: Content::Shared(extent.clone()),
+        ..source.clone()
+    };
+    let row_key = keys::version(bucket, key, source.version);
+    step.put(Column::Versions, row_key, &VersionEntry::Object(Box::new(shared)));
+    Ok(())
 }

@@ -8,8 +8,8 @@ use crate::limits::BUCKET_DOCUMENT_BYTES_MAX;
 use crate::namespace::keys::{self, VersionKey};
 use crate::namespace::rows::{
     BlobOwner, BlobRow, BlobStorage, BucketDocumentKind, BucketDocumentRow, BucketRow, BucketUsageRow,
-    Content, Extent, LiveRow, ManifestPage, ManifestRow, PartRow, UploadRow, UploadState, VersionEntry,
-    VersionRow, Versioning,
+    Content, Extent, LiveRow, ManifestPage, ManifestParts, ManifestRow, PartRow, UploadRow, UploadState,
+    VersionEntry, VersionRow, Versioning,
 };
 use crate::namespace::{blob, bucket, version};
 use crate::step::{ReadRows, decode_row};
@@ -217,7 +217,7 @@ impl Found {
 
     fn uploads(&mut self, rows: &impl Read) -> Result<(), StoreError> {
         let mut index = BTreeSet::new();
-        let mut open = BTreeSet::new();
+        let mut open = BTreeMap::new();
         each(rows, Column::Uploads, b"u", |key, value| {
             let row: UploadRow = decode_row(Column::Uploads, value)?;
             ensure(*key == *keys::upload(row.upload), || {
@@ -230,7 +230,7 @@ impl Found {
             if let UploadState::Completing { manifest } = row.state {
                 self.building_manifests.insert(manifest, row.upload);
             }
-            open.insert(row.upload);
+            open.insert(row.upload, row.extents_beyond);
             index.insert(keys::upload_in_bucket(row.bucket, &row.key, row.upload));
             self.usage.entry(row.bucket).or_default().uploads += 1;
             Ok(())
@@ -243,23 +243,57 @@ impl Found {
             })?;
         }
         ensure(index.is_empty(), || "an upload is not in its index".to_owned())?;
+        let mut extents_beyond: BTreeMap<UploadId, u64> = BTreeMap::new();
         each(rows, Column::Uploads, b"p", |key, value| {
             let upload = UploadId(number(key, 1)?);
             ensure(
-                open.contains(&upload) || self.released_uploads.contains(&upload),
+                open.contains_key(&upload) || self.released_uploads.contains(&upload),
                 || format!("a part of {upload}, which is neither open nor released"),
             )?;
             let part: PartRow = decode_row(Column::Uploads, value)?;
-            part.extent.iter().for_each(|extent| self.refer(extent));
+            part.extents.iter().for_each(|extent| self.refer(extent));
+            let beyond = part.extents.len().saturating_sub(1) as u64;
+            *extents_beyond.entry(upload).or_default() += beyond;
             Ok(())
-        })
+        })?;
+        for (upload, counted) in open {
+            let found = extents_beyond.remove(&upload).unwrap_or(0);
+            ensure(u64::from(counted) == found, || {
+                format!("{upload} counts {counted} extents beyond its parts and has {found}")
+            })?;
+        }
+        Ok(())
     }
 
     fn refer(&mut self, extent: &Extent) {
         *self.blob_references.entry(extent.blob).or_default() += 1;
     }
 
+    /// How many parts each manifest has; they follow each other without gaps.
+    fn parts_of_manifests(rows: &impl Read) -> Result<BTreeMap<ManifestId, (u32, u64)>, StoreError> {
+        let mut found: BTreeMap<ManifestId, (u32, u64)> = BTreeMap::new();
+        each(rows, Column::Manifests, b"n", |key, value| {
+            let manifest = ManifestId(number(key, 1)?);
+            let first = fat::keys::tail::<4>(key).map(u32::from_be_bytes);
+            let row: ManifestParts = decode_row(Column::Manifests, value)?;
+            let begun = found.contains_key(&manifest);
+            let (parts, bytes) = found.entry(manifest).or_default();
+            for (index, part) in (0..).zip(&row.parts) {
+                // Those of a released manifest are taken from the front.
+                let in_place = first.map(|first| first + index) == Some(*parts + 1) && part.offset == *bytes;
+                ensure(in_place || !begun, || {
+                    format!("a part of {manifest} is out of place")
+                })?;
+                *parts = first.unwrap_or(0) + index;
+                *bytes = part.offset + part.bytes;
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
     fn manifests(&mut self, rows: &impl Read) -> Result<(), StoreError> {
+        let mut parts = Self::parts_of_manifests(rows)?;
         let mut pages: BTreeMap<ManifestId, (u32, u64)> = BTreeMap::new();
         each(rows, Column::Manifests, b"p", |key, value| {
             let manifest = ManifestId(number(key, 1)?);
@@ -292,6 +326,10 @@ impl Found {
             ensure(released || sums == (row.extents, row.bytes), || {
                 format!("the pages of {manifest} do not add up")
             })?;
+            let counted = parts.remove(&manifest).unwrap_or_default();
+            ensure(released || counted == (row.parts, row.bytes), || {
+                format!("the parts of {manifest} do not add up")
+            })?;
             let building = self.building_manifests.remove(&manifest);
             let owner = row.building.map(|building| building.upload);
             let owned = match (references, released) {
@@ -309,7 +347,9 @@ impl Found {
         ensure(dangling.is_none(), || {
             format!("{dangling:?} is referred to and not there")
         })?;
-        ensure(pages.is_empty(), || "pages without a manifest".to_owned())
+        ensure(pages.is_empty() && parts.is_empty(), || {
+            "pages or parts without a manifest".to_owned()
+        })
     }
 
     fn blobs(&mut self, rows: &impl Read) -> Result<(), StoreError> {

@@ -195,6 +195,18 @@ pub fn manifest_pages(manifest: ManifestId) -> Bytes {
     join(&[b"p", &manifest.0.to_be_bytes()])
 }
 
+/// `Column::Manifests`: `n`, manifest, number of the first part in the row.
+#[must_use]
+pub fn manifest_parts(manifest: ManifestId, number: u32) -> Bytes {
+    join(&[b"n", &manifest.0.to_be_bytes(), &number.to_be_bytes()])
+}
+
+/// `Column::Manifests`: prefix of a manifest's parts.
+#[must_use]
+pub fn manifest_all_parts(manifest: ManifestId) -> Bytes {
+    join(&[b"n", &manifest.0.to_be_bytes()])
+}
+
 /// `Column::Uploads`: `u` then the id.
 #[must_use]
 pub fn upload(upload: UploadId) -> Bytes {

@@ -4,8 +4,8 @@ use crate::fat;
 use crate::fat::rows::ChunkRow;
 use crate::ids::ManifestId;
 use crate::limits::{CHUNK_BYTES_MAX, LOCATE_PAGE_CHUNKS, PART_BYTES_MAX};
-use crate::namespace::keys;
 use crate::namespace::rows::{BlobStorage, Content, Extent, ManifestPage, VersionRow};
+use crate::namespace::{keys, parts};
 use crate::step::{ReadRows, decode_row};
 use crate::store::{Column, Direction, KeyRange, Read, StoreError};
 use crate::wire::metad::{ByteRange, LocateSource, LocatedSpan, PageSize, SpanPlace};
@@ -22,7 +22,14 @@ pub fn version(
     range: ByteRange,
     page: PageSize,
 ) -> Result<Vec<LocatedSpan>, StoreError> {
-    let wanted = cut(range, version.bytes);
+    let wanted = match range {
+        ByteRange::Part(number) => match parts::one(rows, version, number)? {
+            Some(part) => part.part.offset..part.part.offset.saturating_add(part.part.bytes),
+            None => 0..0,
+        },
+        ByteRange::From { first, bytes } => cut(first, bytes, version.bytes),
+        ByteRange::Last(bytes) => version.bytes.saturating_sub(bytes)..version.bytes,
+    };
     let chunks = usize::try_from(page.0).map_or(LOCATE_PAGE_CHUNKS, |chunks| chunks.min(LOCATE_PAGE_CHUNKS));
     if wanted.is_empty() || chunks == 0 {
         return Ok(Vec::new());
@@ -76,16 +83,10 @@ fn is_sound(extent: &Extent) -> bool {
         && (chunks || extent.storage == BlobStorage::Inline)
 }
 
-/// `range` of an object of `bytes` bytes, cut to it.
-#[must_use]
-pub fn cut(range: ByteRange, bytes: u64) -> Range<u64> {
-    match range {
-        ByteRange::From { first, bytes: wanted } if first < bytes => {
-            first..first.saturating_add(wanted).min(bytes)
-        }
-        ByteRange::From { .. } => bytes..bytes,
-        ByteRange::Last(wanted) => bytes.saturating_sub(wanted)..bytes,
-    }
+/// A range cut to an object of `object_bytes` bytes.
+fn cut(first: u64, bytes: u64, object_bytes: u64) -> Range<u64> {
+    let first = first.min(object_bytes);
+    first..first.saturating_add(bytes).min(object_bytes)
 }
 
 /// Spans found so far, and what is still wanted.
@@ -123,22 +124,12 @@ impl Spans {
         if self.done() {
             return Ok(());
         }
-        let Some((mut start, mut page)) = page_with(rows, manifest, self.wanted.start)? else {
-            return Ok(());
-        };
-        loop {
-            for extent in &page.extents {
-                if self.extent(rows, start, extent)? == Then::Stop {
-                    return Ok(());
-                }
-                start += extent.bytes;
-            }
-            // Pages follow each other without gaps: the next one is named by the byte behind this one.
-            match rows.row(Column::Manifests, &keys::manifest_page(manifest, start))? {
-                Some(next) => page = next,
-                None => return Ok(()),
-            }
-        }
+        manifest_extents(rows, manifest, self.wanted.start, |start, extent| {
+            Ok(match self.extent(rows, start, extent)? {
+                Then::GoOn => ControlFlow::Continue(()),
+                Then::Stop => ControlFlow::Break(()),
+            })
+        })
     }
 
     /// Adds the spans of what is wanted of an extent that begins at byte `start` of the whole.
@@ -209,6 +200,35 @@ impl Spans {
         });
         self.wanted.start += bytes;
         self.chunks_left -= 1;
+    }
+}
+
+/// Visits the extents of a manifest in order, with the byte that each begins with: seeks back to the page that holds
+/// byte `offset`, and goes on page by page until told to stop.
+///
+/// # Errors
+/// When the store fails, or `visit` does.
+pub(crate) fn manifest_extents(
+    rows: &impl Read,
+    manifest: ManifestId,
+    offset: u64,
+    mut visit: impl FnMut(u64, &Extent) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    let Some((mut start, mut page)) = page_with(rows, manifest, offset)? else {
+        return Ok(());
+    };
+    loop {
+        for extent in &page.extents {
+            if visit(start, extent)?.is_break() {
+                return Ok(());
+            }
+            start += extent.bytes;
+        }
+        // Pages follow each other without gaps: the next one is named by the byte behind this one.
+        match rows.row(Column::Manifests, &keys::manifest_page(manifest, start))? {
+            Some(next) => page = next,
+            None => return Ok(()),
+        }
     }
 }
 

@@ -11,7 +11,8 @@
 //!                     └──────AbortUpload───────┘└─▶ gone, parts and manifest released
 //! ```
 //!
-//! A copy refers to the manifest of its source, or makes the source's own blob a shared one.
+//! A copy refers to the manifest of its source, or makes the source's own blob a shared one. A part that is copied
+//! has extents of its own, which refer to the source's blobs.
 //!
 //! What must hold after every command is in [`invariants`]: the newest version of a key is the live one, unless a
 //! delete marker is newer; at most one version of a key is `null`; a single extent's blob is its version's alone; a shared blob counts its parts, extents and versions, a manifest its
@@ -25,6 +26,7 @@ pub mod bounds;
 pub mod bucket;
 pub mod complete;
 pub mod copy;
+pub mod copy_part;
 pub mod delete;
 pub mod document;
 pub mod finalize;
@@ -34,6 +36,7 @@ pub mod list;
 pub mod list_uploads;
 pub mod list_versions;
 pub mod locate;
+pub mod parts;
 pub mod query;
 pub mod release;
 pub mod rows;

@@ -8,11 +8,13 @@ use crate::namespace::keys::{self, VersionKey};
 use crate::namespace::rows::{
     AccessKeyRow, BucketRow, PartRow, UploadRow, UploadState, UserRow, VersionEntry, VersionRow, Versioning,
 };
-use crate::namespace::{bucket, document, list, list_uploads, list_versions, locate, upload, user, version};
+use crate::namespace::{
+    bucket, document, list, list_uploads, list_versions, locate, parts, upload, user, version,
+};
 use crate::step::ReadRows;
 use crate::store::{Column, Direction, KeyRange, Read, StoreError, after_prefix};
 use crate::wire::metad::{
-    Answer, BucketSettings, ByteRange, Found, ObjectAnswer, PageSize, Query, UserObjectsAfter,
+    Answer, BucketSettings, ByteRange, Found, ObjectAnswer, PageSize, Query, UploadedPart, UserObjectsAfter,
 };
 use bytes::Bytes;
 use std::ops::{Bound, ControlFlow};
@@ -48,13 +50,21 @@ pub fn answer(rows: &impl Read, query: &Query) -> Result<Answer, StoreError> {
         Query::Parts { upload, after, limit } => {
             let upload_row: Option<UploadRow> = rows.row(Column::Uploads, &keys::upload(upload.upload))?;
             let (found, more) = match upload_row {
-                Some(row) if row.random == upload.random => parts(rows, &row, *after, *limit)?,
+                Some(row) if row.random == upload.random => upload_parts(rows, &row, *after, *limit)?,
                 _ => (Vec::new(), false),
             };
             Answer::Parts(found, more)
         }
         Query::Uploads(request) => Answer::Uploads(list_uploads::list(rows, request)?),
         Query::Versions(request) => Answer::Versions(list_versions::list(rows, request)?),
+        Query::ObjectParts {
+            manifest,
+            after,
+            limit,
+        } => {
+            let (found, count) = parts::page(rows, *manifest, *after, *limit)?;
+            Answer::ObjectParts(found, count)
+        }
         Query::Users => Answer::Users(users(rows)?),
         Query::AccessKeys => Answer::AccessKeys(access_keys(rows)?),
         Query::Leases => Answer::Leases(fat::query::leases(rows)?),
@@ -120,8 +130,17 @@ pub fn object(
         Some((range, page)) => locate::version(rows, &version, range, page)?,
         None => Vec::new(),
     };
+    let part = match range {
+        Some((ByteRange::Part(number), _)) => parts::one(rows, &version, number)?,
+        _ => None,
+    };
     let name = versioning.shown(version.name());
-    Ok(Found::Object(Box::new(ObjectAnswer { version, name, spans })))
+    Ok(Found::Object(Box::new(ObjectAnswer {
+        version,
+        name,
+        spans,
+        part,
+    })))
 }
 
 /// Buckets by name from behind `after`, at most `limit` (and `limits::LIST_SCAN_ROWS_MAX`), and whether
@@ -154,12 +173,12 @@ fn buckets(
 
 /// Parts of an upload that is not completed, behind number `after`, at most `limit` (and
 /// `limits::LIST_SCAN_ROWS_MAX`), and whether there are more.
-fn parts(
+fn upload_parts(
     rows: &impl Read,
     upload: &UploadRow,
     after: u32,
     limit: usize,
-) -> Result<(Vec<(u32, PartRow)>, bool), StoreError> {
+) -> Result<(Vec<UploadedPart>, bool), StoreError> {
     let limit = limit.min(LIST_SCAN_ROWS_MAX);
     if limit == 0 || matches!(upload.state, UploadState::Completed { .. }) {
         return Ok((Vec::new(), false));
@@ -172,7 +191,13 @@ fn parts(
     let numbered = found.into_iter().map(|(key, row)| {
         let number = fat::keys::tail::<4>(&key)
             .ok_or_else(|| StoreError::Inconsistent("a key of parts is too short".to_owned()))?;
-        Ok((u32::from_be_bytes(number), row))
+        Ok(UploadedPart {
+            number: u32::from_be_bytes(number),
+            bytes: row.bytes(),
+            etag: row.etag,
+            modified: row.modified,
+            checksum: row.checksum,
+        })
     });
     Ok((numbered.collect::<Result<_, StoreError>>()?, more))
 }

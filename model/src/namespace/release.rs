@@ -5,11 +5,11 @@ use crate::cluster_time::ClusterTime;
 use crate::fat;
 use crate::fat::rows::InlineRow;
 use crate::ids::{BlobId, ManifestId, UploadId};
-use crate::limits::{COMPLETED_UPLOAD_KEPT_MS, EXTENTS_PER_PAGE, ROWS_PER_TICK};
+use crate::limits::{COMPLETED_UPLOAD_KEPT_MS, EXTENTS_PER_PAGE, PARTS_ROWS_PER_DRAIN, ROWS_PER_TICK};
 use crate::namespace::keys;
 use crate::namespace::rows::{
-    BlobOwner, BlobRow, BlobStorage, Content, Extent, ManifestPage, ManifestRow, PartRow, UploadRow,
-    UploadState,
+    BlobOwner, BlobRow, BlobStorage, Content, Extent, ManifestPage, ManifestParts, ManifestRow, PartRow,
+    UploadRow, UploadState,
 };
 use crate::rejection::Rejection;
 use crate::step::{ReadRows, Step, Stop};
@@ -139,7 +139,8 @@ fn delete_inline<R: Read>(
 }
 
 /// One bounded step of draining a released manifest: takes a page of its extents, whose blobs lose a
-/// reference each, and at the end the manifest's own row. Answers whether there is more to do.
+/// reference each, then where its parts were, and at the end the manifest's own row. Answers whether there is more to
+/// do.
 ///
 /// # Errors
 /// When the store fails or rows contradict each other.
@@ -151,6 +152,17 @@ pub fn drain_manifest_page<R: Read>(step: &mut Step<'_, R>, manifest: ManifestId
         for extent in &page.extents {
             unrefer(step, extent.blob)?;
         }
+        step.delete(Column::Manifests, key);
+    }
+    if more {
+        return Ok(true);
+    }
+    let range = KeyRange::prefix(&keys::manifest_all_parts(manifest));
+    let mut parts: Vec<(Bytes, ManifestParts)> =
+        step.rows(Column::Manifests, &range, PARTS_ROWS_PER_DRAIN + 1)?;
+    let more = parts.len() > PARTS_ROWS_PER_DRAIN;
+    parts.truncate(PARTS_ROWS_PER_DRAIN);
+    for (key, _) in parts {
         step.delete(Column::Manifests, key);
     }
     if !more {
@@ -168,12 +180,18 @@ pub fn drain_manifest_page<R: Read>(step: &mut Step<'_, R>, manifest: ManifestId
 pub fn drain_upload_page<R: Read>(step: &mut Step<'_, R>, upload: UploadId) -> Result<bool, Stop> {
     let range = KeyRange::prefix(&keys::parts(upload));
     let mut parts: Vec<(Bytes, PartRow)> = step.rows(Column::Uploads, &range, EXTENTS_PER_PAGE + 1)?;
-    let more = parts.len() > EXTENTS_PER_PAGE;
+    let mut more = parts.len() > EXTENTS_PER_PAGE;
     parts.truncate(EXTENTS_PER_PAGE);
+    let mut unreferred = 0;
     for (key, part) in parts {
-        if let Some(extent) = part.extent {
+        if unreferred >= EXTENTS_PER_PAGE {
+            more = true;
+            break;
+        }
+        for extent in &part.extents {
             unrefer(step, extent.blob)?;
         }
+        unreferred += part.extents.len();
         step.delete(Column::Uploads, key);
     }
     if !more {

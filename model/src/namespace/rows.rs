@@ -443,6 +443,8 @@ pub struct ManifestRow {
     pub references: u32,
     /// Extents so far.
     pub extents: u32,
+    /// Parts so far.
+    pub parts: u32,
     /// Plaintext bytes so far.
     pub bytes: u64,
     /// While under construction: for what.
@@ -467,6 +469,25 @@ pub struct ManifestBuilding {
 pub struct ManifestPage {
     /// The extents, in order.
     pub extents: Vec<Extent>,
+}
+
+/// One part of an object that was made of parts. Its number is its place: the first is number 1, whatever its
+/// number was in the upload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectPart {
+    /// Its first plaintext byte in the object.
+    pub offset: u64,
+    /// Plaintext bytes.
+    pub bytes: u64,
+    /// Its checksum.
+    pub checksum: Option<Checksum>,
+}
+
+/// Some parts of a manifest; its key names the manifest and the number of the first of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestParts {
+    /// The parts, in order: at most `limits::EXTENTS_PER_PAGE`.
+    pub parts: Vec<ObjectPart>,
 }
 
 /// Where an upload stands.
@@ -517,6 +538,9 @@ pub struct UploadRow {
     pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
     /// Raised by each part.
     pub generation: u64,
+    /// Extents of its parts beyond one for each part: at most
+    /// `limits::EXTENTS_PER_VERSION` - `limits::PARTS_PER_UPLOAD`, so that whatever was uploaded can be completed.
+    pub extents_beyond: u32,
     /// Where it stands.
     pub state: UploadState,
 }
@@ -524,14 +548,23 @@ pub struct UploadRow {
 /// One part; its key names upload and part number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartRow {
-    /// Its bytes. Its blob has a row, and this part a reference to it. Zero-length parts have none.
-    pub extent: Option<Extent>,
-    /// MD5 of its bytes.
+    /// Its bytes: one extent if they were sent, up to `limits::EXTENTS_PER_PART` if they were copied, none if there
+    /// are no bytes. Each blob has a row, and this part a reference to it for each extent.
+    pub extents: Vec<Extent>,
+    /// MD5 of its bytes; of bytes that were copied without being read, another digest that stands for them.
     pub etag: Etag,
     /// Last-Modified.
     pub modified: WallTime,
     /// Its checksum.
     pub checksum: Option<Checksum>,
+}
+
+impl PartRow {
+    /// Plaintext bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.extents.iter().map(|extent| extent.bytes).sum()
+    }
 }
 
 /// What a user may do.
@@ -576,10 +609,11 @@ versioned!(
     VersionEntry,
     LiveRow = 2,
     BlobRow,
-    ManifestRow,
+    ManifestRow = 2,
     ManifestPage,
+    ManifestParts,
     UploadRow = 2,
-    PartRow,
+    PartRow = 2,
     UserRow,
     AccessKeyRow,
 );

@@ -5,7 +5,7 @@ use crate::command::{Actor, Body, BucketRef, FinalizePart, Reply, UploadRef};
 use crate::fat;
 use crate::fat::cluster;
 use crate::ids::{BucketId, SessionId, UploadId};
-use crate::limits::PARTS_PER_UPLOAD;
+use crate::limits::{EXTENTS_PER_VERSION, PARTS_PER_UPLOAD};
 use crate::namespace::rows::{
     ChecksumAlgorithm, ChecksumKind, Etag, Metadata, PartRow, UploadRow, UploadState,
 };
@@ -58,6 +58,7 @@ pub fn create<R: Read>(step: &mut Step<'_, R>, new: &NewUpload<'_>) -> Result<Re
         metadata: new.metadata.clone(),
         checksum: new.checksum,
         generation: 0,
+        extents_beyond: 0,
         state: UploadState::Open,
     };
     step.put(Column::Uploads, keys::upload(upload), &row);
@@ -82,9 +83,7 @@ pub fn finalize_part<R: Read>(
     session: SessionId,
     finalize: &FinalizePart,
 ) -> Result<Reply, Stop> {
-    if !(1..=PARTS_PER_UPLOAD).contains(&finalize.number) {
-        return Err(Rejection::Invalid(format!("part number {}", finalize.number)).into());
-    }
+    check_part_number(finalize.number)?;
     if !matches!(finalize.etag, Etag::Md5(_)) {
         return Err(Rejection::Invalid("a part's entity tag is the MD5 of its bytes".to_owned()).into());
     }
@@ -94,26 +93,65 @@ pub fn finalize_part<R: Read>(
     bounds::check_checksum(finalize.checksum.as_ref())?;
     authority::check_bucket(step, finalize.bucket)?;
     authority::check_actor(step, finalize.actor)?;
-    let mut upload = open(step, finalize.bucket, &finalize.key, finalize.upload)?;
+    let upload = open(step, finalize.bucket, &finalize.key, finalize.upload)?;
     let extent = finalize::store_body(step, session, &upload.class, &finalize.body)?;
     if let Some(extent) = &extent {
         release::share(step, extent)?;
     }
-    let key = keys::part(upload.upload, finalize.number);
-    let replaced: Option<PartRow> = step.row(Column::Uploads, &key)?;
-    if let Some(extent) = replaced.and_then(|part| part.extent) {
-        release::unrefer(step, extent.blob)?;
-    }
-    let row = PartRow {
-        extent,
+    let part = PartRow {
+        extents: extent.into_iter().collect(),
         etag: finalize.etag,
         modified: finalize.now,
         checksum: finalize.checksum.clone(),
     };
-    step.put(Column::Uploads, key, &row);
-    upload.generation += 1;
-    step.put(Column::Uploads, keys::upload(upload.upload), &upload);
+    put_part(step, upload, finalize.number, &part)?;
     Ok(Reply::Done)
+}
+
+/// Makes `part`, whose references to blobs are counted already, the part of this number; the one that it replaces
+/// lets go of its own.
+///
+/// # Errors
+/// `TooManyExtents`.
+pub(crate) fn put_part<R: Read>(
+    step: &mut Step<'_, R>,
+    mut upload: UploadRow,
+    number: u32,
+    part: &PartRow,
+) -> Result<(), Stop> {
+    const BEYOND_MAX: usize = EXTENTS_PER_VERSION - PARTS_PER_UPLOAD as usize;
+    let key = keys::part(upload.upload, number);
+    let replaced: Option<PartRow> = step.row(Column::Uploads, &key)?;
+    let replaced = replaced.map(|part| part.extents).unwrap_or_default();
+    for extent in &replaced {
+        release::unrefer(step, extent.blob)?;
+    }
+    let beyond = (upload.extents_beyond as usize)
+        .checked_sub(replaced.len().saturating_sub(1))
+        .ok_or_else(|| {
+            StoreError::Inconsistent(format!("{} has more extents than it counts", upload.upload))
+        })?
+        + part.extents.len().saturating_sub(1);
+    upload.extents_beyond = u32::try_from(beyond)
+        .ok()
+        .filter(|_| beyond <= BEYOND_MAX)
+        .ok_or(Rejection::TooManyExtents)?;
+    upload.generation += 1;
+    step.put(Column::Uploads, key, part);
+    step.put(Column::Uploads, keys::upload(upload.upload), &upload);
+    Ok(())
+}
+
+/// Whether a number is one that a part can have.
+///
+/// # Errors
+/// `Invalid`.
+pub(crate) fn check_part_number(number: u32) -> Result<(), Rejection> {
+    if (1..=PARTS_PER_UPLOAD).contains(&number) {
+        Ok(())
+    } else {
+        Err(Rejection::Invalid(format!("part number {number}")))
+    }
 }
 
 /// Aborts an upload: it is gone at once, its parts and an unfinished manifest are released.
@@ -164,7 +202,7 @@ pub fn named(
 }
 
 /// The upload as named, if it is not completed.
-fn open<R: Read>(
+pub(crate) fn open<R: Read>(
     step: &Step<'_, R>,
     bucket: BucketRef,
     key: &str,

@@ -1,7 +1,7 @@
 //! What gateways ask the metadata service and get: sessions, provisional FATs, commands, reads. Each pair of
 //! structs is one call.
 
-use crate::cluster_time::ClusterTime;
+use crate::cluster_time::{ClusterTime, WallTime};
 use crate::codec::versioned;
 use crate::command::{Reply, SessionCommand, UploadRef};
 use crate::fat::rows::{
@@ -12,8 +12,8 @@ use crate::ids::{
     VersionId, VersionName,
 };
 use crate::namespace::rows::{
-    AccessKeyRow, BucketDocumentKind, BucketRow, BucketUsageRow, DeleteMarkerRow, Extent, LiveRow, PartRow,
-    UploadRow, UserRow, VersionRow,
+    AccessKeyRow, BucketDocumentKind, BucketRow, BucketUsageRow, Checksum, DeleteMarkerRow, Etag, Extent,
+    LiveRow, ObjectPart, UploadRow, UserRow, VersionRow,
 };
 use crate::wire::agent::DamagedCopy;
 use crate::wire::chunk::{Grant, PublicKey};
@@ -299,6 +299,15 @@ pub enum Query {
     },
     /// Versions and delete markers of a bucket. Answers `Answer::Versions`.
     Versions(VersionsRequest),
+    /// Parts of an object in order, those after number `after`. Answers `Answer::ObjectParts`.
+    ObjectParts {
+        /// What the object's version refers to.
+        manifest: ManifestId,
+        /// Part numbers after this one.
+        after: u32,
+        /// Most to answer.
+        limit: usize,
+    },
 }
 
 /// A bucket as gateways need to know it.
@@ -360,6 +369,7 @@ impl Query {
                 | Self::UserObjects { .. }
                 | Self::Buckets { .. }
                 | Self::Parts { .. }
+                | Self::ObjectParts { .. }
                 | Self::Uploads(_)
                 | Self::Versions(_)
                 | Self::Copies { .. }
@@ -410,6 +420,8 @@ pub enum ByteRange {
     },
     /// The last so many bytes.
     Last(u64),
+    /// Those of the part of this number.
+    Part(u32),
 }
 
 /// Most chunks of a page, at most `limits::LOCATE_PAGE_CHUNKS`.
@@ -499,8 +511,8 @@ pub enum Answer {
     List(ListReply),
     /// The upload.
     Upload(Option<UploadRow>),
-    /// (number, part), and whether there are more.
-    Parts(Vec<(u32, PartRow)>, bool),
+    /// Parts, and whether there are more.
+    Parts(Vec<UploadedPart>, bool),
     /// Users.
     Users(Vec<UserRow>),
     /// (access key, its user).
@@ -523,6 +535,8 @@ pub enum Answer {
     BucketDocument(Option<String>),
     /// Versions and delete markers.
     Versions(VersionsReply),
+    /// Parts, and how many the object has in all; 0 if it is gone.
+    ObjectParts(Vec<ObjectPart>, u32),
 }
 
 /// What there is under a key, or under a version's name.
@@ -545,6 +559,32 @@ pub struct ObjectAnswer {
     pub name: Option<VersionName>,
     /// Spans of the wanted range, without gaps; maybe fewer bytes than wanted.
     pub spans: Vec<LocatedSpan>,
+    /// The part that was asked for by `ByteRange::Part`, if there is one.
+    pub part: Option<LocatedPart>,
+}
+
+/// A part of an upload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadedPart {
+    /// Its number.
+    pub number: u32,
+    /// Plaintext bytes.
+    pub bytes: u64,
+    /// See `PartRow::etag`.
+    pub etag: Etag,
+    /// Last-Modified.
+    pub modified: WallTime,
+    /// Its checksum.
+    pub checksum: Option<Checksum>,
+}
+
+/// A part of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocatedPart {
+    /// The part. Without a checksum of its own if the object was not made of parts.
+    pub part: ObjectPart,
+    /// How many parts the object has; `None` if it was not made of parts, and is its only one.
+    pub of: Option<u32>,
 }
 
 /// A query answered.

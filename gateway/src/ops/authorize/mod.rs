@@ -294,14 +294,19 @@ impl Call<'_> {
         caller: &Caller,
     ) -> Result<(Arc<Bucket>, Sight)> {
         let bucket = self.look_up(name, expected_owner).await?;
-        let sight = self.sight(caller, &bucket)?;
+        let reads = self.needs().iter().filter(|need| acl::is_read(need.action));
+        let sight = self.sight(caller, &bucket, reads)?;
         Ok((bucket, sight))
     }
 
-    /// Leave to read what the operation reads in this bucket.
-    fn sight(&self, caller: &Caller, bucket: &Bucket) -> Result<Sight> {
-        let reads = self.needs().iter().filter(|need| acl::is_read(need.action));
-        match self.judge_all(caller, bucket, reads) {
+    /// Leave to do all of `needs` that concern this bucket, if the object agrees.
+    fn sight<'n>(
+        &self,
+        caller: &Caller,
+        bucket: &Bucket,
+        needs: impl IntoIterator<Item = &'n Need>,
+    ) -> Result<Sight> {
+        match self.judge_all(caller, bucket, needs) {
             Verdict::Denied => Err(denied()),
             verdict => Ok(Sight {
                 caller: caller.clone(),
@@ -477,7 +482,7 @@ impl Call<'_> {
     where
         F: Future<Output = std::result::Result<T, PutError<S3Error>>>,
     {
-        let judged = |caller: &Caller, bucket: &Bucket| self.sight(caller, bucket);
+        let judged = |caller: &Caller, bucket: &Bucket| self.sight(caller, bucket, self.needs());
         self.under_settings(bucket, judged, |_, bucket, sight| act(bucket, sight))
             .await
     }

@@ -1,7 +1,7 @@
 //! Which actions each operation is, and on what. Without a wildcard: a new operation must be thought about.
 
 use crate::policy::Action;
-use crate::s3::copy::CopyObject;
+use crate::s3::copy::{CopyObject, CopySource, UploadPartCopy};
 use crate::s3::operation::{CreateMultipartUpload, PutObject, ReadObject};
 use crate::s3::{Operation, tagging};
 
@@ -78,8 +78,15 @@ impl Needs {
             Operation::GetObjectAcl(it) => of_object(A::GetObjectAcl, &it.bucket, &it.key),
             Operation::PutObjectAcl(it) => of_object(A::PutObjectAcl, &it.object.bucket, &it.object.key),
             Operation::GetObject(it) | Operation::HeadObject(it) => Self::Of(vec![read(it)]),
+            Operation::GetObjectAttributes(it) => {
+                let actions = [READ, (A::GetObjectAttributes, A::GetObjectVersionAttributes)];
+                let version = it.version_id.as_deref();
+                let needs = actions.map(|actions| Need::version(actions, &it.bucket, &it.key, version));
+                Self::Of(needs.into())
+            }
             Operation::PutObject(it) => Self::Of(put(it)),
             Operation::CopyObject(it) => Self::Of(copy(it)),
+            Operation::UploadPartCopy(it) => Self::Of(copy_part(it)),
             Operation::DeleteObject(it) => {
                 let (key, version) = (it.key.as_str(), it.version_id.as_deref());
                 Self::Of(vec![Need::version(DELETE, &it.bucket, key, version)])
@@ -231,10 +238,31 @@ fn copy(request: &CopyObject) -> Vec<Need> {
         key: &request.key,
         has_acl: request.acl.is_some(),
         tags: request.tags.as_ref(),
-        copy_source: Some(format!("{}/{}", source.bucket, source.key)),
+        copy_source: Some(source_name(source)),
     };
     let mut needs = stored.needs();
-    let version = source.version_id.as_deref();
-    needs.push(Need::version(READ, &source.bucket, &source.key, version));
+    needs.push(read_source(source));
     needs
+}
+
+fn copy_part(request: &UploadPartCopy) -> Vec<Need> {
+    let (upload, source) = (&request.upload, &request.source);
+    let stored = Stored {
+        bucket: &upload.bucket,
+        key: &upload.key,
+        has_acl: false,
+        tags: None,
+        copy_source: Some(source_name(source)),
+    };
+    let mut needs = stored.needs();
+    needs.push(read_source(source));
+    needs
+}
+
+fn source_name(source: &CopySource) -> String {
+    format!("{}/{}", source.bucket, source.key)
+}
+
+fn read_source(source: &CopySource) -> Need {
+    Need::version(READ, &source.bucket, &source.key, source.version_id.as_deref())
 }

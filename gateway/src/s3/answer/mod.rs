@@ -3,6 +3,7 @@
 //! the ids and leaves out bodies where HTTP has none.
 
 mod access;
+mod attributes;
 mod bucket;
 mod list;
 mod multipart;
@@ -17,12 +18,13 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 pub use access::{access_control_policy, bucket_policy, ownership_controls, policy_status};
+pub use attributes::{AttributesAnswer, AttributesPart, PartsPage};
 pub use bucket::{BucketEntry, ListBucketsAnswer, bucket_created, bucket_location, deleted, head_bucket};
 pub use list::{ListEntry, ListObjectsAnswer, ListObjectsV2Answer, Owner};
 pub use multipart::{CompleteAnswer, InitiateAnswer};
 pub use object::{
-    CopyAnswer, DeleteObjectsAnswer, DeleteOutcome, DeletedVersion, ObjectInfo, ReadAnswer, StoredAnswer,
-    WrittenPart,
+    CopyAnswer, DeleteObjectsAnswer, DeleteOutcome, DeletedVersion, ObjectInfo, PartInfo, ReadAnswer,
+    StoredAnswer, WrittenPart,
 };
 pub use post::PostAnswer;
 pub use tagging::{tagging, tagging_document};

@@ -3,9 +3,9 @@
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
-use super::super::checksum::{Checksum, ObjectChecksum};
+use super::super::checksum::{Checksum, ChecksumType, ObjectChecksum};
 use super::super::conditions::ReadVerdict;
-use super::super::error::{Result, S3Error};
+use super::super::error::{ErrorCode, Result, S3Error};
 use super::super::etag::ETag;
 use super::super::limits::{DELETE_KEYS_MAX, KEY_BYTES_MAX, VERSION_ID_BYTES_MAX};
 use super::super::metadata::{ObjectHeaders, ResponseOverrides};
@@ -21,6 +21,7 @@ pub(super) const ENCRYPTION: (HeaderName, HeaderValue) = (
     HeaderValue::from_static("AES256"),
 );
 const CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
+const PARTS_COUNT: HeaderName = HeaderName::from_static("x-amz-mp-parts-count");
 const TAGGING_COUNT: HeaderName = HeaderName::from_static("x-amz-tagging-count");
 const STORAGE_CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
 /// The class that S3 does not name in answers.
@@ -43,6 +44,21 @@ pub struct ObjectInfo {
     pub storage_class: String,
     /// Its checksum, if it has one.
     pub checksum: Option<ObjectChecksum>,
+    /// The part that was asked for, if there is one.
+    pub part: Option<PartInfo>,
+}
+
+/// What the table knows of a part of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartInfo {
+    /// Its first byte in the object.
+    pub offset: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Its checksum, if it has one.
+    pub checksum: Option<Checksum>,
+    /// How many parts the object has; `None` if it was not made of parts, and this is all of it.
+    pub of: Option<u32>,
 }
 
 /// How a read is to be answered: decided before any byte is fetched.
@@ -78,18 +94,16 @@ impl ObjectInfo {
             }
             ReadVerdict::Proceed => {}
         }
-        let holds = request.conditions.range_holds(&self.etag, self.last_modified);
-        let part = request
-            .range
-            .filter(|_| holds)
-            .map(|range| range.resolve(self.bytes))
-            .transpose()?;
+        let selected = self.selected(request)?;
         let whole = (self.bytes > 0).then_some(ByteRange {
             start: 0,
             length: self.bytes,
         });
-        let range = part.or(whole);
-        let status = if part.is_some() {
+        let range = match selected {
+            Some(selected) => Some(selected).filter(|range| range.length > 0),
+            None => whole,
+        };
+        let status = if range.is_some() && selected.is_some() {
             StatusCode::PARTIAL_CONTENT
         } else {
             StatusCode::OK
@@ -104,8 +118,11 @@ impl ObjectInfo {
             header::CONTENT_LENGTH,
             range.map_or(0, |range| range.length).into(),
         );
-        if let Some(part) = part {
-            reply.set(header::CONTENT_RANGE, &part.content_range(self.bytes));
+        if let Some(range) = range.filter(|_| selected.is_some()) {
+            reply.set(header::CONTENT_RANGE, &range.content_range(self.bytes));
+        }
+        if let Some(of) = self.part.and_then(|part| part.of) {
+            reply.headers.insert(PARTS_COUNT, of.into());
         }
         reply.headers.insert(ENCRYPTION.0, ENCRYPTION.1);
         if self.storage_class != STANDARD {
@@ -114,12 +131,51 @@ impl ObjectInfo {
         if self.tags > 0 {
             reply.headers.insert(TAGGING_COUNT, self.tags.into());
         }
-        // The checksum is of the whole object: with a part of it, clients
-        // that verify would find it wrong.
-        if request.checksum_mode && part.is_none() {
-            write_checksum(&mut reply, self.checksum.as_ref());
+        if request.checksum_mode {
+            self.write_checksum_of(selected, &mut reply);
         }
         Ok(ReadAnswer::Bytes(reply, range))
+    }
+
+    /// The bytes that the request selects, if it does: a range, or a part, which may be empty.
+    fn selected(&self, request: &ReadObject) -> Result<Option<ByteRange>> {
+        if let Some(number) = request.part_number {
+            let part = self.part.ok_or_else(|| {
+                S3Error::from(ErrorCode::InvalidPartNumber).with("PartNumberRequested", number.to_string())
+            })?;
+            return Ok(Some(ByteRange {
+                start: part.offset,
+                length: part.bytes,
+            }));
+        }
+        let holds = request.conditions.range_holds(&self.etag, self.last_modified);
+        let range = request.range.filter(|_| holds);
+        range.map(|range| range.resolve(self.bytes)).transpose()
+    }
+
+    /// The checksum of the bytes that are sent: the object's with all of it, a part's with a part. With a range there is
+    /// none: clients that verify would find the object's wrong.
+    fn write_checksum_of(&self, selected: Option<ByteRange>, reply: &mut Reply) {
+        match (self.part, selected) {
+            (
+                Some(PartInfo {
+                    of: Some(_),
+                    checksum,
+                    ..
+                }),
+                _,
+            ) => {
+                if let Some(checksum) = checksum {
+                    write_checksum(reply, Some(&ObjectChecksum::full(checksum)));
+                    let kind = self
+                        .checksum
+                        .map_or(ChecksumType::FullObject, |object| object.kind());
+                    reply.set(CHECKSUM_TYPE, kind.as_str());
+                }
+            }
+            (Some(_), _) | (None, None) => write_checksum(reply, self.checksum.as_ref()),
+            (None, Some(_)) => {}
+        }
     }
 
     fn write_validators(&self, reply: &mut Reply) {
@@ -158,7 +214,7 @@ impl StoredAnswer {
     }
 }
 
-/// The answer of CopyObject.
+/// The answer of CopyObject and of UploadPartCopy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyAnswer {
     /// The copy's ETag.
@@ -170,17 +226,28 @@ pub struct CopyAnswer {
 }
 
 impl CopyAnswer {
-    /// As a reply.
+    /// As the reply of CopyObject.
     pub fn into_reply(self) -> Reply {
+        self.reply("CopyObjectResult", true)
+    }
+
+    /// As the reply of UploadPartCopy: a part's checksum has no type.
+    pub fn into_part_reply(self) -> Reply {
+        self.reply("CopyPartResult", false)
+    }
+
+    fn reply(self, root: &str, with_type: bool) -> Reply {
         let mut xml = XmlWriter::new();
-        xml.root("CopyObjectResult");
+        xml.root(root);
         xml.text("ETag", &self.etag.quoted());
         xml.text("LastModified", &self.last_modified.iso8601());
         if let Some(checksum) = &self.checksum {
-            xml.text("ChecksumType", checksum.kind().as_str());
+            if with_type {
+                xml.text("ChecksumType", checksum.kind().as_str());
+            }
             xml.text(checksum.checksum.algorithm().element(), &checksum.value());
         }
-        xml.close("CopyObjectResult");
+        xml.close(root);
         let mut reply = Reply::xml(xml.finish());
         reply.headers.insert(ENCRYPTION.0, ENCRYPTION.1);
         reply

@@ -296,6 +296,7 @@ fn reads_are_answered_as_asked() {
         tags: 2,
         storage_class: "COLD".into(),
         checksum: Some(ObjectChecksum::full(Checksum::of(ChecksumAlgorithm::Crc32, b""))),
+        part: None,
     };
     let mode = ("x-amz-checksum-mode", "ENABLED");
     let Ok(ReadAnswer::Bytes(whole, Some(range))) = info.answer(&read(&[mode])) else {

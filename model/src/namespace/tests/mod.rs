@@ -8,6 +8,7 @@ mod listing;
 mod listing_uploads;
 mod location;
 mod objects;
+mod parts;
 mod reference_model;
 mod releases;
 mod tags;

@@ -42,6 +42,8 @@ enum Op {
     SetVersioning(Versioning),
     CreateUpload(&'static str),
     Part(sample::Index, u32, u64),
+    /// From, tenths of the source before the range and in it, upload, number.
+    CopyPart(&'static str, u8, u8, sample::Index, u32),
     /// Parts are listed by the bits of a mask; completed, or left with a manifest half made.
     Complete(sample::Index, u8, Condition, bool),
     Abort(sample::Index),
@@ -77,6 +79,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (key(), key(), condition()).prop_map(|(from, to, condition)| Op::Copy(from, to, condition)),
         2 => key().prop_map(Op::CreateUpload),
         6 => (upload(), 1..4_u32, part_size).prop_map(|(upload, number, size)| Op::Part(upload, number, size)),
+        4 => (key(), 0..6_u8, 1..11_u8, upload(), 1..4_u32)
+            .prop_map(|(from, before, within, upload, number)| Op::CopyPart(from, before, within, upload, number)),
         4 => (upload(), any::<u8>(), condition(), any::<bool>())
             .prop_map(|(upload, mask, condition, whole)| Op::Complete(upload, mask, condition, whole)),
         1 => upload().prop_map(Op::Abort),
@@ -232,6 +236,9 @@ impl Model {
                 });
             }
             Op::Part(upload, number, bytes) => self.part(upload, number, bytes),
+            Op::CopyPart(from, before, within, upload, number) => {
+                self.copy_part(from, (before, within), upload, number);
+            }
             Op::Complete(upload, mask, condition, whole) => self.complete(upload, mask, condition, whole),
             Op::Abort(upload) => self.abort(upload),
             Op::Document(kind, document) => self.document(kind, document),
@@ -410,6 +417,41 @@ impl Model {
         }
     }
 
+    fn copy_part(
+        &mut self,
+        from: &'static str,
+        (before, within): (u8, u8),
+        upload: sample::Index,
+        number: u32,
+    ) {
+        if self.uploads.is_empty() {
+            return;
+        }
+        let tag = self.tag();
+        let index = upload.index(self.uploads.len());
+        let Upload { key, name, open, .. } = self.uploads[index];
+        let source = self.current(from);
+        let whole = source.map_or(0, |(_, bytes)| bytes);
+        let first = whole / 10 * u64::from(before);
+        let bytes = (whole / 10 * u64::from(within)).max(1).min(whole - first);
+        let part = self
+            .world
+            .copy_part((from, first, bytes), (key, name), number, tag);
+        // Parts are never inlined, and neither is what is made of them.
+        let inlined =
+            source.is_some_and(|(etag, bytes)| matches!(etag, Etag::Md5(_)) && (1..=4096).contains(&bytes));
+        match self.world.submit(SessionCommand::CopyPart(part)) {
+            Reply::Done => {
+                assert!(open && source.is_some() && !inlined);
+                self.uploads[index].parts.insert(number, (tag, bytes));
+            }
+            Reply::Refused(Rejection::NoSuchUpload) => assert!(!open),
+            Reply::Refused(Rejection::SourceChanged) => assert!(source.is_none()),
+            Reply::Refused(Rejection::Invalid(_)) => assert!(inlined),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn complete(&mut self, upload: sample::Index, mask: u8, condition: Condition, whole: bool) {
         if self.uploads.is_empty() {
             return;
@@ -448,6 +490,8 @@ impl Model {
         }
         let tag = self.tag();
         let mut complete = self.world.complete_upload(key, name, manifest, tag);
+        let count = u32::try_from(parts.len()).expect("a few");
+        complete.etag = Etag::Multipart([7; 16], count);
         let (conditions, refusal) = self.condition(key, condition);
         complete.conditions = conditions;
         self.uploads[index].open = refusal.is_some();

@@ -380,7 +380,7 @@ fn parts_are_listed_in_pages() {
     let numbers = |upload, after, limit| {
         let query = Query::Parts { upload, after, limit };
         match world.ask(&query) {
-            Answer::Parts(parts, more) => (parts.iter().map(|(number, _)| *number).collect::<Vec<_>>(), more),
+            Answer::Parts(parts, more) => (parts.iter().map(|part| part.number).collect::<Vec<_>>(), more),
             other => panic!("{other:?}"),
         }
     };

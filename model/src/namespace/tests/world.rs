@@ -3,8 +3,9 @@
 
 use crate::cluster_time::{ClusterTime, WallTime};
 use crate::command::{
-    Actor, Body, BucketRef, Command, CompleteSlice, CompleteUpload, Conditions, CopyObject, CopySource,
-    DeleteObject, FinalizeObject, FinalizePart, ListedPart, Reply, SessionCommand, SliceCommand, UploadRef,
+    Actor, Body, BucketRef, Command, CompleteSlice, CompleteUpload, Conditions, CopyObject, CopyPart,
+    CopySource, DeleteObject, FinalizeObject, FinalizePart, ListedPart, Reply, SessionCommand, SliceCommand,
+    UploadRef,
 };
 use crate::decide::decide;
 use crate::fat::query::ErasePermit;
@@ -384,6 +385,33 @@ impl World {
             random: self.copies,
             now: WallTime(self.copies),
             metadata: Metadata::default(),
+            checksum: None,
+        }
+    }
+
+    /// A copy of `bytes` bytes from `first` on of what `from` is now, to be a part of an upload in the same bucket.
+    pub fn copy_part(
+        &self,
+        (from, first, bytes): (&str, u64, u64),
+        (key, upload): (&str, UploadRef),
+        number: u32,
+        tag: u64,
+    ) -> CopyPart {
+        let version = self.object(from).map(|found| found.version.version);
+        CopyPart {
+            actor: ROOT,
+            source: self.bucket,
+            source_key: from.to_owned(),
+            version: CopySource::Current(version.unwrap_or_default()),
+            first,
+            bytes,
+            target: self.bucket,
+            key: key.to_owned(),
+            upload,
+            number,
+            now: WallTime(1),
+            etag: etag(tag),
+            checksum: None,
         }
     }
 

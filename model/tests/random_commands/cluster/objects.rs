@@ -169,6 +169,7 @@ impl Cluster {
             random: 0,
             now: WallTime(0),
             metadata: Metadata::default(),
+            checksum: None,
         });
         let reply = self.submit(at, command);
         if matches!(reply, Reply::Stored { .. }) {

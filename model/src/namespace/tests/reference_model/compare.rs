@@ -2,9 +2,9 @@
 
 use super::{Kept, Model};
 use crate::ids::VersionName;
-use crate::namespace::query;
-use crate::namespace::rows::Versioning;
+use crate::namespace::rows::{Etag, VersionRow, Versioning};
 use crate::namespace::tests::world::covered;
+use crate::namespace::{parts, query};
 use crate::wire::metad::{
     Answer, ByteRange, Found, ListRequest, ListedVersion, PageSize, Query, VersionsRequest,
 };
@@ -33,6 +33,7 @@ impl Model {
                 assert_eq!(found.name, shown);
                 let tags = self.tags.get(&found.version.version).cloned().unwrap_or_default();
                 assert_eq!(found.version.metadata.tags, tags);
+                self.compare_parts(&found.version);
                 Some(Kept {
                     name: found.version.name(),
                     id: found.version.version,
@@ -41,6 +42,24 @@ impl Model {
             }
         };
         assert_eq!(found.as_ref(), kept, "{key:?} {name:?}");
+    }
+
+    /// Parts follow each other and are as many as the entity tag says.
+    fn compare_parts(&self, version: &VersionRow) {
+        let of = match version.etag {
+            Etag::Md5(_) => None,
+            Etag::Multipart(_, parts) => Some(parts),
+        };
+        let mut end = 0;
+        for number in 1..=of.unwrap_or(1) {
+            let part = parts::one(&self.world.rows, version, number).expect("readable");
+            let part = part.expect("there");
+            assert_eq!((part.of, part.part.offset), (of, end));
+            end += part.part.bytes;
+        }
+        assert_eq!(end, version.bytes);
+        let behind = parts::one(&self.world.rows, version, of.unwrap_or(1) + 1);
+        assert_eq!(behind.expect("readable"), None);
     }
 
     /// Live keys, and versions in pages of two, are listed in their order.

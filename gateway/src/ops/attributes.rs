@@ -1,0 +1,91 @@
+//! GetObjectAttributes.
+
+use super::Call;
+use super::convert::{checksum, etag, object_checksum, time};
+use super::errors::{s3_error, undone};
+use super::objects_read::object_name;
+use super::versioning::{found, shown, version_name};
+use crate::limits::SOURCE_CHANGED_RETRIES;
+use crate::s3::Reply;
+use crate::s3::answer::{AttributesAnswer, AttributesPart, PartsPage};
+use crate::s3::attributes::GetObjectAttributes;
+use crate::s3::conditions::WriteCondition;
+use crate::s3::error::{ErrorCode, Result, S3Error};
+use ullage_model::namespace::rows::{Content, Etag, ObjectPart, VersionRow};
+use ullage_model::wire::metad::ObjectAnswer;
+
+/// GetObjectAttributes.
+pub(super) async fn get(call: &Call<'_>, request: &GetObjectAttributes) -> Result<Reply> {
+    let version_id = request.version_id.as_deref();
+    let wanted = version_name(version_id)?;
+    for _ in 0..=SOURCE_CHANGED_RETRIES {
+        let version = call.decided_sight(&request.bucket, |bucket, sight| async move {
+            let name = object_name(call, &bucket, &request.key, wanted);
+            let version = call.store.head(&bucket, &name).await?;
+            sight.check_found(version, |answer| &answer.version)
+        });
+        let version = version
+            .await
+            .map_err(|error| undone(error, &WriteCondition::Always))?;
+        let ObjectAnswer { version, name, .. } = found(version, "GET", &request.key, version_id)?;
+        let Some(parts) = parts(call, request, &version).await? else {
+            // The version was replaced before its parts were asked for.
+            continue;
+        };
+        let answer = AttributesAnswer {
+            etag: etag(&version.etag),
+            last_modified: time(version.modified),
+            checksum: version.checksum.as_ref().and_then(object_checksum),
+            parts,
+            storage_class: version.class,
+            bytes: version.bytes,
+        };
+        return Ok(answer.into_reply(request).with_version(shown(name)));
+    }
+    Err(S3Error::new(
+        ErrorCode::OperationAborted,
+        "The object kept changing while its parts were listed. Try again.",
+    ))
+}
+
+/// The page of parts that is asked for: none of an object that was not made of parts. `None` if the version is gone.
+async fn parts(
+    call: &Call<'_>,
+    request: &GetObjectAttributes,
+    version: &VersionRow,
+) -> Result<Option<Option<PartsPage>>> {
+    if !request.wanted.parts {
+        return Ok(Some(None));
+    }
+    let (found, of) = match (&version.content, version.etag) {
+        (Content::Manifest(manifest), _) => {
+            let limit = request.max_parts as usize;
+            let parts = call
+                .store
+                .object_parts(*manifest, request.part_number_marker, limit);
+            parts.await.map_err(s3_error)?
+        }
+        // One part without bytes.
+        (Content::Empty, Etag::Multipart(..)) => {
+            let part = ObjectPart {
+                offset: 0,
+                bytes: 0,
+                checksum: None,
+            };
+            let is_wanted = request.part_number_marker == 0 && request.max_parts > 0;
+            (is_wanted.then_some(part).into_iter().collect(), 1)
+        }
+        _ => return Ok(Some(None)),
+    };
+    if of == 0 {
+        return Ok(None);
+    }
+    let parts = found.iter().map(|part| AttributesPart {
+        bytes: part.bytes,
+        checksum: part.checksum.as_ref().and_then(checksum),
+    });
+    Ok(Some(Some(PartsPage {
+        parts: parts.collect(),
+        of,
+    })))
+}

@@ -1,0 +1,152 @@
+//! What CopyObject and UploadPartCopy share: the source of a copy, and its bytes on their way through the gateway.
+
+use super::Call;
+use super::authorize::{Caller, Sight};
+use super::convert::{etag, row_algorithm, row_checksum, time};
+use super::errors::s3_error;
+use super::objects_read::object_name;
+use super::versioning::{found, version_name};
+use crate::directory::Bucket;
+use crate::error::Error;
+use crate::get::{Lookup, ObjectName, ObjectStream};
+use crate::put::PutError;
+use crate::s3::checksum::{ChecksumAlgorithm, ChecksumHasher};
+use crate::s3::copy::CopySource;
+use crate::s3::error::{ErrorCode, Result, S3Error};
+use crate::s3::md5::Md5Hasher;
+use bytes::Bytes;
+use std::sync::Arc;
+use ullage_model::command;
+use ullage_model::ids::VersionName;
+use ullage_model::namespace::rows::{self, ChecksumKind, Etag, VersionRow};
+use ullage_model::rejection::Rejection;
+use ullage_model::wire::metad::{ByteRange, ObjectAnswer};
+
+/// What a copy is made of.
+pub(super) struct Source {
+    /// Its bucket.
+    pub(super) bucket: Arc<Bucket>,
+    /// Its name.
+    pub(super) name: ObjectName,
+    /// The version, on which the client's conditions hold.
+    pub(super) version: VersionRow,
+    /// How answers name the version.
+    pub(super) shown: Option<VersionName>,
+    sight: Sight,
+}
+
+impl Source {
+    /// Looks it up, if `caller` may read it.
+    ///
+    /// # Errors
+    /// NoSuchBucket, NoSuchKey, NoSuchVersion, AccessDenied, PreconditionFailed; or what looking up fails with.
+    pub(super) async fn find(
+        call: &Call<'_>,
+        caller: &Caller,
+        source: &CopySource,
+    ) -> std::result::Result<Self, PutError<S3Error>> {
+        let bucket = call.source(&source.bucket, source.expected_owner.as_deref(), caller);
+        let (bucket, sight) = bucket.await.map_err(PutError::Refused)?;
+        let wanted = version_name(source.version_id.as_deref()).map_err(PutError::Refused)?;
+        let name = object_name(call, &bucket, &source.key, wanted);
+        let lookup = call.store.head(&bucket, &name).await?;
+        let ObjectAnswer {
+            version, name: shown, ..
+        } = Self::found(lookup, source).map_err(PutError::Refused)?;
+        sight.check(&version.metadata).map_err(PutError::Refused)?;
+        source
+            .judge(&etag(&version.etag), time(version.modified))
+            .map_err(PutError::Refused)?;
+        Ok(Self {
+            bucket,
+            name,
+            version,
+            shown,
+            sight,
+        })
+    }
+
+    /// What was found, which cannot be a delete marker.
+    fn found<T>(lookup: Lookup<T>, source: &CopySource) -> Result<T> {
+        match (&lookup, &source.version_id) {
+            (Lookup::DeleteMarker(_), Some(_)) => Err(S3Error::new(
+                ErrorCode::InvalidRequest,
+                "The source of a copy request may not specifically refer to a delete marker by version id.",
+            )),
+            (_, version_id) => found(lookup, "PUT", &source.key, version_id.as_deref()),
+        }
+    }
+
+    /// What commands name it by.
+    pub(super) fn reference(&self) -> command::CopySource {
+        match self.name.version {
+            Some(_) => command::CopySource::Named(self.version.version),
+            None => command::CopySource::Current(self.version.version),
+        }
+    }
+
+    /// Bytes of the version that was found, to be read with checksums of this algorithm.
+    ///
+    /// # Errors
+    /// `Rejected(SourceChanged)` when it is another version by now; AccessDenied when it may not be read any more; or
+    /// what looking up fails with.
+    pub(super) async fn read(
+        &self,
+        call: &Call<'_>,
+        (first, bytes): (u64, u64),
+        algorithm: ChecksumAlgorithm,
+    ) -> std::result::Result<CopiedBytes, PutError<S3Error>> {
+        let range = ByteRange::From { first, bytes };
+        let object = call.store.open(&self.bucket, self.name.clone(), range).await?;
+        let object = object
+            .found()
+            .filter(|object| object.version.version == self.version.version)
+            .ok_or(Error::Rejected(Rejection::SourceChanged))?;
+        self.sight
+            .check(&object.version.metadata)
+            .map_err(PutError::Refused)?;
+        Ok(CopiedBytes {
+            bytes: object.read(first, bytes),
+            hashers: Some((Md5Hasher::new(), ChecksumHasher::new(algorithm))),
+            made: None,
+        })
+    }
+}
+
+/// Whether this is the checksum of all bytes by this algorithm.
+pub(super) fn is_full(checksum: &rows::Checksum, algorithm: ChecksumAlgorithm) -> bool {
+    checksum.kind == ChecksumKind::FullObject && checksum.algorithm == row_algorithm(algorithm)
+}
+
+/// Bytes of an object, verified as they were read, and digested as they pass.
+pub(super) struct CopiedBytes {
+    bytes: ObjectStream,
+    hashers: Option<(Md5Hasher, ChecksumHasher)>,
+    made: Option<(Etag, rows::Checksum)>,
+}
+
+impl CopiedBytes {
+    /// The next bytes; `None` after the last.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
+        let next = self.bytes.next().await.map_err(s3_error)?;
+        if let (Some(bytes), Some((md5, checksum))) = (&next, &mut self.hashers) {
+            md5.update(bytes);
+            checksum.update(bytes);
+        }
+        Ok(next)
+    }
+
+    /// Entity tag and checksum of all that has passed; no more may pass.
+    pub(super) fn digests(&mut self) -> Result<(Etag, rows::Checksum)> {
+        if let Some((md5, checksum)) = self.hashers.take() {
+            self.made = Some((Etag::Md5(md5.finish()), row_checksum(&checksum.finish())));
+        }
+        self.made.clone().ok_or_else(|| ErrorCode::InternalError.into())
+    }
+
+    /// Reads all of it, for its digests only.
+    pub(super) async fn read_through(mut self) -> Result<(Etag, rows::Checksum)> {
+        while self.next().await?.is_some() {}
+        self.digests()
+    }
+}

@@ -1,0 +1,247 @@
+//! UploadPartCopy: by reference as long as the classes are the same and the pieces few, else through the gateway into
+//! room of the upload's class.
+
+use super::Call;
+use super::authorize::Caller;
+use super::convert::{algorithm, etag, object_checksum, parse_upload_id, time};
+use super::copied::{CopiedBytes, Source, is_full};
+use super::errors::undone;
+use super::objects_write::{DEFAULT_CHECKSUM, no_such_upload};
+use super::versioning::shown;
+use crate::directory::{Bucket, bucket_ref};
+use crate::error::Error;
+use crate::limits::SOURCE_CHANGED_RETRIES;
+use crate::put::finalize::PartFinish;
+use crate::put::plan::PutRequest;
+use crate::put::{PutError, Upload};
+use crate::s3::Reply;
+use crate::s3::answer::CopyAnswer;
+use crate::s3::checksum::ChecksumAlgorithm;
+use crate::s3::conditions::WriteCondition;
+use crate::s3::copy::UploadPartCopy;
+use crate::s3::error::{Result, S3Error};
+use crate::s3::md5::md5;
+use crate::s3::range::ByteRange;
+use crate::store::CopyPartRequest;
+use bytes::Bytes;
+use std::sync::Arc;
+use ullage_model::cluster_time::WallTime;
+use ullage_model::command::{Actor, UploadRef};
+use ullage_model::ids::VersionName;
+use ullage_model::namespace::rows::{
+    BlobStorage, Checksum, Content, Etag, UploadRow, UploadState, VersionRow,
+};
+use ullage_model::rejection::Rejection;
+
+/// UploadPartCopy.
+pub(super) async fn part(call: &Call<'_>, request: &UploadPartCopy) -> Result<Reply> {
+    let mut tries = 0;
+    let copied = loop {
+        tries += 1;
+        let copied = call.decided_as(&request.upload.bucket, |caller, target| {
+            let copying = Copying {
+                call,
+                request,
+                caller,
+                target,
+            };
+            copying.copy()
+        });
+        match copied.await {
+            Err(PutError::Failed(Error::Rejected(Rejection::SourceChanged)))
+                if tries <= SOURCE_CHANGED_RETRIES => {}
+            copied => break copied,
+        }
+    };
+    let (copied, of_source) = copied.map_err(|error| undone(error, &WriteCondition::Always))?;
+    let answer = CopyAnswer {
+        etag: etag(&copied.etag),
+        last_modified: time(copied.modified),
+        checksum: copied.checksum.as_ref().and_then(object_checksum),
+    };
+    Ok(answer.into_part_reply().with_source_version(shown(of_source)))
+}
+
+/// A part that was made.
+struct CopiedPart {
+    etag: Etag,
+    /// If the upload asked for checksums.
+    checksum: Option<Checksum>,
+    modified: WallTime,
+}
+
+/// One attempt.
+struct Copying<'a> {
+    call: &'a Call<'a>,
+    request: &'a UploadPartCopy,
+    caller: Caller,
+    target: Arc<Bucket>,
+}
+
+impl Copying<'_> {
+    /// The part, and how answers name the version it was made of.
+    async fn copy(self) -> std::result::Result<(CopiedPart, Option<VersionName>), PutError<S3Error>> {
+        let (upload, row) = self.upload().await?;
+        let of_upload = row.checksum.map(|(named, _)| algorithm(named));
+        let source = Source::find(self.call, &self.caller, &self.request.source).await?;
+        let range = self
+            .request
+            .resolve(source.version.bytes)
+            .map_err(PutError::Refused)?;
+        let mut copied = if row.class == source.version.class && !is_inlined(&source.version) {
+            let copied = self.by_reference(upload, of_upload, &source, range).await;
+            match copied {
+                Err(PutError::Failed(Error::Rejected(Rejection::TooManyExtents))) => {
+                    self.by_bytes(upload, &row, of_upload, &source, range).await?
+                }
+                copied => copied?,
+            }
+        } else {
+            self.by_bytes(upload, &row, of_upload, &source, range).await?
+        };
+        copied.checksum = copied.checksum.filter(|_| of_upload.is_some());
+        Ok((copied, source.shown))
+    }
+
+    async fn upload(&self) -> std::result::Result<(UploadRef, UploadRow), PutError<S3Error>> {
+        let upload_id = &self.request.upload.upload_id;
+        let upload = parse_upload_id(upload_id).map_err(PutError::Refused)?;
+        let key = self.request.upload.key.clone();
+        let row = self.call.store.upload(self.target.bucket, key, upload).await?;
+        let row = row
+            .filter(|row| !matches!(row.state, UploadState::Completed { .. }))
+            .ok_or_else(|| PutError::Refused(no_such_upload(upload_id)))?;
+        Ok((upload, row))
+    }
+
+    async fn by_reference(
+        &self,
+        upload: UploadRef,
+        of_upload: Option<ChecksumAlgorithm>,
+        source: &Source,
+        range: ByteRange,
+    ) -> std::result::Result<CopiedPart, PutError<S3Error>> {
+        let known = known_digests(&source.version, range);
+        let (etag, checksum) = match (of_upload, known) {
+            (None, Some(known)) => known,
+            (Some(wanted), Some((etag, Some(checksum)))) if is_full(&checksum, wanted) => {
+                (etag, Some(checksum))
+            }
+            (Some(wanted), _) => {
+                // The part must have a checksum: its bytes are read, but not sent anywhere.
+                let bytes = source
+                    .read(self.call, (range.start, range.length), wanted)
+                    .await?;
+                let (etag, checksum) = bytes.read_through().await.map_err(PutError::Refused)?;
+                (etag, Some(checksum))
+            }
+            (None, None) => (unread(&source.version, range), None),
+        };
+        let copy = CopyPartRequest {
+            actor: self.caller.actor,
+            source: bucket_ref(&source.bucket),
+            source_key: source.name.key.clone(),
+            version: source.reference(),
+            first: range.start,
+            bytes: range.length,
+            target: bucket_ref(&self.target),
+            key: self.request.upload.key.clone(),
+            upload,
+            number: self.request.part_number,
+            etag,
+            checksum: checksum.clone(),
+        };
+        Ok(CopiedPart {
+            etag,
+            checksum,
+            modified: self.call.store.copy_part(copy).await?,
+        })
+    }
+
+    async fn by_bytes(
+        &self,
+        upload: UploadRef,
+        row: &UploadRow,
+        of_upload: Option<ChecksumAlgorithm>,
+        source: &Source,
+        range: ByteRange,
+    ) -> std::result::Result<CopiedPart, PutError<S3Error>> {
+        let algorithm = of_upload.unwrap_or(DEFAULT_CHECKSUM);
+        let put = PutRequest {
+            class: row.class.clone(),
+            bytes: Some(range.length),
+            request_id: self.call.request_id,
+        };
+        let mut part = PartBytes {
+            bytes: source
+                .read(self.call, (range.start, range.length), algorithm)
+                .await?,
+            actor: self.caller.actor,
+            target: Arc::clone(&self.target),
+            upload,
+            copying: self,
+        };
+        let stored = self.call.store.put(&put, &mut part).await?;
+        Ok(CopiedPart {
+            etag: stored.etag,
+            checksum: stored.checksum,
+            modified: stored.modified,
+        })
+    }
+}
+
+/// Whether the bytes are in the FAT itself, where a part's may not be.
+fn is_inlined(version: &VersionRow) -> bool {
+    match &version.content {
+        Content::Single(extent) | Content::Shared(extent) => extent.storage == BlobStorage::Inline,
+        Content::Empty | Content::Manifest(_) => false,
+    }
+}
+
+/// MD5 and checksum of the bytes, where the source knows them: of all of an object that was stored in one piece.
+fn known_digests(source: &VersionRow, range: ByteRange) -> Option<(Etag, Option<Checksum>)> {
+    let is_whole = range.start == 0 && range.length == source.bytes;
+    (is_whole && matches!(source.etag, Etag::Md5(_))).then(|| (source.etag, source.checksum.clone()))
+}
+
+/// What stands for the MD5 of bytes that nobody read: the MD5 of which bytes they are. The same bytes of the same
+/// version give the same.
+fn unread(source: &VersionRow, range: ByteRange) -> Etag {
+    let name = format!("{} {} {}", source.version, range.start, range.length);
+    Etag::Md5(md5(name.as_bytes()))
+}
+
+/// Bytes of the source on their way to become a part.
+struct PartBytes<'a> {
+    copying: &'a Copying<'a>,
+    bytes: CopiedBytes,
+    actor: Actor,
+    target: Arc<Bucket>,
+    upload: UploadRef,
+}
+
+impl Upload for PartBytes<'_> {
+    type Finish = PartFinish;
+    type Refusal = S3Error;
+
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        self.bytes.next().await
+    }
+
+    async fn finish(&mut self, stale: bool) -> Result<PartFinish> {
+        let (etag, checksum) = self.bytes.digests()?;
+        if stale {
+            let (caller, target) = self.copying.call.decide_anew(&self.target.row.name).await?;
+            (self.actor, self.target) = (caller.actor, target);
+        }
+        Ok(PartFinish {
+            actor: self.actor,
+            bucket: bucket_ref(&self.target),
+            key: self.copying.request.upload.key.clone(),
+            upload: self.upload,
+            number: self.copying.request.part_number,
+            etag,
+            checksum: Some(checksum),
+        })
+    }
+}
