@@ -9,7 +9,7 @@ use crate::get::{Object, ObjectName};
 use crate::s3::Reply;
 use crate::s3::answer::{ObjectInfo, PartInfo, ReadAnswer};
 use crate::s3::conditions::WriteCondition;
-use crate::s3::error::Result;
+use crate::s3::error::{ErrorCode, Result, S3Error};
 use crate::s3::operation::ReadObject;
 use crate::s3::range::RangeRequest;
 use futures::StreamExt as _;
