@@ -18,7 +18,7 @@ use crate::store;
 
 const BUCKET: &str = "object-store";
 
-fn client(store: &Standalone) -> anyhow::Result<AmazonS3> {
+fn client(store: &Standalone, copies: S3CopyIfNotExists) -> anyhow::Result<AmazonS3> {
     let credentials = store.credentials()?;
     AmazonS3Builder::new()
         .with_endpoint(format!("http://{}", store.s3_address()))
@@ -28,7 +28,7 @@ fn client(store: &Standalone) -> anyhow::Result<AmazonS3> {
         .with_access_key_id(credentials.access_key)
         .with_secret_access_key(credentials.secret_key)
         .with_checksum_algorithm(Checksum::SHA256)
-        .with_copy_if_not_exists(S3CopyIfNotExists::Header("if-none-match".into(), "*".into()))
+        .with_copy_if_not_exists(copies)
         .build()
         .context("make a client")
 }
@@ -37,12 +37,14 @@ fn client(store: &Standalone) -> anyhow::Result<AmazonS3> {
 async fn object_store_puts_lists_reads_and_copies() -> anyhow::Result<()> {
     let store = store().await?;
     store.s3()?.create_bucket(BUCKET).await?;
-    let client = client(&store)?;
+    let by_header = S3CopyIfNotExists::Header("if-none-match".into(), "*".into());
+    let by_parts = client(&store, S3CopyIfNotExists::Multipart)?;
+    let client = client(&store, by_header)?;
     whole_objects(&client).await?;
     conditional_puts(&client).await?;
     objects_in_parts(&client).await?;
     listings(&client).await?;
-    copies(&client).await?;
+    copies(&client, &by_parts).await?;
     let all = client.list(None).map_ok(|meta| meta.location).boxed();
     let gone: Vec<_> = client.delete_stream(all).try_collect().await?;
     assert!(gone.len() > 25, "{gone:?}");
@@ -177,18 +179,21 @@ async fn listings(client: &AmazonS3) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn copies(client: &AmazonS3) -> anyhow::Result<()> {
+async fn copies(client: &AmazonS3, by_parts: &AmazonS3) -> anyhow::Result<()> {
     let (source, target) = (Path::from("parts/large"), Path::from("copies/a + b%"));
     client.copy(&source, &target).await?;
     assert_eq!(client.head(&target).await?.size, large().length);
-    let onto = client.copy_if_not_exists(&source, &target).await;
-    assert!(matches!(onto, Err(Error::AlreadyExists { .. })), "{onto:?}");
     let fresh = Path::from("copies/fresh");
-    client.copy_if_not_exists(&source, &fresh).await?;
+    let parts = Path::from("copies/parts");
+    for (client, fresh) in [(client, &fresh), (by_parts, &parts)] {
+        let onto = client.copy_if_not_exists(&source, &target).await;
+        assert!(matches!(onto, Err(Error::AlreadyExists { .. })), "{onto:?}");
+        client.copy_if_not_exists(&source, fresh).await?;
+    }
     client.rename(&target, &Path::from("copies/renamed")).await?;
     assert!(matches!(client.head(&target).await, Err(Error::NotFound { .. })));
     client.delete(&source).await?;
-    for name in ["copies/fresh", "copies/renamed"] {
+    for name in ["copies/fresh", "copies/parts", "copies/renamed"] {
         let end = client
             .get_range(&Path::from(name), 11_999_990..12_000_000)
             .await?;

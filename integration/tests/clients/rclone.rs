@@ -70,12 +70,20 @@ async fn check(test: &str, version: &str, bucket: &str) -> anyhow::Result<()> {
     ])?;
     run(&["copyto", &large, &remote("copies/whole")])?;
     run(&["moveto", &remote("copies/whole"), &remote("copies/moved")])?;
+    // By parts too.
+    run(&[
+        "copyto",
+        "--s3-copy-cutoff",
+        "5M",
+        &large,
+        &remote("copies/parts"),
+    ])?;
     assert!(std::fs::read_to_string(work.path("copies.log"))?.contains("server-side copy"));
     assert_eq!(
         sorted_lines(&run(&["lsf", &remote("copies")])?),
-        ["kept", "moved"]
+        ["kept", "moved", "parts"]
     );
-    for name in ["kept", "moved"] {
+    for name in ["kept", "moved", "parts"] {
         run(&["copyto", &remote(&format!("copies/{name}")), name])?;
         work.is_large(name)?;
     }
@@ -89,7 +97,9 @@ async fn check(test: &str, version: &str, bucket: &str) -> anyhow::Result<()> {
     ])?;
     assert_eq!(seen, "trail");
 
-    run(&["deletefile", &remote("copies/moved")])?;
+    for name in ["moved", "parts"] {
+        run(&["deletefile", &remote(&format!("copies/{name}"))])?;
+    }
     run(&["purge", &remote("tree")])?;
     assert_eq!(run(&["lsf", "-R", "--files-only", &remote("")])?, "copies/kept\n");
     run(&["purge", &remote("")])?;

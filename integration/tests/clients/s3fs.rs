@@ -35,6 +35,9 @@ impl Mount {
             "use_path_request_style",
             "-o",
             "multipart_size=5",
+            // Larger files are copied by parts when they are renamed.
+            "-o",
+            "singlepart_copy_limit=5",
             "-o",
             "parallel_count=3",
         ];
@@ -158,6 +161,7 @@ fn after_mounting_again(root: &Path, work: &Work) -> anyhow::Result<()> {
     assert_eq!(large().check(5_999_999, &bytes), Ok(()));
     drop(renamed);
     work.is_large("mount/renamed")?;
+    more_at_the_end(&root.join("renamed"))?;
     let mut sparse = Vec::new();
     fs::File::open(root.join("sparse"))?.read_to_end(&mut sparse)?;
     assert_eq!(sparse.len(), 6_000_003);
@@ -175,6 +179,20 @@ fn after_mounting_again(root: &Path, work: &Work) -> anyhow::Result<()> {
         }
     }
     assert_eq!(names(root)?, Vec::<String>::new());
+    Ok(())
+}
+
+/// What was there already becomes parts of the new object without being sent again.
+fn more_at_the_end(file: &Path) -> anyhow::Result<()> {
+    let more = vec![b'm'; 5 << 20];
+    let mut appended = OpenOptions::new().append(true).open(file)?;
+    appended.write_all(&more)?;
+    appended.sync_all()?;
+    drop(appended);
+    let bytes = fs::read(file)?;
+    let (old, new) = bytes.split_at(usize::try_from(large().length)?);
+    assert_eq!(large().check(0, old), Ok(()));
+    ensure!(new == more, "what was appended differs");
     Ok(())
 }
 
