@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use ullage_gateway::directory::Bucket;
+use ullage_gateway::directory::{Bucket, bucket_ref};
 use ullage_gateway::error::Error;
 use ullage_gateway::instance::Instance;
 use ullage_gateway::kek::Kek;
@@ -29,6 +29,7 @@ use ullage_gateway::store::{Store, StoreParts};
 use ullage_gateway::{Connected, Seams, connect};
 use ullage_model::fat::rows::VendorState;
 use ullage_model::limits::INLINE_BYTES_MAX;
+use ullage_model::namespace::rows::Versioning;
 use ullage_model::rejection::Rejection;
 use ullage_model::wire::enrol::{INVITE_MS_DEFAULT, InviteRequest};
 use ullage_model::wire::metad::VendorInfo;
@@ -175,7 +176,11 @@ async fn prepare(home: &GatewayHome, connected: &Connected, store: &Store) -> an
             let access = ullage_model::namespace::rows::BucketAccess::default();
             match store.create_bucket(ROOT, BUCKET, "us-east-1", access).await {
                 Ok(_) | Err(Error::Rejected(Rejection::BucketExists { .. })) => {
-                    home.stage.reach(Mark::Prepared)
+                    if let Some(bucket) = bucket(home, store).await
+                        && versioned(home, store, &bucket).await
+                    {
+                        home.stage.reach(Mark::Prepared);
+                    }
                 }
                 Err(error) => home.trouble("no bucket", &error),
             }
@@ -183,6 +188,21 @@ async fn prepare(home: &GatewayHome, connected: &Connected, store: &Store) -> an
         tokio::time::sleep(LOOK).await;
     }
     Ok(())
+}
+
+/// Makes the bucket keep old versions, if the plan says so; answers whether it is as planned.
+async fn versioned(home: &GatewayHome, store: &Store, bucket: &Bucket) -> bool {
+    if !home.plan.versioned {
+        return true;
+    }
+    let set = store.set_versioning(ROOT, bucket_ref(bucket), Versioning::Enabled);
+    match set.await {
+        Ok(()) => true,
+        Err(error) => {
+            home.trouble("old versions are not kept", &error);
+            false
+        }
+    }
 }
 
 async fn bucket(home: &GatewayHome, store: &Store) -> Option<Arc<Bucket>> {
@@ -223,7 +243,7 @@ async fn works(home: &GatewayHome, store: &Store, overseer: &Client, mark: Mark)
             return;
         }
     }
-    if overseer.get(&bucket, &key).await {
+    if overseer.get(&bucket, &key, None).await {
         home.stage.reach(mark);
     } else {
         home.trouble("an object is not fetched", &key);
@@ -241,10 +261,14 @@ async fn read_all(home: &GatewayHome, overseer: &Client) {
     let mut keys = home.history.keys();
     keys.extend((0..GATEWAYS).map(|number| format!("works-{number}")));
     for key in keys {
-        if !overseer.get(&bucket, &key).await {
+        if !overseer.get(&bucket, &key, None).await {
             home.trouble("a key is not read", &key);
             return;
         }
+    }
+    if home.plan.versioned && !overseer.check_versions(&bucket).await {
+        home.trouble("versions are not seen", &BUCKET);
+        return;
     }
     home.stage.reach(Mark::HasRead(home.number));
 }

@@ -127,6 +127,13 @@ impl History {
         self.record().keys.keys().cloned().collect()
     }
 
+    /// What was done to a key, and how it ended.
+    pub fn actions(&self, key: &str) -> Vec<Action> {
+        let record = self.record();
+        let operations = record.keys.get(key).map(Vec::as_slice).unwrap_or_default();
+        operations.iter().map(|operation| operation.action).collect()
+    }
+
     /// Operations by how they ended: answered writes and deletes, open ones, reads.
     pub fn counts(&self) -> (usize, usize, usize) {
         let record = self.record();

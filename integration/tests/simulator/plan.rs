@@ -140,6 +140,8 @@ pub struct Plan {
     pub silent_crashes: bool,
     /// Whether objects up to 4 KiB are kept in the FAT.
     pub inline: bool,
+    /// Whether the bucket keeps old versions.
+    pub versioned: bool,
     /// By how much each host's clock runs fast or slow, in parts per thousand.
     pub drifts_permille: Vec<i32>,
     /// What is broken on purpose.
@@ -175,6 +177,7 @@ impl Plan {
             silent_crashes: random.random_bool(0.5),
             inline: random.random_bool(0.5),
             drifts_permille: hosts.iter().map(|_| random.random_range(-5..=5)).collect(),
+            versioned: random.random_bool(0.4),
             defect,
         }
     }

@@ -1,5 +1,9 @@
-//! Clients: each puts, gets, deletes and lists a few keys through one gateway's data path, as the S3 handlers do, and
-//! records what it did and was told.
+//! Clients: each puts (whole or in parts), copies, gets, deletes and lists a few keys through one gateway's data path,
+//! as the S3 handlers do, and records what it did and was told.
+
+mod copies;
+mod parts;
+mod versions;
 
 use crate::history::{Begun, History};
 use crate::linearizability::{Action, Condition, Value};
@@ -13,17 +17,20 @@ use std::time::Duration;
 use ullage_gateway::directory::bucket_ref;
 use ullage_gateway::error::Error;
 use ullage_gateway::get::ObjectName;
-use ullage_gateway::put::finalize::ObjectFinish;
+use ullage_gateway::put::finalize::{Finish, ObjectFinish};
 use ullage_gateway::put::plan::PutRequest;
 use ullage_gateway::put::{PutError, Upload};
 use ullage_gateway::store::{DeleteRequest, Store};
 use ullage_model::command::{Actor, Conditions, EtagMatch};
+use ullage_model::ids::VersionName;
 use ullage_model::namespace::rows::{BucketRow, Etag, Metadata, ROOT_USER};
 use ullage_model::rejection::Rejection;
 use ullage_model::wire::metad::{ByteRange, ListRequest};
 
 /// The bucket that all clients use.
 pub const BUCKET: &str = "bucket";
+/// The class of all objects.
+const CLASS: &str = "STANDARD";
 /// Keys that they use.
 const KEYS: u64 = 8;
 /// How long a client waits for an answer.
@@ -46,19 +53,30 @@ pub struct Client {
     pub random: StdRng,
 }
 
-/// The entity tag of a value: tells which it is.
-pub fn etag_of(value: Value) -> Etag {
+fn md5_of(value: Value) -> [u8; 16] {
     let mut md5 = [0xe7; 16];
     md5[..8].copy_from_slice(&value.to_be_bytes());
-    Etag::Md5(md5)
+    md5
+}
+
+/// The entity tag of a value: tells which it is.
+pub fn etag_of(value: Value) -> Etag {
+    match parts::comes_in_parts(value) {
+        true => Etag::Multipart(md5_of(value), 1),
+        false => Etag::Md5(md5_of(value)),
+    }
 }
 
 /// The value whose tag this is.
 fn value_of(etag: &Etag) -> Option<Value> {
-    match etag {
-        Etag::Md5(md5) => md5.first_chunk().map(|bytes| Value::from_be_bytes(*bytes)),
-        Etag::Multipart(..) => None,
-    }
+    let (Etag::Md5(md5) | Etag::Multipart(md5, _)) = etag;
+    let value = md5.first_chunk().map(|bytes| Value::from_be_bytes(*bytes))?;
+    (etag_of(value) == *etag).then_some(value)
+}
+
+/// [`value_of`] what was found under `key`.
+fn known(key: &str, etag: &Etag) -> Value {
+    value_of(etag).unwrap_or_else(|| panic!("{key} has a tag that nobody gave it: {etag}"))
 }
 
 /// Bytes that follow from the value, lengths too: some fit into the FAT, some take pieces.
@@ -78,21 +96,52 @@ pub fn body_of(value: Value) -> Bytes {
     Bytes::from(body)
 }
 
-struct Body {
-    parts: Vec<Bytes>,
-    finish: ObjectFinish,
+/// A body on its way, in pieces as a socket would give them.
+struct Body<F> {
+    pieces: Vec<Bytes>,
+    finish: F,
 }
 
-impl Upload for Body {
-    type Finish = ObjectFinish;
+impl<F> Body<F> {
+    fn new(body: &Bytes, finish: F) -> Self {
+        let mut pieces: Vec<Bytes> = body.chunks(50_000).map(|piece| body.slice_ref(piece)).collect();
+        pieces.reverse();
+        Self { pieces, finish }
+    }
+}
+
+impl<F: Finish + Clone + Sync> Upload for Body<F> {
+    type Finish = F;
     type Refusal = Infallible;
 
     async fn next(&mut self) -> Result<Option<Bytes>, Infallible> {
-        Ok(self.parts.pop())
+        Ok(self.pieces.pop())
     }
 
-    async fn finish(&mut self, _stale: bool) -> Result<ObjectFinish, Infallible> {
+    async fn finish(&mut self, _stale: bool) -> Result<F, Infallible> {
         Ok(self.finish.clone())
+    }
+}
+
+/// What S3's conditional headers make of a condition.
+fn conditions(condition: Condition) -> Conditions {
+    match condition {
+        Condition::Always => Conditions::default(),
+        Condition::IfAbsent => Conditions {
+            if_none_match: Some(EtagMatch::Any),
+            ..Conditions::default()
+        },
+        Condition::IfValue(value) => Conditions {
+            if_match: Some(EtagMatch::OneOf(vec![etag_of(value).to_string()])),
+            ..Conditions::default()
+        },
+    }
+}
+
+fn failed(error: PutError<Infallible>) -> Error {
+    match error {
+        PutError::Failed(error) => error,
+        PutError::Refused(never) => match never {},
     }
 }
 
@@ -123,14 +172,19 @@ impl Client {
             return;
         };
         match self.random.random_range(0..100) {
-            0..30 => self.put(&bucket, &key, Condition::Always).await,
-            30..40 => self.put(&bucket, &key, Condition::IfAbsent).await,
+            0..24 => self.put(&bucket, &key, Condition::Always).await,
+            24..32 => {
+                let other = format!("key-{}", self.random.random_range(0..KEYS));
+                self.copy(&bucket, &key, &other).await;
+            }
+            32..34 => self.begin_and_give_up(&bucket, &key).await,
+            34..40 => self.put(&bucket, &key, Condition::IfAbsent).await,
             40..50 => match self.history.last_value(&key) {
                 Some(value) => self.put(&bucket, &key, Condition::IfValue(value)).await,
                 None => self.put(&bucket, &key, Condition::IfAbsent).await,
             },
             50..62 => self.delete(&bucket, &key).await,
-            62..94 => drop(self.get(&bucket, &key).await),
+            62..94 => drop(self.get(&bucket, &key, None).await),
             _ => self.list(&bucket).await,
         }
     }
@@ -158,42 +212,31 @@ impl Client {
         value: Value,
         condition: Condition,
     ) -> Result<(), Error> {
-        let conditions = match condition {
-            Condition::Always => Conditions::default(),
-            Condition::IfAbsent => Conditions {
-                if_none_match: Some(EtagMatch::Any),
-                ..Conditions::default()
-            },
-            Condition::IfValue(value) => Conditions {
-                if_match: Some(EtagMatch::OneOf(vec![etag_of(value).to_string()])),
-                ..Conditions::default()
-            },
+        if parts::comes_in_parts(value) {
+            return self.put_in_parts(bucket, key, value, condition).await;
+        }
+        let finish = ObjectFinish {
+            actor: ROOT,
+            bucket: bucket_ref(bucket),
+            key: key.to_owned(),
+            conditions: conditions(condition),
+            etag: etag_of(value),
+            checksum: None,
+            metadata: Metadata::default(),
         };
+        self.send(value, finish).await.map(drop)
+    }
+
+    /// Sends the bytes of `value`.
+    async fn send<F: Finish + Clone + Sync>(&self, value: Value, finish: F) -> Result<F::Done, Error> {
         let body = body_of(value);
         let request = PutRequest {
-            class: "STANDARD".to_owned(),
+            class: CLASS.to_owned(),
             bytes: value.is_multiple_of(2).then_some(body.len() as u64),
             request_id: value,
         };
-        let mut parts: Vec<Bytes> = body.chunks(50_000).map(|part| body.slice_ref(part)).collect();
-        parts.reverse();
-        let mut upload = Body {
-            parts,
-            finish: ObjectFinish {
-                actor: ROOT,
-                bucket: bucket_ref(bucket),
-                key: key.to_owned(),
-                conditions,
-                etag: etag_of(value),
-                checksum: None,
-                metadata: Metadata::default(),
-            },
-        };
-        match self.store.put(&request, &mut upload).await {
-            Ok(_) => Ok(()),
-            Err(PutError::Failed(error)) => Err(error),
-            Err(PutError::Refused(never)) => match never {},
-        }
+        let mut upload = Body::new(&body, finish);
+        self.store.put(&request, &mut upload).await.map_err(failed)
     }
 
     async fn delete(&self, bucket: &BucketRow, key: &str) {
@@ -215,15 +258,17 @@ impl Client {
         }
     }
 
-    /// Reads a key; answers whether that succeeded.
+    /// Reads a key, or one version of it; answers whether that succeeded.
     ///
     /// # Panics
     /// When bytes come that were never written.
-    pub async fn get(&self, bucket: &BucketRow, key: &str) -> bool {
+    pub async fn get(&self, bucket: &BucketRow, key: &str, version: Option<VersionName>) -> bool {
         let called = self.history.instant();
-        match tokio::time::timeout(PATIENCE, self.try_get(bucket, key)).await {
+        match tokio::time::timeout(PATIENCE, self.try_get(bucket, key, version)).await {
             Ok(Ok(seen)) => {
-                self.history.read(self.number, key, called, seen);
+                if version.is_none() {
+                    self.history.read(self.number, key, called, seen);
+                }
                 true
             }
             Ok(Err(error)) => {
@@ -234,11 +279,16 @@ impl Client {
         }
     }
 
-    async fn try_get(&self, bucket: &BucketRow, key: &str) -> Result<Option<Value>, Error> {
+    async fn try_get(
+        &self,
+        bucket: &BucketRow,
+        key: &str,
+        version: Option<VersionName>,
+    ) -> Result<Option<Value>, Error> {
         let name = ObjectName {
             bucket: bucket.bucket,
             key: key.to_owned(),
-            version: None,
+            version,
             request_id: self.history.instant(),
         };
         let range = ByteRange::From {
@@ -248,8 +298,7 @@ impl Client {
         let Some(object) = self.store.open(bucket, name, range).await?.found() else {
             return Ok(None);
         };
-        let value = value_of(&object.version.etag);
-        let value = value.unwrap_or_else(|| panic!("{key} has a tag that nobody gave it"));
+        let value = known(key, &object.version.etag);
         let mut body = Vec::new();
         let mut stream = object.read(0, u64::MAX);
         while let Some(bytes) = stream.next().await? {
@@ -278,10 +327,7 @@ impl Client {
         for number in 0..KEYS {
             let key = format!("key-{number}");
             let found = page.objects.iter().find(|(name, _)| *name == key);
-            let seen = found.map(|(_, row)| {
-                value_of(&row.etag)
-                    .unwrap_or_else(|| panic!("{key} is listed with a tag that nobody gave it"))
-            });
+            let seen = found.map(|(_, row)| known(&key, &row.etag));
             self.history.read(self.number, &key, called, seen);
         }
     }
