@@ -51,6 +51,7 @@ impl Client {
             key: to.to_owned(),
             conditions: conditions(condition),
             metadata: source.version.metadata,
+            checksum: None,
         });
         let Ok(copied) = tokio::time::timeout(PATIENCE, copy).await else {
             return;
