@@ -152,6 +152,15 @@ pub struct Copy {
     pub lease: Id,
 }
 
+/// `bucket show BUCKET`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Bucket {
+    /// Versions of objects that it holds.
+    pub versions: u64,
+    /// Plaintext bytes of them.
+    pub bytes: u64,
+}
+
 /// `metad list`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Members {
@@ -267,6 +276,14 @@ impl Admin {
     /// If the command fails or prints something else.
     pub fn fat_show(&self, bucket: &str, key: &str) -> anyhow::Result<FatObject> {
         self.json(&["fat", "show", &format!("{bucket}/{key}")])
+    }
+
+    /// `bucket show BUCKET`.
+    ///
+    /// # Errors
+    /// If the command fails or prints something else.
+    pub fn bucket(&self, bucket: &str) -> anyhow::Result<Bucket> {
+        self.json(&["bucket", "show", bucket])
     }
 
     /// `lease list`.

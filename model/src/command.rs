@@ -14,7 +14,7 @@ use crate::ids::{
 };
 use crate::namespace::rows::{
     BucketAccess, BucketDocumentKind, CannedAcl, Checksum, ChecksumAlgorithm, ChecksumKind, Etag, Metadata,
-    UserPolicy, Versioning, WrappedKey,
+    Quota, UserPolicy, Versioning, WrappedKey,
 };
 use crate::rejection::Rejection;
 use crate::wire::agent::{DamagedCopy, DeviceReport, RegisterRequest};
@@ -370,6 +370,13 @@ pub enum SessionCommand {
     },
     /// Makes a part of an upload of bytes of an object, without those bytes.
     CopyPart(CopyPart),
+    /// Sets what a bucket may hold, by an operator's word: whatever its other settings are.
+    SetBucketQuota {
+        /// The bucket.
+        bucket: BucketId,
+        /// The quota.
+        quota: Quota,
+    },
 }
 
 /// A user and the version of its settings under which a gateway decided.

@@ -178,6 +178,9 @@ fn in_session<R: Read>(
             kind,
             document,
         } => namespace::document::set(step, *actor, *bucket, *kind, document.as_deref()),
+        SessionCommand::SetBucketQuota { bucket, quota } => {
+            namespace::bucket::set_quota(step, *bucket, *quota)
+        }
         SessionCommand::SetVersioning {
             actor,
             bucket,

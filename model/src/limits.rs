@@ -104,6 +104,8 @@ pub const ROWS_PER_TICK: usize = 512;
 pub const OUTCOMES_PER_RENEWAL: usize = 4000;
 /// Backlogs are counted up to this for status.
 pub const BACKLOG_COUNTED_MAX: u64 = 10_000;
+/// Buckets are added up to this for metrics.
+pub const BUCKETS_COUNTED_MAX: usize = 10_000;
 /// Devices of one vendor.
 pub const DEVICES_PER_VENDOR: usize = 256;
 /// Stored outcomes of one session; a session with more unacknowledged commands must wait.

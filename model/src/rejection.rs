@@ -142,4 +142,7 @@ pub enum Rejection {
     /// The bytes to be copied lie in more extents than a part or its upload may have: copy them through the gateway.
     #[error("too many extents")]
     TooManyExtents,
+    /// The bucket would hold more than its quota.
+    #[error("the bucket's quota is used up")]
+    QuotaExceeded,
 }

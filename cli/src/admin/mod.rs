@@ -1,5 +1,6 @@
 //! `ullage admin`: asks the gateway's admin port and prints what it says. The API itself is the gateway's.
 
+mod buckets;
 mod client;
 mod credentials;
 mod members;
@@ -7,6 +8,7 @@ mod print;
 mod tables;
 
 use anyhow::Context;
+use buckets::BucketCommand;
 use clap::{Args, Subcommand};
 use client::Client;
 pub use credentials::{CREDENTIALS_FILE, Credentials};
@@ -74,6 +76,9 @@ enum Command {
     /// Access keys.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Buckets: what they hold and what they may hold.
+    #[command(subcommand)]
+    Bucket(BucketCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -261,6 +266,7 @@ async fn ask(client: &Client, command: &Command) -> anyhow::Result<Value> {
         Command::User(UserCommand::Policy { name, policy: new }) => {
             policy(client, name, new.as_deref()).await
         }
+        Command::Bucket(command) => buckets::ask(client, command).await,
         Command::Key(KeyCommand::List) => client.get("/v1/keys", &[]).await,
         Command::Key(KeyCommand::Delete { access_key }) => {
             client.delete(&format!("/v1/keys/{access_key}")).await

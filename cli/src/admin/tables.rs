@@ -1,5 +1,6 @@
 //! Which table shows which answer.
 
+use super::buckets::BucketCommand;
 use super::print::Table;
 use super::{ClassCommand, Command, FatCommand, KeyCommand, LeaseCommand, UserCommand, VendorCommand};
 use serde_json::Value;
@@ -95,6 +96,18 @@ pub(super) fn table(command: &Command, answer: &Value) -> Table {
                 ("SILENT ms", "/silent_ms"),
             ],
         ),
+        Command::Bucket(BucketCommand::List) => Table::rows(
+            answer,
+            &[
+                ("BUCKET", "/name"),
+                ("OBJECTS", "/objects"),
+                ("VERSIONS", "/versions"),
+                ("BYTES", "/bytes"),
+                ("UPLOADS", "/uploads"),
+                ("QUOTA BYTES", "/quota_bytes"),
+                ("QUOTA OBJECTS", "/quota_objects"),
+            ],
+        ),
         Command::User(UserCommand::List) => Table::rows(
             answer,
             &[("USER", "/user"), ("NAME", "/name"), ("POLICY", "/policy")],
@@ -102,7 +115,8 @@ pub(super) fn table(command: &Command, answer: &Value) -> Table {
         Command::Key(KeyCommand::List) => {
             Table::rows(answer, &[("ACCESS KEY", "/access_key"), ("USER", "/user")])
         }
-        Command::Class(ClassCommand::Set(_))
+        Command::Bucket(BucketCommand::Show { .. } | BucketCommand::Quota(_))
+        | Command::Class(ClassCommand::Set(_))
         | Command::User(UserCommand::Create(_) | UserCommand::Policy { .. })
         | Command::Invite(_)
         | Command::Vendor(VendorCommand::Revoke { .. })

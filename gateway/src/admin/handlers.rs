@@ -1,12 +1,12 @@
 //! What each route of the admin API answers.
 
 use super::error::{AdminError, Result};
-use super::members;
 use super::views::{
     Class, ClassRule, Copies, FatChunk, FatCopyName, FatObject, Key, KeyDeleted, Lease, LocalFatCopy,
     NewPolicy, NewUser, Path, Room, Status, User, UserMade, UserObject, UserObjects, UserPolicyView, Vendor,
 };
 use super::{AUDIT, AdminApi, Call};
+use super::{buckets, members};
 use crate::get::ObjectName;
 use crate::ops::{ANONYMOUS_NAME, ROOT_NAME};
 use crate::server::limits::{ADMIN_PAGE_COPIES, ADMIN_PAGE_OBJECTS, FAT_CHUNKS_SHOWN_MAX};
@@ -52,6 +52,9 @@ pub(super) enum Route {
     SetPolicyOfUser,
     Keys,
     DeleteKey(String),
+    Buckets,
+    Bucket(String),
+    SetQuota(String),
 }
 
 /// Every route of the API, by method and path, `{}` standing for one name or number: none that is missing here is
@@ -79,6 +82,9 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("PUT", "/v1/users/policy"),
     ("GET", "/v1/keys"),
     ("DELETE", "/v1/keys/{}"),
+    ("GET", "/v1/buckets"),
+    ("GET", "/v1/buckets/{}"),
+    ("PUT", "/v1/buckets/{}/quota"),
 ];
 
 /// Those of [`ROUTES`] that answer every user, of what is the user's own.
@@ -110,6 +116,9 @@ impl Route {
             Self::SetPolicyOfUser => ("PUT", "/v1/users/policy"),
             Self::Keys => ("GET", "/v1/keys"),
             Self::DeleteKey(_) => ("DELETE", "/v1/keys/{}"),
+            Self::Buckets => ("GET", "/v1/buckets"),
+            Self::Bucket(_) => ("GET", "/v1/buckets/{}"),
+            Self::SetQuota(_) => ("PUT", "/v1/buckets/{}/quota"),
         }
     }
 }
@@ -147,6 +156,11 @@ pub(super) fn route(method: &Method, first: Option<&str>, rest: Option<&str>) ->
         ("users", "") => Route::Users,
         ("users", "policy") if method == Method::PUT => Route::SetPolicyOfUser,
         ("users", "policy") => Route::PolicyOfUser,
+        ("buckets", "") => Route::Buckets,
+        ("buckets", of) if of.ends_with("/quota") => {
+            Route::SetQuota(of.trim_end_matches("/quota").to_owned())
+        }
+        ("buckets", name) => Route::Bucket(name.to_owned()),
         ("keys", "") => Route::Keys,
         ("keys", access_key) => Route::DeleteKey(access_key.to_owned()),
         _ => return Err(no_route()),
@@ -220,6 +234,9 @@ impl AdminApi {
                 let keys = call.store.access_keys().await?;
                 json(&keys.into_iter().map(Key::from).collect::<Vec<_>>())
             }
+            Route::Buckets => json(&buckets::list(call).await?),
+            Route::Bucket(name) => json(&buckets::show(call, &name).await?),
+            Route::SetQuota(name) => json(&buckets::set_quota(call, &name).await?),
             Route::DeleteKey(access_key) => {
                 call.store.delete_access_key(&access_key).await?;
                 json(&KeyDeleted { deleted: access_key })

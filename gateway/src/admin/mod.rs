@@ -2,6 +2,7 @@
 //! callers who sign their requests with Signature Version 4 for the service `ullage`. The root keys may do
 //! everything, users may see the FAT of their own objects.
 
+mod buckets;
 mod error;
 mod handlers;
 mod local;

@@ -1,7 +1,6 @@
 //! CopyObject: by reference as long as the class stays the same, else through the gateway into room of the new
 //! class.
 
-use super::Call;
 use super::access::{check_acl, row_acl};
 use super::authorize::{Caller, Need, Said};
 use super::convert::{DEFAULT_CLASS, algorithm, conditions, etag, object_checksum, row_metadata, time};
@@ -9,6 +8,7 @@ use super::copied::{CopiedBytes, Source, is_full};
 use super::errors::undone;
 use super::objects_write::DEFAULT_CHECKSUM;
 use super::versioning::shown;
+use super::{Call, quota};
 use crate::directory::{Bucket, bucket_ref};
 use crate::error::Error;
 use crate::limits::SOURCE_CHANGED_RETRIES;
@@ -182,6 +182,8 @@ impl Copying<'_> {
         let version = &source.version;
         let of_source = version.checksum.as_ref().map(|known| algorithm(known.algorithm));
         let wanted = self.request.checksum.or(of_source).unwrap_or(DEFAULT_CHECKSUM);
+        let fits = quota::check(self.call, &self.target, &self.request.key, Some(version.bytes));
+        fits.await.map_err(PutError::Refused)?;
         let put = PutRequest {
             class: self.class.to_owned(),
             bytes: Some(version.bytes),

@@ -76,6 +76,7 @@ fn of_rejection(rejection: &Rejection) -> S3Error {
         Rejection::NoSuchBucket => ErrorCode::NoSuchBucket.into(),
         Rejection::BucketExists { .. } => ErrorCode::BucketAlreadyExists.into(),
         Rejection::BucketNotEmpty => ErrorCode::BucketNotEmpty.into(),
+        Rejection::QuotaExceeded => ErrorCode::QuotaExceeded.into(),
         Rejection::TooManyBuckets => ErrorCode::TooManyBuckets.into(),
         Rejection::NoSuchKey => ErrorCode::NoSuchKey.into(),
         Rejection::PreconditionFailed => ErrorCode::PreconditionFailed.into(),

@@ -18,6 +18,7 @@ mod multipart;
 mod objects_read;
 mod objects_write;
 mod post;
+mod quota;
 mod tagging;
 mod uploads;
 mod versioning;

@@ -7,7 +7,7 @@ use super::convert::{
 };
 use super::errors::{s3_error, undone};
 use super::versioning::shown;
-use super::{Body, Call};
+use super::{Body, Call, quota};
 use crate::directory::{Bucket, bucket_ref};
 use crate::put::Upload;
 use crate::put::finalize::{ObjectFinish, PartFinish};
@@ -43,6 +43,7 @@ pub(super) async fn store_object<S: ByteSource>(
 ) -> Result<(StoredAnswer, Option<String>)> {
     let bucket = call.bucket(&request.bucket).await?;
     check_acl(&bucket, request.acl)?;
+    quota::check(call, &bucket, &request.key, plan.decoded_length()).await?;
     let put_request = PutRequest {
         class: request.storage_class.unwrap_or_else(|| DEFAULT_CLASS.to_owned()),
         bytes: plan.decoded_length(),
@@ -91,6 +92,7 @@ pub(super) async fn upload_part(call: &Call<'_>, body: Body<'_>, request: &Uploa
     let row = row
         .filter(|row| !matches!(row.state, UploadState::Completed { .. }))
         .ok_or_else(|| no_such_upload(&request.upload.upload_id))?;
+    quota::check(call, &bucket, key, body.plan.decoded_length()).await?;
     let of_upload = row.checksum.map(|(named, _)| algorithm(named));
     body.plan.check_upload_checksum(of_upload)?;
     // A checksum that nobody asked for is made for the whole object's sake, and not shown.

@@ -104,6 +104,9 @@ error_codes! {
     NotModified 304 "Not Modified";
     OperationAborted 409 "A conflicting conditional operation is currently in progress against this resource. Try again.";
     PreconditionFailed 412 "At least one of the preconditions that you specified did not hold.";
+    /// Not an S3 code; Ceph answers the same. SDKs do not retry a 403, which is right: only deletes or an operator
+    /// help.
+    QuotaExceeded 403 "The bucket's quota is used up. Room comes back after deletes, or with a greater quota.";
     RequestHeaderSectionTooLarge 400 "The request header and query parameters used to make the request exceed the maximum allowed size.";
     RequestTimeout 400 "Your socket connection to the server was not read from or written to within the timeout period.";
     RequestTimeTooSkewed 403 "The difference between the request time and the server's time is too large.";

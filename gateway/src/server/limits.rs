@@ -49,6 +49,8 @@ pub const DELETES_IN_FLIGHT: usize = 64;
 /// Chunks of one object that the admin API shows at most (32 TiB of default chunks are 8 million; a page of
 /// JSON must end somewhere).
 pub const FAT_CHUNKS_SHOWN_MAX: usize = 100_000;
+/// Buckets in one page of the admin API; each of them is asked about by itself.
+pub const ADMIN_PAGE_BUCKETS: usize = 100;
 /// Copies in one page of the admin API.
 pub const ADMIN_PAGE_COPIES: usize = 1000;
 /// Objects looked at for one page of a user's FAT.

@@ -5,7 +5,7 @@ use crate::error::Error;
 use ullage_model::command::{Command, Reply, SessionCommand};
 use ullage_model::fat::rows::{ClassRow, CopyPlace, LeaseRow, LeaseVendorRow, RoomRow, VendorRow};
 use ullage_model::ids::{CopyId, UserId, VendorId};
-use ullage_model::namespace::rows::{UserPolicy, UserRow, VersionRow};
+use ullage_model::namespace::rows::{BucketRow, Quota, UserPolicy, UserRow, VersionRow};
 use ullage_model::wire::enrol::{InviteRequest, JoinToken};
 use ullage_model::wire::members::{MembersReply, MembersRequest};
 use ullage_model::wire::metad::{Answer, Query, StatusReply, UserObjectsAfter};
@@ -170,6 +170,20 @@ impl Store {
     pub async fn revoke_vendor(&self, vendor: VendorId) -> Result<(), Error> {
         self.operate(Command::RevokeVendor { vendor }, "revoke vendor")
             .await
+    }
+
+    /// Sets what a bucket may hold.
+    ///
+    /// # Errors
+    /// `Rejected(NoSuchBucket)`, or that the metadata service does not answer.
+    pub async fn set_quota(&self, bucket: &BucketRow, quota: Quota) -> Result<(), Error> {
+        let command = SessionCommand::SetBucketQuota {
+            bucket: bucket.bucket,
+            quota,
+        };
+        let set = self.submit(command, None).await;
+        self.engine.directory.forget_bucket(&bucket.name);
+        expect_answer!(set?, Reply::Done => (), "set a quota")
     }
 
     /// State of the metadata service.

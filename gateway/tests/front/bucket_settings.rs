@@ -197,3 +197,84 @@ async fn pages_of_other_origins_may_do_what_the_rules_allow() {
     let again = client.send("GET", "/first/key", &[origin], b"").await.expect(200);
     assert_eq!(again.header("access-control-allow-origin"), None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_set_by_an_operator_holds_and_usage_is_exact() {
+    let gateway = Gateway::start().await;
+    let (client, admin) = (gateway.client(), gateway.admin_client());
+    client.send("PUT", "/first", &[], b"").await.expect(200);
+    client.send("PUT", "/second", &[], b"").await.expect(200);
+    let set = async |bucket: &str, quota: &str| {
+        let target = format!("/v1/buckets/{bucket}/quota");
+        admin.send("PUT", &target, &[], quota.as_bytes()).await
+    };
+    assert_eq!(set("none-such", "{\"bytes\": 1}").await.status, 404);
+    assert_eq!(set("first", "{\"byte\": 1}").await.status, 400);
+    let shown = set("first", "{\"bytes\": 20, \"objects\": 3}")
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(
+        (shown["quota_bytes"].as_u64(), shown["quota_objects"].as_u64()),
+        (Some(20), Some(3))
+    );
+
+    client.send("PUT", "/first/a", &[], &[b'a'; 15]).await.expect(200);
+    let full = client.send("PUT", "/first/b", &[], &[b'b'; 6]).await;
+    full.expect_error(403, "QuotaExceeded");
+    client.send("PUT", "/first/b", &[], &[b'b'; 5]).await.expect(200);
+    client.send("PUT", "/first/a", &[], &[b'c'; 15]).await.expect(200);
+    let copied = [("x-amz-copy-source", "/first/a")];
+    let copy = client.send("PUT", "/first/c", &copied, b"").await;
+    copy.expect_error(403, "QuotaExceeded");
+    let upload = client
+        .send("POST", "/first/c?uploads", &[], b"")
+        .await
+        .expect(200);
+    let id = upload.element("UploadId").expect("an upload");
+    assert!(!id.is_empty());
+    client
+        .send("PUT", "/second/free", &[], &[0; 100])
+        .await
+        .expect(200);
+
+    let listed = admin
+        .send("GET", "/v1/buckets", &[], b"")
+        .await
+        .expect(200)
+        .json();
+    let facts = |at: usize, name: &str| listed["buckets"][at][name].clone();
+    assert_eq!(
+        (facts(0, "name"), facts(1, "name")),
+        ("first".into(), "second".into())
+    );
+    assert_eq!(
+        (facts(0, "bytes"), facts(0, "versions"), facts(0, "uploads")),
+        (20.into(), 2.into(), 1.into())
+    );
+    assert_eq!(
+        (facts(1, "bytes"), facts(1, "quota_bytes")),
+        (100.into(), serde_json::Value::Null)
+    );
+    let stranger = gateway.client().send("GET", "/v1/buckets", &[], b"").await;
+    assert_ne!(stranger.status, 200);
+
+    // A client that waits for leave is refused before it sends.
+    let mut connection = client.connect().await;
+    let head = client.head("PUT", "/first/large", &[("expect", "100-continue")], 1000);
+    connection.send(head.as_bytes()).await;
+    let refused = connection.answer(false).await.expect("an answer");
+    refused.expect_error(403, "QuotaExceeded");
+    assert_eq!(refused.interim, 0, "leave to send was given");
+
+    set("first", "{}").await.expect(200);
+    client
+        .send("PUT", "/first/large", &[], &[0; 1000])
+        .await
+        .expect(200);
+    assert_eq!(
+        admin.send("GET", "/v1/buckets/none-such", &[], b"").await.status,
+        404
+    );
+    gateway.metad.check_invariants();
+}

@@ -79,6 +79,52 @@ async fn a_conditional_write_has_exactly_one_winner() -> anyhow::Result<()> {
             .await
             .with_context(|| format!("round {round}"))?;
     }
+    a_quota_is_not_passed_together(&cluster, seed).await
+}
+
+/// Writes through both gateways at once fill a bucket up to its quota, exactly, and not further.
+async fn a_quota_is_not_passed_together(cluster: &Cluster, seed: u64) -> anyhow::Result<()> {
+    const BUCKET: &str = "quota";
+    const BYTES: u64 = 9000;
+    const FIT: usize = 3;
+    let (admin, s3) = (cluster.admin(1), cluster.s3(0));
+    s3.create_bucket(BUCKET).await?;
+    let bytes = (BYTES * (FIT as u64 + 1) - 1).to_string();
+    admin.run(&["bucket", "quota", BUCKET, "--bytes", &bytes])?;
+    let racers: Vec<_> = (0..8)
+        .map(|racer| {
+            let (s3, key) = (cluster.s3(racer % 2), format!("racer {racer}"));
+            tokio::spawn(async move {
+                let content = Content::new(seed, &key, BYTES);
+                let request = Request::object("PUT", BUCKET, &key);
+                let answer = s3.send(&request, Body::Content(content)).await?;
+                anyhow::Ok((answer.status(), answer.element("Code"), key))
+            })
+        })
+        .collect();
+    let mut stored = Vec::new();
+    for racer in racers {
+        match racer.await?? {
+            (200, _, key) => stored.push(key),
+            (403, Some(code), _) if code == "QuotaExceeded" => {}
+            other => anyhow::bail!("{other:?}"),
+        }
+    }
+    ensure!(stored.len() == FIT, "{stored:?} of {FIT}");
+    let shown = admin.bucket(BUCKET)?;
+    ensure!(
+        (shown.versions, shown.bytes) == (FIT as u64, BYTES * FIT as u64),
+        "{shown:?}"
+    );
+    // What is deleted makes room again.
+    s3.delete(BUCKET, &stored[0]).await?;
+    let again = Content::new(seed, "again", BYTES);
+    cluster.s3(1).put(BUCKET, "again", Body::Content(again)).await?;
+    let table = admin.run(&["bucket", "list"])?;
+    ensure!(
+        table.contains(BUCKET) && table.contains(&bytes),
+        "the table for people:\n{table}"
+    );
     Ok(())
 }
 

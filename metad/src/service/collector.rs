@@ -9,8 +9,9 @@ use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use ullage_model::fat::query;
 use ullage_model::fat::rows::{LeaseState, SessionState, VendorState};
-use ullage_model::limits::BACKLOG_COUNTED_MAX;
-use ullage_model::store::StoreError;
+use ullage_model::limits::{BACKLOG_COUNTED_MAX, BUCKETS_COUNTED_MAX};
+use ullage_model::namespace::bucket;
+use ullage_model::store::{Read, StoreError};
 
 /// Reads a node's state on each scrape. It keeps no node alive.
 struct StateCollector {
@@ -28,6 +29,9 @@ struct Gauges {
     erase_backlog: IntGauge,
     release_backlog: IntGauge,
     inline: IntGauge,
+    buckets: IntGaugeVec,
+    bucket_items: IntGaugeVec,
+    object_bytes: IntGauge,
     disk_free: IntGauge,
     disk_low: IntGauge,
     leads: IntGauge,
@@ -86,6 +90,20 @@ impl Gauges {
                 "Releases not drained, counted up to 10000.",
             )?,
             inline: one("inline_bytes", "Bytes of objects kept in the FAT itself.")?,
+            buckets: many(
+                "buckets",
+                "Buckets by what is used of their quotas, counted up to 10000.",
+                &["quota"],
+            )?,
+            bucket_items: many(
+                "bucket_items",
+                "Objects, versions of them, delete markers and open uploads of those buckets.",
+                &["kind"],
+            )?,
+            object_bytes: one(
+                "object_bytes",
+                "Plaintext bytes of all versions in those buckets.",
+            )?,
             disk_free: one(
                 "disk_free_bytes",
                 "Bytes free on the file system of the data directory.",
@@ -103,7 +121,7 @@ impl Gauges {
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 12] {
+    fn all(&self) -> [&dyn Collector; 15] {
         [
             &self.capacity,
             &self.room,
@@ -113,6 +131,9 @@ impl Gauges {
             &self.erase_backlog,
             &self.release_backlog,
             &self.inline,
+            &self.buckets,
+            &self.bucket_items,
+            &self.object_bytes,
             &self.disk_free,
             &self.disk_low,
             &self.leads,
@@ -175,6 +196,7 @@ impl Gauges {
         self.erase_backlog.set(number(counts.erase_orders));
         self.release_backlog.set(number(counts.releases));
         self.inline.set(number(query::inline(&rows)?.used_bytes));
+        self.read_buckets(&rows)?;
         self.disk_free.set(number(metad.space().free_bytes()));
         self.disk_low.set(i64::from(metad.space().is_low()));
         self.leads.set(i64::from(metad.group.term_led().is_some()));
@@ -182,6 +204,28 @@ impl Gauges {
             let role = if member.voter { "voter" } else { "learner" };
             self.members.with_label_values(&[role]).inc();
         }
+        Ok(())
+    }
+
+    fn read_buckets(&self, rows: &impl Read) -> Result<(), StoreError> {
+        let totals = bucket::totals(rows, BUCKETS_COUNTED_MAX)?;
+        for (quota, buckets) in [
+            ("none", totals.without_quota),
+            ("below", totals.within_quota),
+            ("near", totals.near_quota),
+            ("full", totals.full),
+        ] {
+            self.buckets.with_label_values(&[quota]).set(number(buckets));
+        }
+        for (kind, items) in [
+            ("objects", totals.usage.objects),
+            ("versions", totals.usage.versions),
+            ("delete_markers", totals.usage.delete_markers),
+            ("uploads", totals.usage.uploads),
+        ] {
+            self.bucket_items.with_label_values(&[kind]).set(number(items));
+        }
+        self.object_bytes.set(number(totals.usage.bytes));
         Ok(())
     }
 

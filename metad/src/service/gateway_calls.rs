@@ -387,6 +387,7 @@ fn adds_data(command: &SessionCommand) -> bool {
         | SessionCommand::DeleteBucket { .. }
         | SessionCommand::DeleteObject(_)
         | SessionCommand::SetVersioning { .. }
+        | SessionCommand::SetBucketQuota { .. }
         | SessionCommand::AbortUpload { .. }
         // What shuts somebody out must be possible at any time; rows grow by a policy at most.
         | SessionCommand::SetUserPolicy { .. }

@@ -5,7 +5,7 @@ use crate::command::{Actor, BucketRef, Reply};
 use crate::fat::cluster;
 use crate::ids::{BucketId, UserId};
 use crate::limits::{BUCKET_NAME_BYTES_MAX, BUCKETS_PER_USER, NAME_BYTES_MAX};
-use crate::namespace::rows::{BucketAccess, BucketRow, BucketUsageRow, Versioning};
+use crate::namespace::rows::{BucketAccess, BucketRow, BucketUsageRow, Quota, Share, Versioning};
 use crate::namespace::{authority, document, keys};
 use crate::rejection::Rejection;
 use crate::step::{ReadRows, Step, Stop};
@@ -60,6 +60,7 @@ pub fn create<R: Read>(step: &mut Step<'_, R>, actor: Actor, new: &NewBucket<'_>
         region: region.to_owned(),
         versioning: Versioning::Off,
         access: new.access,
+        quota: Quota::default(),
         settings_version: cluster::next_settings_version(step, 0)?,
     };
     step.put(Column::Buckets, keys::bucket(bucket), &row);
@@ -95,6 +96,61 @@ pub fn set_versioning<R: Read>(
         step.put(Column::Buckets, keys::bucket(row.bucket), &row);
     }
     Ok(Reply::Done)
+}
+
+/// Sets what a bucket may hold. What it holds already stays.
+///
+/// # Errors
+/// `NoSuchBucket`.
+pub fn set_quota<R: Read>(step: &mut Step<'_, R>, bucket: BucketId, quota: Quota) -> Result<Reply, Stop> {
+    let row: Option<BucketRow> = step.row(Column::Buckets, &keys::bucket(bucket))?;
+    let mut row = row.ok_or(Rejection::NoSuchBucket)?;
+    if row.quota != quota {
+        row.quota = quota;
+        row.settings_version = cluster::next_settings_version(step, row.settings_version)?;
+        step.put(Column::Buckets, keys::bucket(bucket), &row);
+    }
+    Ok(Reply::Done)
+}
+
+/// What buckets hold and may hold, all together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// The sum of their usages.
+    pub usage: BucketUsageRow,
+    /// Buckets without a quota.
+    pub without_quota: u64,
+    /// Buckets that are not near theirs.
+    pub within_quota: u64,
+    /// Buckets that hold nine tenths of a bound of theirs, or more.
+    pub near_quota: u64,
+    /// Buckets that hold as much as a bound of theirs, or more.
+    pub full: u64,
+}
+
+/// What buckets hold and may hold, all together: of as many as `limit`, the oldest.
+///
+/// # Errors
+/// When the store fails or sums overflow.
+pub fn totals(rows: &impl Read, limit: usize) -> Result<Totals, StoreError> {
+    let mut totals = Totals::default();
+    for (_, row) in rows.rows::<BucketRow>(Column::Buckets, &KeyRange::prefix(keys::BUCKETS), limit)? {
+        let usage: BucketUsageRow = rows
+            .row(Column::Buckets, &keys::bucket_usage(row.bucket))?
+            .unwrap_or_default();
+        totals.usage = totals
+            .usage
+            .plus(&usage)
+            .ok_or_else(|| StoreError::Inconsistent("buckets hold too much to be true".to_owned()))?;
+        let count = match row.quota.share(&usage) {
+            None => &mut totals.without_quota,
+            Some(Share::Below) => &mut totals.within_quota,
+            Some(Share::Near) => &mut totals.near_quota,
+            Some(Share::Full) => &mut totals.full,
+        };
+        *count += 1;
+    }
+    Ok(totals)
 }
 
 /// Deletes an empty bucket: one without versions, delete markers and open uploads.

@@ -9,10 +9,13 @@ fn join(parts: &[&[u8]]) -> Bytes {
     Bytes::from(parts.concat())
 }
 
+/// `Column::Buckets`: what [`bucket`]'s keys begin with.
+pub const BUCKETS: &[u8] = b"i";
+
 /// `Column::Buckets`: `i` then the id.
 #[must_use]
 pub fn bucket(bucket: BucketId) -> Bytes {
-    join(&[b"i", &bucket.0.to_be_bytes()])
+    join(&[BUCKETS, &bucket.0.to_be_bytes()])
 }
 
 /// `Column::Buckets`: `n` then the name; the value is the id, 8 bytes.

@@ -75,6 +75,56 @@ pub struct BucketAccess {
     pub ownership: ObjectOwnership,
 }
 
+/// What a bucket may hold. `None`: as much as there is room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Most plaintext bytes of all versions.
+    pub bytes: Option<u64>,
+    /// Most versions of objects, old ones among them; delete markers are none.
+    pub objects: Option<u64>,
+}
+
+impl Quota {
+    /// Whether a write that makes `before` to `after` goes beyond the quota. What is beyond it already may become
+    /// less, and stay.
+    #[must_use]
+    pub fn is_exceeded(&self, before: &BucketUsageRow, after: &BucketUsageRow) -> bool {
+        let exceeds = |most: Option<u64>, before: u64, after: u64| {
+            most.is_some_and(|most| after > most && after > before)
+        };
+        exceeds(self.bytes, before.bytes, after.bytes)
+            || exceeds(self.objects, before.versions, after.versions)
+    }
+
+    /// How much of it is used, by the bound that is used up most. `None` without bounds.
+    #[must_use]
+    pub fn share(&self, usage: &BucketUsageRow) -> Option<Share> {
+        let bounds = [(self.bytes, usage.bytes), (self.objects, usage.versions)];
+        let shares = bounds.into_iter().filter_map(|(most, held)| {
+            let most = most?;
+            Some(if held >= most {
+                Share::Full
+            } else if held >= most - most / 10 {
+                Share::Near
+            } else {
+                Share::Below
+            })
+        });
+        shares.max()
+    }
+}
+
+/// How much of a quota is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Share {
+    /// Less than nine tenths.
+    Below,
+    /// Nine tenths or more.
+    Near,
+    /// All, or more.
+    Full,
+}
+
 /// A bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BucketRow {
@@ -92,6 +142,8 @@ pub struct BucketRow {
     pub versioning: Versioning,
     /// Who may reach it.
     pub access: BucketAccess,
+    /// What it may hold.
+    pub quota: Quota,
     /// Raised by each change of its settings.
     pub settings_version: u64,
 }
@@ -152,6 +204,20 @@ pub struct BucketUsageRow {
     pub bytes: u64,
     /// Open uploads.
     pub uploads: u64,
+}
+
+impl BucketUsageRow {
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Option<Self> {
+        Some(Self {
+            objects: self.objects.checked_add(other.objects)?,
+            versions: self.versions.checked_add(other.versions)?,
+            delete_markers: self.delete_markers.checked_add(other.delete_markers)?,
+            bytes: self.bytes.checked_add(other.bytes)?,
+            uploads: self.uploads.checked_add(other.uploads)?,
+        })
+    }
 }
 
 /// An entity tag, without quotes.
@@ -603,7 +669,7 @@ pub struct AccessKeyRow {
 }
 
 versioned!(
-    BucketRow,
+    BucketRow = 2,
     BucketDocumentRow,
     BucketUsageRow = 2,
     VersionEntry,

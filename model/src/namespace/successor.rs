@@ -12,10 +12,11 @@
 
 use crate::ids::BucketId;
 use crate::namespace::rows::{
-    BucketRow, BucketUsageRow, DeleteMarkerRow, LiveRow, VersionEntry, VersionRow, Versioning,
+    BucketRow, BucketUsageRow, DeleteMarkerRow, LiveRow, Quota, VersionEntry, VersionRow, Versioning,
 };
 use crate::namespace::{keys, release, usage, version};
-use crate::step::Step;
+use crate::rejection::Rejection;
+use crate::step::{Step, Stop};
 use crate::store::{Column, Read, StoreError};
 
 /// A key that is about to get a successor.
@@ -23,6 +24,7 @@ use crate::store::{Column, Read, StoreError};
 pub struct Target<'a> {
     bucket: BucketId,
     versioning: Versioning,
+    quota: Quota,
     key: &'a str,
     live: Option<LiveRow>,
 }
@@ -36,6 +38,7 @@ impl<'a> Target<'a> {
         Ok(Self {
             bucket: bucket.bucket,
             versioning: bucket.versioning,
+            quota: bucket.quota,
             key,
             live: version::live(rows, bucket.bucket, key)?,
         })
@@ -122,8 +125,9 @@ impl Cleared<'_> {
     /// Makes `row` the key's current version.
     ///
     /// # Errors
-    /// When the store fails or the usage does not add up.
-    pub fn put<R: Read>(self, step: &mut Step<'_, R>, row: VersionRow) -> Result<(), StoreError> {
+    /// `QuotaExceeded`; or when the store fails or the usage does not add up.
+    pub fn put<R: Read>(self, step: &mut Step<'_, R>, row: VersionRow) -> Result<(), Stop> {
+        let quota = self.target.quota;
         let Target {
             bucket, key, live, ..
         } = &self.target;
@@ -132,12 +136,16 @@ impl Cleared<'_> {
         self.leave_null_behind(step);
         let row_key = keys::version(bucket, key, row.version);
         step.put(Column::Versions, row_key, &VersionEntry::Object(Box::new(row)));
-        self.count(step, |usage| {
+        let (before, after) = self.count(step, |usage| {
             usage.objects = usage.objects.checked_add(u64::from(is_first))?;
             usage.versions = usage.versions.checked_add(1)?;
             usage.bytes = usage.bytes.checked_add(bytes)?;
             Some(())
-        })
+        })?;
+        if quota.is_exceeded(&before, &after) {
+            return Err(Rejection::QuotaExceeded.into());
+        }
+        Ok(())
     }
 
     /// Makes `row` the newest of the key, which has no current version then.
@@ -199,15 +207,16 @@ impl Cleared<'_> {
         self.count(step, |usage| {
             usage.objects = usage.objects.checked_sub(u64::from(was_live))?;
             added(usage)
-        })
+        })?;
+        Ok(())
     }
 
-    /// Takes off what was freed, and counts what is `added`.
+    /// Takes off what was freed, and counts what is `added`. Answers the usage before and after it.
     fn count<R: Read>(
         self,
         step: &mut Step<'_, R>,
         added: impl FnOnce(&mut BucketUsageRow) -> Option<()>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(BucketUsageRow, BucketUsageRow), StoreError> {
         let freed = self.freed;
         usage::change(step, self.target.bucket, |usage| {
             usage.versions = usage.versions.checked_sub(freed.versions)?;

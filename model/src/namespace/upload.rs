@@ -184,7 +184,8 @@ pub(crate) fn close<R: Read>(step: &mut Step<'_, R>, row: &UploadRow) -> Result<
     usage::change(step, row.bucket, |usage| {
         usage.uploads = usage.uploads.checked_sub(1)?;
         Some(())
-    })
+    })?;
+    Ok(())
 }
 
 /// The upload as named: number, random part, bucket and key must all be those of one upload.

@@ -6,7 +6,7 @@ use crate::namespace::rows::BucketUsageRow;
 use crate::step::{ReadRows, Step};
 use crate::store::{Column, Read, StoreError};
 
-/// Changes the bucket's usage.
+/// Changes the bucket's usage. Answers it as it was before and as it is then.
 ///
 /// # Errors
 /// When the store fails, or `change` answers `None`: the sums are wrong.
@@ -14,11 +14,12 @@ pub fn change<R: Read>(
     step: &mut Step<'_, R>,
     bucket: BucketId,
     change: impl FnOnce(&mut BucketUsageRow) -> Option<()>,
-) -> Result<(), StoreError> {
+) -> Result<(BucketUsageRow, BucketUsageRow), StoreError> {
     let key = keys::bucket_usage(bucket);
-    let mut usage: BucketUsageRow = step.row(Column::Buckets, &key)?.unwrap_or_default();
+    let before: BucketUsageRow = step.row(Column::Buckets, &key)?.unwrap_or_default();
+    let mut usage = before;
     change(&mut usage)
         .ok_or_else(|| StoreError::Inconsistent(format!("the usage of {bucket} does not add up")))?;
     step.put(Column::Buckets, key, &usage);
-    Ok(())
+    Ok((before, usage))
 }

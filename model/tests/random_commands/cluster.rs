@@ -5,6 +5,7 @@ mod arrivals;
 pub mod classes;
 mod leases;
 mod objects;
+mod quota;
 mod uploads;
 mod versions;
 
@@ -13,6 +14,7 @@ use crate::support::{World, registration, sealed};
 use crate::{Action, Rule};
 use arrivals::Arrivals;
 use classes::OFFERS;
+use quota::Bounds;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use ullage_model::cluster_time::WallTime;
@@ -23,7 +25,7 @@ use ullage_model::fat::rows::{ChunkRow, CopyState, LeaseState, SessionState, Ven
 use ullage_model::ids::{BucketId, KekId, LeaseId, SessionId, VendorId};
 use ullage_model::limits::{CHUNK_BYTES_MIN, OUTCOME_KEPT_MS};
 use ullage_model::namespace::keys;
-use ullage_model::namespace::rows::{BucketRow, ROOT_USER, WrappedKey};
+use ullage_model::namespace::rows::{BucketRow, Quota, ROOT_USER, WrappedKey};
 use ullage_model::rejection::Rejection;
 use ullage_model::step::{ReadRows, decode_row};
 use ullage_model::store::{Column, Direction, KeyRange, Read};
@@ -59,6 +61,7 @@ pub struct Cluster {
     decided: Vec<(Command, Reply)>,
     uploads: Vec<Upload>,
     arrivals: Arrivals,
+    bounds: Bounds,
 }
 
 fn pick<T>(items: &[T], number: u8) -> Option<usize> {
@@ -105,6 +108,7 @@ impl Cluster {
             decided,
             uploads: Vec::new(),
             arrivals: Arrivals::default(),
+            bounds: Bounds::default(),
         };
         cluster.set_class(&rule);
         cluster.add_gateway(session);
@@ -183,6 +187,7 @@ impl Cluster {
             Action::Member { node, leaves } => self.arrivals.member(&mut self.world, node, leaves),
             ref action => self.act_for_gateway(action),
         }
+        self.keep_within_quota();
     }
 
     fn act_for_gateway(&mut self, action: &Action) {
@@ -303,6 +308,11 @@ impl Cluster {
                 key,
                 version,
             } => self.delete_version(gateway(number), key, version),
+            Action::SetQuota {
+                gateway: number,
+                bytes,
+                objects,
+            } => self.set_quota(gateway(number), Quota { bytes, objects }),
             Action::SetVersioning {
                 gateway: number,
                 enabled,

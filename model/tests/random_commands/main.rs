@@ -84,6 +84,12 @@ pub(crate) enum Action {
     Document { gateway: u8, kind: u8, bytes: u8 },
     /// Deletes one of its versions for good.
     DeleteVersion { gateway: u8, key: u8, version: u8 },
+    /// An operator sets what the bucket may hold.
+    SetQuota {
+        gateway: u8,
+        bytes: Option<u64>,
+        objects: Option<u64>,
+    },
     /// Switches versioning on, or suspends it.
     SetVersioning { gateway: u8, enabled: bool },
     /// Begins a multipart upload.
@@ -217,6 +223,9 @@ fn gateway_action() -> impl Strategy<Value = Action> {
         1 => (g(), g()).prop_map(|(gateway, key)| Action::Tag { gateway, key }),
         1 => (g(), g(), 0..3_u8).prop_map(|(gateway, kind, bytes)| Action::Document { gateway, kind, bytes }),
         4 => (g(), g(), g()).prop_map(|(gateway, key, version)| Action::DeleteVersion { gateway, key, version }),
+        1 => (g(), prop::option::of(0..3_000_000_u64), prop::option::of(0..6_u64)).prop_map(
+            |(gateway, bytes, objects)| Action::SetQuota { gateway, bytes, objects }
+        ),
         1 => (g(), any::<bool>()).prop_map(|(gateway, enabled)| Action::SetVersioning { gateway, enabled }),
         5 => upload_action(),
         2 => g().prop_map(|back| Action::Repeat { back }),

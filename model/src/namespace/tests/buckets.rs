@@ -3,9 +3,10 @@
 use super::world::{ROOT, World};
 use crate::cluster_time::WallTime;
 use crate::command::{Actor, Reply, SessionCommand};
-use crate::ids::UserId;
+use crate::ids::{BucketId, UserId};
 use crate::limits::BUCKET_DOCUMENT_BYTES_MAX;
-use crate::namespace::rows::{BucketAccess, BucketDocumentKind, ROOT_USER};
+use crate::namespace::bucket::{self, Totals};
+use crate::namespace::rows::{BucketAccess, BucketDocumentKind, Quota, ROOT_USER};
 use crate::rejection::Rejection;
 use crate::store::Column;
 use crate::wire::metad::{Answer, Query};
@@ -152,6 +153,89 @@ fn documents_are_bounded() {
         *actor = nobody;
     }
     assert_eq!(world.refused(command), Rejection::StaleSettings);
+}
+
+#[test]
+fn a_quota_is_not_gone_beyond_and_what_is_beyond_it_may_shrink() {
+    let mut world = World::new();
+    world.put("a", 1, 3000);
+    let set = |world: &mut World, bytes, objects| {
+        let bucket = world.bucket.bucket;
+        let quota = Quota { bytes, objects };
+        world.done(SessionCommand::SetBucketQuota { bucket, quota });
+        let (now, _) = world.bucket_named("first");
+        assert!(now.settings_version > world.bucket.settings_version);
+        world.bucket = now;
+        world.done(SessionCommand::SetBucketQuota { bucket, quota });
+        assert_eq!(world.bucket_named("first").0, now, "it was so already");
+    };
+    let try_put = |world: &mut World, key: &str, bytes| {
+        let body = world.body(bytes);
+        let finalize = world.finalize(key, 7, body);
+        match world.submit(SessionCommand::FinalizeObject(finalize)) {
+            Reply::Stored { .. } => true,
+            Reply::Refused(Rejection::QuotaExceeded) => false,
+            other => panic!("{other:?}"),
+        }
+    };
+    set(&mut world, Some(4000), None);
+    assert!(try_put(&mut world, "b", 1000));
+    assert!(!try_put(&mut world, "c", 1));
+    assert!(try_put(&mut world, "c", 0), "an empty object takes no bytes");
+    assert!(try_put(&mut world, "a", 3000), "in place of as much");
+    assert!(!try_put(&mut world, "a", 3001));
+    set(&mut world, Some(100), Some(3));
+    assert!(try_put(&mut world, "a", 2999), "less than before");
+    assert!(!try_put(&mut world, "d", 0), "one object more");
+    let upload = world.upload("e");
+    let part = world.part("e", upload, 1, 1, 10);
+    let slice = world.complete_slice("e", upload, None, &[part], true);
+    let Reply::Manifest { manifest, .. } = world.submit(slice) else {
+        panic!("no manifest");
+    };
+    let complete = SessionCommand::CompleteUpload(world.complete_upload("e", upload, manifest, 2));
+    assert_eq!(world.refused(complete.clone()), Rejection::QuotaExceeded);
+    let copy = SessionCommand::CopyObject(world.copy("a", "f"));
+    assert_eq!(world.refused(copy), Rejection::QuotaExceeded);
+    assert!(world.delete("a"));
+    assert!(world.delete("b"));
+    assert!(
+        matches!(world.submit(complete), Reply::Stored { .. }),
+        "there is room now"
+    );
+    let gone = SessionCommand::SetBucketQuota {
+        bucket: BucketId(77),
+        quota: Quota::default(),
+    };
+    assert_eq!(world.refused(gone), Rejection::NoSuchBucket);
+}
+
+#[test]
+fn buckets_are_added_up_by_what_is_used_of_their_quotas() {
+    let mut world = World::new();
+    world.put("a", 1, 899);
+    let count = |world: &mut World, bytes, objects| {
+        let bucket = world.bucket.bucket;
+        let quota = Quota { bytes, objects };
+        world.done(SessionCommand::SetBucketQuota { bucket, quota });
+        let totals = bucket::totals(&world.rows, 10).unwrap();
+        assert_eq!((totals.usage.objects, totals.usage.bytes), (1, 899));
+        let Totals {
+            without_quota,
+            within_quota,
+            near_quota,
+            full,
+            ..
+        } = totals;
+        [without_quota, within_quota, near_quota, full]
+    };
+    assert_eq!(count(&mut world, None, None), [1, 0, 0, 0]);
+    assert_eq!(count(&mut world, Some(1000), None), [0, 1, 0, 0]);
+    assert_eq!(count(&mut world, Some(998), None), [0, 0, 1, 0]);
+    assert_eq!(count(&mut world, Some(u64::MAX), None), [0, 1, 0, 0]);
+    assert_eq!(count(&mut world, Some(1000), Some(1)), [0, 0, 0, 1]);
+    assert_eq!(count(&mut world, Some(0), None), [0, 0, 0, 1]);
+    assert_eq!(bucket::totals(&world.rows, 0).unwrap(), Totals::default());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::command::{
 use crate::fat::query::ErasePermit;
 use crate::ids::{BlobId, VersionId, VersionName};
 use crate::limits::PART_BYTES_MIN;
-use crate::namespace::rows::{BucketDocumentKind, BucketUsageRow, Etag, Versioning};
+use crate::namespace::rows::{BucketDocumentKind, BucketUsageRow, Etag, Quota, Versioning};
 use crate::rejection::Rejection;
 use crate::store::Column;
 use crate::wire::metad::{Answer, Query};
@@ -40,6 +40,7 @@ enum Op {
     Copy(&'static str, &'static str, Condition),
     CopyVersion(&'static str, sample::Index, &'static str),
     SetVersioning(Versioning),
+    SetQuota(Quota),
     CreateUpload(&'static str),
     Part(sample::Index, u32, u64),
     /// From, tenths of the source before the range and in it, upload, number.
@@ -75,6 +76,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (key(), version(), 0..3_u8).prop_map(|(key, version, tags)| Op::Tag(key, version, tags)),
         4 => (key(), version()).prop_map(|(key, version)| Op::DeleteVersion(key, version)),
         2 => (key(), version(), key()).prop_map(|(from, version, to)| Op::CopyVersion(from, version, to)),
+        1 => (sample::select(vec![None, Some(5 * MIB), Some(40 * MIB)]), sample::select(vec![None, Some(2), Some(9)]))
+            .prop_map(|(bytes, objects)| Op::SetQuota(Quota { bytes, objects })),
         2 => sample::select(vec![Versioning::Enabled, Versioning::Suspended]).prop_map(Op::SetVersioning),
         4 => (key(), key(), condition()).prop_map(|(from, to, condition)| Op::Copy(from, to, condition)),
         2 => key().prop_map(Op::CreateUpload),
@@ -122,6 +125,7 @@ struct Model {
     tags: BTreeMap<VersionId, Vec<(String, String)>>,
     uploads: Vec<Upload>,
     documents: BTreeMap<BucketDocumentKind, &'static str>,
+    quota: Quota,
     blobs: Vec<BlobId>,
     tag: u64,
 }
@@ -135,6 +139,7 @@ impl Model {
             tags: BTreeMap::new(),
             uploads: Vec::new(),
             documents: BTreeMap::new(),
+            quota: Quota::default(),
             blobs: Vec::new(),
             tag: 0,
         }
@@ -160,6 +165,18 @@ impl Model {
         };
         kept.insert(0, Kept { name, id, object });
         name
+    }
+
+    /// Whether the quota forbids this to be stored under `key`.
+    fn exceeds(&mut self, key: &'static str, to_be: (Etag, u64)) -> bool {
+        let (before, keys) = (self.counted(), self.keys.clone());
+        self.keep(key, VersionId::default(), Some(to_be));
+        let after = self.counted();
+        self.keys = keys;
+        let goes_beyond =
+            |most: Option<u64>, before, after| most.is_some_and(|most| after > most.max(before));
+        goes_beyond(self.quota.bytes, before.bytes, after.bytes)
+            || goes_beyond(self.quota.objects, before.versions, after.versions)
     }
 
     /// The condition as sent, and the refusal that must follow.
@@ -190,14 +207,15 @@ impl Model {
         (conditions, refusal)
     }
 
-    /// Submits a command that stores (etag, bytes) under `key` unless it must be refused.
+    /// Submits a command that stores (etag, bytes) under `key` unless it must be refused. Answers whether it did.
     fn store(
         &mut self,
         key: &'static str,
         to_be: (Etag, u64),
         refusal: Option<Rejection>,
         command: SessionCommand,
-    ) {
+    ) -> bool {
+        let refusal = refusal.or_else(|| self.exceeds(key, to_be).then_some(Rejection::QuotaExceeded));
         match (self.world.submit(command), refusal) {
             (
                 Reply::Stored {
@@ -208,8 +226,12 @@ impl Model {
                 assert_eq!(etag, to_be.0);
                 let kept = self.keep(key, version, Some(to_be));
                 assert_eq!(name, (self.versioning != Versioning::Off).then_some(kept));
+                true
             }
-            (Reply::Refused(got), Some(expected)) => assert_eq!(got, expected),
+            (Reply::Refused(got), Some(expected)) => {
+                assert_eq!(got, expected);
+                false
+            }
             (got, expected) => panic!("{got:?}, expected {expected:?}"),
         }
     }
@@ -225,6 +247,12 @@ impl Model {
             Op::SetVersioning(versioning) => {
                 self.world.set_versioning(versioning);
                 self.versioning = versioning;
+            }
+            Op::SetQuota(quota) => {
+                let bucket = self.world.bucket.bucket;
+                self.world.done(SessionCommand::SetBucketQuota { bucket, quota });
+                self.world.bucket = self.world.bucket_named("first").0;
+                self.quota = quota;
             }
             Op::CreateUpload(key) => {
                 let name = self.world.upload(key);
@@ -494,9 +522,9 @@ impl Model {
         complete.etag = Etag::Multipart([7; 16], count);
         let (conditions, refusal) = self.condition(key, condition);
         complete.conditions = conditions;
-        self.uploads[index].open = refusal.is_some();
         let to_be = (complete.etag, parts.iter().map(|(_, _, bytes)| bytes).sum());
-        self.store(key, to_be, refusal, SessionCommand::CompleteUpload(complete));
+        let stored = self.store(key, to_be, refusal, SessionCommand::CompleteUpload(complete));
+        self.uploads[index].open = !stored;
     }
 
     fn abort(&mut self, upload: sample::Index) {
@@ -558,16 +586,19 @@ impl Model {
             }
         }
         self.compare_listings();
+        assert_eq!(self.world.usage(), self.counted());
+    }
+
+    fn counted(&self) -> BucketUsageRow {
         let kept = || self.keys.values().flatten();
         let objects = || kept().filter_map(|kept| kept.object);
-        let usage = BucketUsageRow {
+        BucketUsageRow {
             objects: self.keys.keys().filter(|key| self.current(key).is_some()).count() as u64,
             versions: objects().count() as u64,
             delete_markers: kept().filter(|kept| kept.object.is_none()).count() as u64,
             bytes: objects().map(|(_, bytes)| bytes).sum(),
             uploads: self.uploads.iter().filter(|upload| upload.open).count() as u64,
-        };
-        assert_eq!(self.world.usage(), usage);
+        }
     }
 
     /// Deletes everything.

@@ -159,6 +159,7 @@ impl Cluster {
         });
         match self.submit(at, complete) {
             Reply::Stored { .. } => self.uploads[upload].open = false,
+            Reply::Refused(Rejection::QuotaExceeded) => {}
             reply => assert!(is_not_decided(&reply), "complete: {reply:?}"),
         }
     }

@@ -5,10 +5,9 @@ use std::ops::ControlFlow;
 use ullage_model::cluster_time::WallTime;
 use ullage_model::command::{Conditions, DeleteObject, Reply, SessionCommand};
 use ullage_model::ids::{SessionId, VersionName};
-use ullage_model::namespace::rows::{BucketRow, VersionEntry, Versioning};
+use ullage_model::namespace::rows::{VersionEntry, Versioning};
 use ullage_model::namespace::{keys, version};
-use ullage_model::step::ReadRows;
-use ullage_model::store::{Column, KeyRange};
+use ullage_model::store::KeyRange;
 
 impl Cluster {
     pub(super) fn set_versioning(&mut self, at: usize, enabled: bool) {
@@ -23,9 +22,7 @@ impl Cluster {
             versioning,
         };
         self.submit(at, command);
-        let key = keys::bucket(self.bucket.bucket);
-        let row: Option<BucketRow> = self.world.rows.row(Column::Buckets, &key).unwrap();
-        self.bucket.settings_version = row.unwrap().settings_version;
+        self.bucket = self.bucket_ref(self.bucket.bucket);
     }
 
     pub(super) fn deletion(&self, key: u8, version: Option<VersionName>) -> SessionCommand {
