@@ -103,6 +103,7 @@ pub(super) async fn complete(
     check_type(&row, request.checksum_type)?;
     let parts = document.parts.iter().map(|part| listed(&row, upload_id, part));
     let parts = parts.collect::<Result<Vec<_>>>()?;
+    check_composite(&row, &document.parts)?;
     let completed = call.decided(bucket, |actor, bucket| {
         let complete = CompleteRequest {
             actor,
@@ -144,6 +145,27 @@ fn check_type(row: &UploadRow, expected: Option<ChecksumType>) -> Result<()> {
             ),
         )),
         _ => Ok(()),
+    }
+}
+
+/// A checksum of the parts' checksums is of parts 1 to the last, each of which the client names with its own (Amazon S3
+/// API reference, "CompletedPart").
+fn check_composite(row: &UploadRow, parts: &[CompletedPart]) -> Result<()> {
+    let Some((of_upload, rows::ChecksumKind::Composite)) = row.checksum else {
+        return Ok(());
+    };
+    if let Some(part) = parts.iter().find(|part| part.checksum.is_none()) {
+        let name = algorithm(of_upload).as_str().to_ascii_lowercase();
+        let message = format!(
+            "The upload was created using a {name} checksum. The complete request must include the checksum for \
+             each part. It was missing for part {} in the request.",
+            part.part_number
+        );
+        return Err(S3Error::new(ErrorCode::InvalidRequest, message));
+    }
+    match (1..).zip(parts).all(|(number, part)| part.part_number == number) {
+        true => Ok(()),
+        false => Err(ErrorCode::InvalidPartOrder.into()),
     }
 }
 

@@ -399,8 +399,11 @@ async fn objects_of_many_chunks_and_parts_come_back() {
         let target = format!("/first/parts?partNumber={number}&uploadId={upload}");
         let stored = client.send("PUT", &target, &[], part).await.expect(200);
         let etag = stored.header("etag").expect("an ETag");
-        assert_eq!(stored.header("x-amz-checksum-crc32"), Some(crc32(part).as_str()));
-        listed += &format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>");
+        let checksum = crc32(part);
+        assert_eq!(stored.header("x-amz-checksum-crc32"), Some(checksum.as_str()));
+        listed += &format!(
+            "<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag><ChecksumCRC32>{checksum}</ChecksumCRC32></Part>"
+        );
     }
     let document = format!("<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>");
     let target = format!("/first/parts?uploadId={upload}");

