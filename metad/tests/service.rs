@@ -104,7 +104,7 @@ async fn an_object_is_stored_found_deleted_and_its_room_is_free_again() {
     assert_eq!(node.metric("ullage_metad_buckets", &["none"]), Some(1.0));
     assert_eq!(node.metric("ullage_metad_bucket_items", &["objects"]), Some(1.0));
     assert_eq!(node.metric("ullage_metad_bucket_items", &["uploads"]), Some(0.0));
-    assert!(node.metric("ullage_metad_object_bytes", &[]) > Some(0.0));
+    assert!(node.metric("ullage_metad_object_bytes", &["versions"]) > Some(0.0));
 
     gateway.renew(&node, 0).await.unwrap();
     let released_at = gateway.delete(&node, "key").await;

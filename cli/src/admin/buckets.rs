@@ -24,7 +24,7 @@ pub(super) enum BucketCommand {
 pub(super) struct NewQuota {
     /// The bucket's name.
     bucket: String,
-    /// Most bytes of all objects, old versions among them.
+    /// Most bytes of all objects, old versions and parts of open uploads among them.
     #[arg(long, required_unless_present_any = ["objects", "none"])]
     bytes: Option<u64>,
     /// Most objects, old versions counted each.

@@ -104,6 +104,7 @@ pub(super) fn table(command: &Command, answer: &Value) -> Table {
                 ("VERSIONS", "/versions"),
                 ("BYTES", "/bytes"),
                 ("UPLOADS", "/uploads"),
+                ("PART BYTES", "/part_bytes"),
                 ("QUOTA BYTES", "/quota_bytes"),
                 ("QUOTA OBJECTS", "/quota_objects"),
             ],

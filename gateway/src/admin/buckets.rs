@@ -21,9 +21,11 @@ pub(super) struct Bucket {
     delete_markers: u64,
     /// Plaintext bytes of all versions.
     bytes: u64,
-    /// Open multipart uploads, whose parts are not counted in `bytes`.
+    /// Open multipart uploads.
     uploads: u64,
-    /// `null`: none.
+    /// Plaintext bytes of their parts, which are not counted in `bytes`.
+    part_bytes: u64,
+    /// Of `bytes` and `part_bytes` together; `null`: none.
     quota_bytes: Option<u64>,
     /// Of `versions`; `null`: none.
     quota_objects: Option<u64>,
@@ -60,6 +62,7 @@ impl Bucket {
             delete_markers: usage.delete_markers,
             bytes: usage.bytes,
             uploads: usage.uploads,
+            part_bytes: usage.part_bytes,
             quota_bytes: row.quota.bytes,
             quota_objects: row.quota.objects,
         }

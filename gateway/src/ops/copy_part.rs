@@ -1,13 +1,13 @@
 //! UploadPartCopy: by reference as long as the classes are the same and the pieces few, else through the gateway into
 //! room of the upload's class.
 
-use super::Call;
 use super::authorize::Caller;
 use super::convert::{algorithm, etag, object_checksum, parse_upload_id, time};
 use super::copied::{CopiedBytes, Source, is_full};
 use super::errors::undone;
 use super::objects_write::{DEFAULT_CHECKSUM, no_such_upload};
 use super::versioning::shown;
+use super::{Call, quota};
 use crate::directory::{Bucket, bucket_ref};
 use crate::error::Error;
 use crate::limits::SOURCE_CHANGED_RETRIES;
@@ -166,6 +166,9 @@ impl Copying<'_> {
         source: &Source,
         range: ByteRange,
     ) -> std::result::Result<CopiedPart, PutError<S3Error>> {
+        let part = (upload, self.request.part_number);
+        let fits = quota::check_part(self.call, &self.target, part, Some(range.length));
+        fits.await.map_err(PutError::Refused)?;
         let algorithm = of_upload.unwrap_or(DEFAULT_CHECKSUM);
         let put = PutRequest {
             class: row.class.clone(),

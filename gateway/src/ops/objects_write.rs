@@ -92,9 +92,10 @@ pub(super) async fn upload_part(call: &Call<'_>, body: Body<'_>, request: &Uploa
     let row = row
         .filter(|row| !matches!(row.state, UploadState::Completed { .. }))
         .ok_or_else(|| no_such_upload(&request.upload.upload_id))?;
-    quota::check(call, &bucket, key, body.plan.decoded_length()).await?;
     let of_upload = row.checksum.map(|(named, _)| algorithm(named));
     body.plan.check_upload_checksum(of_upload)?;
+    let part = (upload_ref, request.part_number);
+    quota::check_part(call, &bucket, part, body.plan.decoded_length()).await?;
     // A checksum that nobody asked for is made for the whole object's sake, and not shown.
     let is_shown = of_upload.or(body.plan.promised_checksum().algorithm()).is_some();
     let put_request = PutRequest {

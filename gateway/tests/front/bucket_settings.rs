@@ -232,7 +232,24 @@ async fn a_quota_set_by_an_operator_holds_and_usage_is_exact() {
         .await
         .expect(200);
     let id = upload.element("UploadId").expect("an upload");
-    assert!(!id.is_empty());
+    let part = format!("/first/c?partNumber=1&uploadId={id}");
+    let full = client.send("PUT", &part, &[], b"x").await;
+    full.expect_error(403, "QuotaExceeded");
+    client.send("DELETE", "/first/b", &[], b"").await.expect(204);
+    client.send("PUT", &part, &[], b"12345").await.expect(200);
+    client.send("PUT", &part, &[], b"54321").await.expect(200);
+    client
+        .send("PUT", "/first/b", &[], b"b")
+        .await
+        .expect_error(403, "QuotaExceeded");
+    let copied = [
+        ("x-amz-copy-source", "/first/a"),
+        ("x-amz-copy-source-range", "bytes=0-5"),
+    ];
+    client
+        .send("PUT", &part, &copied, b"")
+        .await
+        .expect_error(403, "QuotaExceeded");
     client
         .send("PUT", "/second/free", &[], &[0; 100])
         .await
@@ -250,8 +267,9 @@ async fn a_quota_set_by_an_operator_holds_and_usage_is_exact() {
     );
     assert_eq!(
         (facts(0, "bytes"), facts(0, "versions"), facts(0, "uploads")),
-        (20.into(), 2.into(), 1.into())
+        (15.into(), 1.into(), 1.into())
     );
+    assert_eq!(facts(0, "part_bytes"), 5);
     assert_eq!(
         (facts(1, "bytes"), facts(1, "quota_bytes")),
         (100.into(), serde_json::Value::Null)

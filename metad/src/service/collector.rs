@@ -31,7 +31,7 @@ struct Gauges {
     inline: IntGauge,
     buckets: IntGaugeVec,
     bucket_items: IntGaugeVec,
-    object_bytes: IntGauge,
+    object_bytes: IntGaugeVec,
     disk_free: IntGauge,
     disk_low: IntGauge,
     leads: IntGauge,
@@ -100,9 +100,10 @@ impl Gauges {
                 "Objects, versions of them, delete markers and open uploads of those buckets.",
                 &["kind"],
             )?,
-            object_bytes: one(
+            object_bytes: many(
                 "object_bytes",
-                "Plaintext bytes of all versions in those buckets.",
+                "Plaintext bytes of versions and of parts in those buckets.",
+                &["of"],
             )?,
             disk_free: one(
                 "disk_free_bytes",
@@ -225,7 +226,12 @@ impl Gauges {
         ] {
             self.bucket_items.with_label_values(&[kind]).set(number(items));
         }
-        self.object_bytes.set(number(totals.usage.bytes));
+        for (of, bytes) in [
+            ("versions", totals.usage.bytes),
+            ("parts", totals.usage.part_bytes),
+        ] {
+            self.object_bytes.with_label_values(&[of]).set(number(bytes));
+        }
         Ok(())
     }
 

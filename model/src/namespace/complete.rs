@@ -219,7 +219,7 @@ fn add_parts<R: Read>(
 ///
 /// # Errors
 /// `NoSuchBucket`, `StaleSettings`, `NoSuchUpload`, `PartsChanged`, `NoSuchKey`, `PreconditionFailed`,
-/// `Size`, `Invalid`.
+/// `Size`, `QuotaExceeded`, `Invalid`.
 pub fn complete<R: Read>(step: &mut Step<'_, R>, complete: &CompleteUpload) -> Result<Reply, Stop> {
     let bucket = complete.bucket.bucket;
     let key = complete.key.as_str();
@@ -254,7 +254,7 @@ pub fn complete<R: Read>(step: &mut Step<'_, R>, complete: &CompleteUpload) -> R
     }
     let target = Target::find(step, &bucket_row, key)?;
     version::check_conditions(target.live(), &complete.conditions)?;
-    let cleared = target.clear_all(step)?;
+    let cleared = target.clear_all(step)?.closing(&upload);
     let new = VersionRow {
         version: VersionId {
             order: step.at.index,
@@ -281,7 +281,7 @@ pub fn complete<R: Read>(step: &mut Step<'_, R>, complete: &CompleteUpload) -> R
         checksum: checksum.clone(),
         at,
     };
-    finish(step, &upload, at)?;
+    finish(step, &upload, at);
     Ok(Reply::Stored {
         version,
         name,
@@ -306,10 +306,9 @@ fn own<R: Read>(step: &mut Step<'_, R>, manifest: ManifestId, mut row: ManifestR
 }
 
 /// Keeps the upload's row as the memory of its completion at `at`. Metadata went with the version.
-fn finish<R: Read>(step: &mut Step<'_, R>, upload: &UploadRow, at: ClusterTime) -> Result<(), Stop> {
+fn finish<R: Read>(step: &mut Step<'_, R>, upload: &UploadRow, at: ClusterTime) {
     step.put(Column::Uploads, keys::upload(upload.upload), upload);
     let index = keys::completed_upload(at, upload.upload);
     step.put_bytes(Column::Uploads, index, Bytes::new());
-    upload::close(step, upload)?;
-    Ok(())
+    upload::close(step, upload);
 }

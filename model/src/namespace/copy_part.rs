@@ -16,7 +16,7 @@ use std::ops::{ControlFlow, Range};
 /// one still, unless it was asked for by its name. Both must have the same class, since the bytes stay where they are.
 ///
 /// # Errors
-/// `NoSuchBucket`, `StaleSettings`, `NoSuchUpload`, `SourceChanged`, `TooManyExtents`, `Size`, `Invalid`.
+/// `NoSuchBucket`, `StaleSettings`, `NoSuchUpload`, `SourceChanged`, `TooManyExtents`, `Size`, `QuotaExceeded`, `Invalid`.
 pub fn copy<R: Read>(step: &mut Step<'_, R>, command: &CopyPart) -> Result<Reply, Stop> {
     upload::check_part_number(command.number)?;
     if !matches!(command.etag, Etag::Md5(_)) {
@@ -25,7 +25,7 @@ pub fn copy<R: Read>(step: &mut Step<'_, R>, command: &CopyPart) -> Result<Reply
     bounds::check_key(&command.source_key)?;
     bounds::check_checksum(command.checksum.as_ref())?;
     authority::check_bucket(step, command.source)?;
-    authority::check_bucket(step, command.target)?;
+    let target = authority::check_bucket(step, command.target)?;
     authority::check_actor(step, command.actor)?;
     let upload = upload::open(step, command.target, &command.key, command.upload)?;
     let bucket = command.source.bucket;
@@ -47,7 +47,7 @@ pub fn copy<R: Read>(step: &mut Step<'_, R>, command: &CopyPart) -> Result<Reply
         modified: command.now,
         checksum: command.checksum.clone(),
     };
-    upload::put_part(step, upload, command.number, &part)?;
+    upload::put_part(step, &target, upload, (command.number, &part))?;
     Ok(Reply::Done)
 }
 

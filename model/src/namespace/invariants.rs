@@ -230,9 +230,11 @@ impl Found {
             if let UploadState::Completing { manifest } = row.state {
                 self.building_manifests.insert(manifest, row.upload);
             }
-            open.insert(row.upload, row.extents_beyond);
+            open.insert(row.upload, (u64::from(row.extents_beyond), row.part_bytes));
             index.insert(keys::upload_in_bucket(row.bucket, &row.key, row.upload));
-            self.usage.entry(row.bucket).or_default().uploads += 1;
+            let usage = self.usage.entry(row.bucket).or_default();
+            usage.uploads += 1;
+            usage.part_bytes += row.part_bytes;
             Ok(())
         })?;
         for prefix in [b"b", b"d"] {
@@ -243,7 +245,7 @@ impl Found {
             })?;
         }
         ensure(index.is_empty(), || "an upload is not in its index".to_owned())?;
-        let mut extents_beyond: BTreeMap<UploadId, u64> = BTreeMap::new();
+        let mut sums: BTreeMap<UploadId, (u64, u64)> = BTreeMap::new();
         each(rows, Column::Uploads, b"p", |key, value| {
             let upload = UploadId(number(key, 1)?);
             ensure(
@@ -252,14 +254,15 @@ impl Found {
             )?;
             let part: PartRow = decode_row(Column::Uploads, value)?;
             part.extents.iter().for_each(|extent| self.refer(extent));
-            let beyond = part.extents.len().saturating_sub(1) as u64;
-            *extents_beyond.entry(upload).or_default() += beyond;
+            let (extents_beyond, bytes) = sums.entry(upload).or_default();
+            *extents_beyond += part.extents.len().saturating_sub(1) as u64;
+            *bytes += part.bytes();
             Ok(())
         })?;
         for (upload, counted) in open {
-            let found = extents_beyond.remove(&upload).unwrap_or(0);
-            ensure(u64::from(counted) == found, || {
-                format!("{upload} counts {counted} extents beyond its parts and has {found}")
+            let found = sums.remove(&upload).unwrap_or_default();
+            ensure(counted == found, || {
+                format!("{upload} counts {counted:?} extents beyond its parts and bytes, and has {found:?}")
             })?;
         }
         Ok(())

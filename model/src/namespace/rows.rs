@@ -78,7 +78,7 @@ pub struct BucketAccess {
 /// What a bucket may hold. `None`: as much as there is room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quota {
-    /// Most plaintext bytes of all versions.
+    /// Most plaintext bytes of all versions and of the parts of open uploads.
     pub bytes: Option<u64>,
     /// Most versions of objects, old ones among them; delete markers are none.
     pub objects: Option<u64>,
@@ -92,14 +92,14 @@ impl Quota {
         let exceeds = |most: Option<u64>, before: u64, after: u64| {
             most.is_some_and(|most| after > most && after > before)
         };
-        exceeds(self.bytes, before.bytes, after.bytes)
+        exceeds(self.bytes, before.held_bytes(), after.held_bytes())
             || exceeds(self.objects, before.versions, after.versions)
     }
 
     /// How much of it is used, by the bound that is used up most. `None` without bounds.
     #[must_use]
     pub fn share(&self, usage: &BucketUsageRow) -> Option<Share> {
-        let bounds = [(self.bytes, usage.bytes), (self.objects, usage.versions)];
+        let bounds = [(self.bytes, usage.held_bytes()), (self.objects, usage.versions)];
         let shares = bounds.into_iter().filter_map(|(most, held)| {
             let most = most?;
             Some(if held >= most {
@@ -204,9 +204,17 @@ pub struct BucketUsageRow {
     pub bytes: u64,
     /// Open uploads.
     pub uploads: u64,
+    /// Plaintext bytes of their parts.
+    pub part_bytes: u64,
 }
 
 impl BucketUsageRow {
+    /// Plaintext bytes of everything: versions and parts.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.bytes.saturating_add(self.part_bytes)
+    }
+
     /// Both together.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Option<Self> {
@@ -216,6 +224,7 @@ impl BucketUsageRow {
             delete_markers: self.delete_markers.checked_add(other.delete_markers)?,
             bytes: self.bytes.checked_add(other.bytes)?,
             uploads: self.uploads.checked_add(other.uploads)?,
+            part_bytes: self.part_bytes.checked_add(other.part_bytes)?,
         })
     }
 }
@@ -604,6 +613,8 @@ pub struct UploadRow {
     pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
     /// Raised by each part.
     pub generation: u64,
+    /// Plaintext bytes of its parts, while it is open.
+    pub part_bytes: u64,
     /// Extents of its parts beyond one for each part: at most
     /// `limits::EXTENTS_PER_VERSION` - `limits::PARTS_PER_UPLOAD`, so that whatever was uploaded can be completed.
     pub extents_beyond: u32,
@@ -671,14 +682,14 @@ pub struct AccessKeyRow {
 versioned!(
     BucketRow = 2,
     BucketDocumentRow,
-    BucketUsageRow = 2,
+    BucketUsageRow = 3,
     VersionEntry,
     LiveRow = 2,
     BlobRow,
     ManifestRow = 2,
     ManifestPage,
     ManifestParts,
-    UploadRow = 2,
+    UploadRow = 3,
     PartRow = 2,
     UserRow,
     AccessKeyRow,

@@ -12,10 +12,10 @@
 
 use crate::ids::BucketId;
 use crate::namespace::rows::{
-    BucketRow, BucketUsageRow, DeleteMarkerRow, LiveRow, Quota, VersionEntry, VersionRow, Versioning,
+    BucketRow, BucketUsageRow, DeleteMarkerRow, LiveRow, Quota, UploadRow, VersionEntry, VersionRow,
+    Versioning,
 };
 use crate::namespace::{keys, release, usage, version};
-use crate::rejection::Rejection;
 use crate::step::{Step, Stop};
 use crate::store::{Column, Read, StoreError};
 
@@ -122,6 +122,13 @@ pub struct Cleared<'a> {
 }
 
 impl Cleared<'_> {
+    /// The upload that the successor is made of is not open any more, and its parts count no longer.
+    #[must_use]
+    pub fn closing(mut self, upload: &UploadRow) -> Self {
+        (self.freed.uploads, self.freed.part_bytes) = (1, upload.part_bytes);
+        self
+    }
+
     /// Makes `row` the key's current version.
     ///
     /// # Errors
@@ -142,9 +149,7 @@ impl Cleared<'_> {
             usage.bytes = usage.bytes.checked_add(bytes)?;
             Some(())
         })?;
-        if quota.is_exceeded(&before, &after) {
-            return Err(Rejection::QuotaExceeded.into());
-        }
+        usage::check_quota(quota, &before, &after)?;
         Ok(())
     }
 
@@ -222,6 +227,8 @@ impl Cleared<'_> {
             usage.versions = usage.versions.checked_sub(freed.versions)?;
             usage.delete_markers = usage.delete_markers.checked_sub(freed.delete_markers)?;
             usage.bytes = usage.bytes.checked_sub(freed.bytes)?;
+            usage.uploads = usage.uploads.checked_sub(freed.uploads)?;
+            usage.part_bytes = usage.part_bytes.checked_sub(freed.part_bytes)?;
             added(usage)
         })
     }

@@ -7,7 +7,7 @@ use crate::fat::cluster;
 use crate::ids::{BucketId, SessionId, UploadId};
 use crate::limits::{EXTENTS_PER_VERSION, PARTS_PER_UPLOAD};
 use crate::namespace::rows::{
-    ChecksumAlgorithm, ChecksumKind, Etag, Metadata, PartRow, UploadRow, UploadState,
+    BucketRow, ChecksumAlgorithm, ChecksumKind, Etag, Metadata, PartRow, UploadRow, UploadState,
 };
 use crate::namespace::{authority, bounds, finalize, keys, release, usage};
 use crate::rejection::Rejection;
@@ -58,6 +58,7 @@ pub fn create<R: Read>(step: &mut Step<'_, R>, new: &NewUpload<'_>) -> Result<Re
         metadata: new.metadata.clone(),
         checksum: new.checksum,
         generation: 0,
+        part_bytes: 0,
         extents_beyond: 0,
         state: UploadState::Open,
     };
@@ -91,7 +92,7 @@ pub fn finalize_part<R: Read>(
         return Err(Rejection::Invalid("a part is never inlined".to_owned()).into());
     }
     bounds::check_checksum(finalize.checksum.as_ref())?;
-    authority::check_bucket(step, finalize.bucket)?;
+    let bucket = authority::check_bucket(step, finalize.bucket)?;
     authority::check_actor(step, finalize.actor)?;
     let upload = open(step, finalize.bucket, &finalize.key, finalize.upload)?;
     let extent = finalize::store_body(step, session, &upload.class, &finalize.body)?;
@@ -104,7 +105,7 @@ pub fn finalize_part<R: Read>(
         modified: finalize.now,
         checksum: finalize.checksum.clone(),
     };
-    put_part(step, upload, finalize.number, &part)?;
+    put_part(step, &bucket, upload, (finalize.number, &part))?;
     Ok(Reply::Done)
 }
 
@@ -112,16 +113,17 @@ pub fn finalize_part<R: Read>(
 /// lets go of its own.
 ///
 /// # Errors
-/// `TooManyExtents`.
+/// `TooManyExtents`, `QuotaExceeded`.
 pub(crate) fn put_part<R: Read>(
     step: &mut Step<'_, R>,
+    bucket: &BucketRow,
     mut upload: UploadRow,
-    number: u32,
-    part: &PartRow,
+    (number, part): (u32, &PartRow),
 ) -> Result<(), Stop> {
     const BEYOND_MAX: usize = EXTENTS_PER_VERSION - PARTS_PER_UPLOAD as usize;
     let key = keys::part(upload.upload, number);
     let replaced: Option<PartRow> = step.row(Column::Uploads, &key)?;
+    let replaced_bytes = replaced.as_ref().map_or(0, PartRow::bytes);
     let replaced = replaced.map(|part| part.extents).unwrap_or_default();
     for extent in &replaced {
         release::unrefer(step, extent.blob)?;
@@ -137,8 +139,17 @@ pub(crate) fn put_part<R: Read>(
         .filter(|_| beyond <= BEYOND_MAX)
         .ok_or(Rejection::TooManyExtents)?;
     upload.generation += 1;
+    let counted = |sum: u64| sum.checked_sub(replaced_bytes)?.checked_add(part.bytes());
+    upload.part_bytes = counted(upload.part_bytes).ok_or_else(|| {
+        StoreError::Inconsistent(format!("{} has more bytes than it counts", upload.upload))
+    })?;
     step.put(Column::Uploads, key, part);
     step.put(Column::Uploads, keys::upload(upload.upload), &upload);
+    let (before, after) = usage::change(step, bucket.bucket, |usage| {
+        usage.part_bytes = counted(usage.part_bytes)?;
+        Some(())
+    })?;
+    usage::check_quota(bucket.quota, &before, &after)?;
     Ok(())
 }
 
@@ -172,20 +183,20 @@ pub fn abort<R: Read>(
         fat::release::release_manifest(step, manifest);
     }
     step.delete(Column::Uploads, keys::upload(row.upload));
-    close(step, &row)?;
+    close(step, &row);
+    usage::change(step, row.bucket, |usage| {
+        usage.uploads = usage.uploads.checked_sub(1)?;
+        usage.part_bytes = usage.part_bytes.checked_sub(row.part_bytes)?;
+        Some(())
+    })?;
     Ok(Reply::Done)
 }
 
-/// Takes an upload out of its bucket and releases its parts. Its own row is the caller's.
-pub(crate) fn close<R: Read>(step: &mut Step<'_, R>, row: &UploadRow) -> Result<(), StoreError> {
+/// Takes an upload out of its bucket and releases its parts. Its own row and the bucket's usage are the caller's.
+pub(crate) fn close<R: Read>(step: &mut Step<'_, R>, row: &UploadRow) {
     let index = keys::upload_in_bucket(row.bucket, &row.key, row.upload);
     step.delete(Column::Uploads, index);
     fat::release::release_upload(step, row.upload);
-    usage::change(step, row.bucket, |usage| {
-        usage.uploads = usage.uploads.checked_sub(1)?;
-        Some(())
-    })?;
-    Ok(())
 }
 
 /// The upload as named: number, random part, bucket and key must all be those of one upload.

@@ -2,7 +2,8 @@
 
 use crate::ids::BucketId;
 use crate::namespace::keys;
-use crate::namespace::rows::BucketUsageRow;
+use crate::namespace::rows::{BucketUsageRow, Quota};
+use crate::rejection::Rejection;
 use crate::step::{ReadRows, Step};
 use crate::store::{Column, Read, StoreError};
 
@@ -22,4 +23,16 @@ pub fn change<R: Read>(
         .ok_or_else(|| StoreError::Inconsistent(format!("the usage of {bucket} does not add up")))?;
     step.put(Column::Buckets, key, &usage);
     Ok((before, usage))
+}
+
+/// Whether a change keeps within a bucket's quota.
+///
+/// # Errors
+/// `QuotaExceeded`.
+pub fn check_quota(quota: Quota, before: &BucketUsageRow, after: &BucketUsageRow) -> Result<(), Rejection> {
+    if quota.is_exceeded(before, after) {
+        Err(Rejection::QuotaExceeded)
+    } else {
+        Ok(())
+    }
 }

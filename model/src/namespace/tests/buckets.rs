@@ -188,21 +188,35 @@ fn a_quota_is_not_gone_beyond_and_what_is_beyond_it_may_shrink() {
     assert!(try_put(&mut world, "a", 2999), "less than before");
     assert!(!try_put(&mut world, "d", 0), "one object more");
     let upload = world.upload("e");
+    let too_much = world.chunked(10);
+    let part = world.finalize_part("e", upload, 1, 1, too_much);
+    assert_eq!(world.refused(part), Rejection::QuotaExceeded, "parts count too");
+    set(&mut world, Some(1 << 20), Some(3));
     let part = world.part("e", upload, 1, 1, 10);
+    assert_eq!((world.usage().part_bytes, world.usage().held_bytes()), (10, 4009));
     let slice = world.complete_slice("e", upload, None, &[part], true);
     let Reply::Manifest { manifest, .. } = world.submit(slice) else {
         panic!("no manifest");
     };
     let complete = SessionCommand::CompleteUpload(world.complete_upload("e", upload, manifest, 2));
-    assert_eq!(world.refused(complete.clone()), Rejection::QuotaExceeded);
+    assert_eq!(world.refused(complete), Rejection::QuotaExceeded);
     let copy = SessionCommand::CopyObject(world.copy("a", "f"));
     assert_eq!(world.refused(copy), Rejection::QuotaExceeded);
     assert!(world.delete("a"));
     assert!(world.delete("b"));
+    set(&mut world, Some(5), None);
+    let complete = SessionCommand::CompleteUpload(world.complete_upload("e", upload, manifest, 2));
     assert!(
         matches!(world.submit(complete), Reply::Stored { .. }),
-        "there is room now"
+        "there is room now, and the bytes were there already"
     );
+    assert_eq!((world.usage().part_bytes, world.usage().bytes), (0, 10));
+    let upload = world.upload("f");
+    set(&mut world, Some(30), None);
+    world.part("f", upload, 1, 1, 20);
+    let abort = world.abort("f", upload);
+    world.done(abort);
+    assert_eq!(world.usage().held_bytes(), 10, "what is aborted counts no longer");
     let gone = SessionCommand::SetBucketQuota {
         bucket: BucketId(77),
         quota: Quota::default(),

@@ -64,6 +64,7 @@ fn row(upload: UploadId) -> crate::namespace::rows::UploadRow {
         metadata: crate::namespace::rows::Metadata::default(),
         checksum: None,
         generation: 0,
+        part_bytes: 0,
         extents_beyond: 0,
         state: crate::namespace::rows::UploadState::Open,
     }

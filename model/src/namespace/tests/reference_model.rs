@@ -3,6 +3,7 @@
 //! after each command.
 
 mod compare;
+mod quota;
 
 use super::world::{MIB, ROOT, World, etag, listed};
 use crate::command::{
@@ -11,7 +12,7 @@ use crate::command::{
 use crate::fat::query::ErasePermit;
 use crate::ids::{BlobId, VersionId, VersionName};
 use crate::limits::PART_BYTES_MIN;
-use crate::namespace::rows::{BucketDocumentKind, BucketUsageRow, Etag, Quota, Versioning};
+use crate::namespace::rows::{BucketDocumentKind, Etag, Quota, Versioning};
 use crate::rejection::Rejection;
 use crate::store::Column;
 use crate::wire::metad::{Answer, Query};
@@ -167,18 +168,6 @@ impl Model {
         name
     }
 
-    /// Whether the quota forbids this to be stored under `key`.
-    fn exceeds(&mut self, key: &'static str, to_be: (Etag, u64)) -> bool {
-        let (before, keys) = (self.counted(), self.keys.clone());
-        self.keep(key, VersionId::default(), Some(to_be));
-        let after = self.counted();
-        self.keys = keys;
-        let goes_beyond =
-            |most: Option<u64>, before, after| most.is_some_and(|most| after > most.max(before));
-        goes_beyond(self.quota.bytes, before.bytes, after.bytes)
-            || goes_beyond(self.quota.objects, before.versions, after.versions)
-    }
-
     /// The condition as sent, and the refusal that must follow.
     fn condition(&self, key: &str, condition: Condition) -> (Conditions, Option<Rejection>) {
         let stored = self.current(key).map(|(etag, _)| etag.to_string());
@@ -215,7 +204,10 @@ impl Model {
         refusal: Option<Rejection>,
         command: SessionCommand,
     ) -> bool {
-        let refusal = refusal.or_else(|| self.exceeds(key, to_be).then_some(Rejection::QuotaExceeded));
+        let refusal = refusal.or_else(|| {
+            self.exceeds(key, to_be, &command)
+                .then_some(Rejection::QuotaExceeded)
+        });
         match (self.world.submit(command), refusal) {
             (
                 Reply::Stored {
@@ -429,7 +421,7 @@ impl Model {
         }
         let tag = self.tag();
         let index = upload.index(self.uploads.len());
-        let upload = &mut self.uploads[index];
+        let upload = &self.uploads[index];
         let body = match bytes {
             0 => crate::command::Body::Empty,
             _ => self.world.chunked(bytes),
@@ -437,11 +429,13 @@ impl Model {
         let part = self
             .world
             .finalize_part(upload.key, upload.name, number, tag, body);
-        if upload.open {
-            self.world.done(part);
-            upload.parts.insert(number, (tag, bytes));
-        } else {
+        if !upload.open {
             assert_eq!(self.world.refused(part), Rejection::NoSuchUpload);
+        } else if self.exceeds_with_part(index, number, bytes) {
+            assert_eq!(self.world.refused(part), Rejection::QuotaExceeded);
+        } else {
+            self.world.done(part);
+            self.uploads[index].parts.insert(number, (tag, bytes));
         }
     }
 
@@ -468,14 +462,16 @@ impl Model {
         // Parts are never inlined, and neither is what is made of them.
         let inlined =
             source.is_some_and(|(etag, bytes)| matches!(etag, Etag::Md5(_)) && (1..=4096).contains(&bytes));
+        let exceeds = self.exceeds_with_part(index, number, bytes);
         match self.world.submit(SessionCommand::CopyPart(part)) {
             Reply::Done => {
-                assert!(open && source.is_some() && !inlined);
+                assert!(open && source.is_some() && !inlined && !exceeds);
                 self.uploads[index].parts.insert(number, (tag, bytes));
             }
             Reply::Refused(Rejection::NoSuchUpload) => assert!(!open),
             Reply::Refused(Rejection::SourceChanged) => assert!(source.is_none()),
             Reply::Refused(Rejection::Invalid(_)) => assert!(inlined),
+            Reply::Refused(Rejection::QuotaExceeded) => assert!(exceeds),
             other => panic!("{other:?}"),
         }
     }
@@ -587,18 +583,6 @@ impl Model {
         }
         self.compare_listings();
         assert_eq!(self.world.usage(), self.counted());
-    }
-
-    fn counted(&self) -> BucketUsageRow {
-        let kept = || self.keys.values().flatten();
-        let objects = || kept().filter_map(|kept| kept.object);
-        BucketUsageRow {
-            objects: self.keys.keys().filter(|key| self.current(key).is_some()).count() as u64,
-            versions: objects().count() as u64,
-            delete_markers: kept().filter(|kept| kept.object.is_none()).count() as u64,
-            bytes: objects().map(|(_, bytes)| bytes).sum(),
-            uploads: self.uploads.iter().filter(|upload| upload.open).count() as u64,
-        }
     }
 
     /// Deletes everything.

@@ -25,7 +25,7 @@ impl Cluster {
         let held = self.usage();
         self.bounds = Bounds {
             quota,
-            bytes: held.bytes,
+            bytes: held.held_bytes(),
             versions: held.versions,
         };
     }
@@ -39,7 +39,7 @@ impl Cluster {
                 *beyond = held;
             }
         };
-        keep(bounds.quota.bytes, held.bytes, &mut bounds.bytes);
+        keep(bounds.quota.bytes, held.held_bytes(), &mut bounds.bytes);
         keep(bounds.quota.objects, held.versions, &mut bounds.versions);
     }
 
