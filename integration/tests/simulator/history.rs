@@ -127,11 +127,10 @@ impl History {
         self.record().keys.keys().cloned().collect()
     }
 
-    /// What was done to a key, and how it ended.
-    pub fn actions(&self, key: &str) -> Vec<Action> {
+    /// What was done to a key.
+    pub fn operations(&self, key: &str) -> Vec<Operation> {
         let record = self.record();
-        let operations = record.keys.get(key).map(Vec::as_slice).unwrap_or_default();
-        operations.iter().map(|operation| operation.action).collect()
+        record.keys.get(key).cloned().unwrap_or_default()
     }
 
     /// Operations by how they ended: answered writes and deletes, open ones, reads.

@@ -32,6 +32,19 @@ impl Client {
             self.put_part(bucket, key, upload, number, replaced).await?;
         }
         self.put_part(bucket, key, upload, number, value).await?;
+        self.complete(bucket, key, upload, number, value, condition).await
+    }
+
+    /// Completes an upload whose only part is `value`.
+    pub(super) async fn complete(
+        &self,
+        bucket: &BucketRow,
+        key: &str,
+        upload: UploadRef,
+        number: u32,
+        value: Value,
+        condition: Condition,
+    ) -> Result<(), Error> {
         let request = CompleteRequest {
             actor: ROOT,
             bucket: bucket_ref(bucket),
@@ -72,7 +85,7 @@ impl Client {
         }
     }
 
-    async fn create_upload(&self, bucket: &BucketRow, key: &str) -> Result<UploadRef, Error> {
+    pub(super) async fn create_upload(&self, bucket: &BucketRow, key: &str) -> Result<UploadRef, Error> {
         let new = NewUpload {
             actor: ROOT,
             bucket: bucket_ref(bucket),

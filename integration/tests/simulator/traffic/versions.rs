@@ -29,8 +29,8 @@ struct Times {
 }
 
 impl Times {
-    fn count(&mut self, done: Option<bool>) {
-        self.surely += usize::from(done == Some(true));
+    fn count(&mut self, done: Option<bool>, in_time: bool) {
+        self.surely += usize::from(done == Some(true) && in_time);
         self.at_most += usize::from(done != Some(false));
     }
 
@@ -45,13 +45,14 @@ impl Client {
     /// # Panics
     /// When a version is missing, is there twice, or has other bytes.
     pub async fn check_versions(&self, bucket: &BucketRow) -> bool {
+        let called = self.history.instant();
         let Ok(Ok(kept)) = tokio::time::timeout(PATIENCE, self.list_versions(bucket)).await else {
             return false;
         };
         for key in self.history.keys() {
             let nothing = Kept::default();
             let kept = kept.get(&key).unwrap_or(&nothing);
-            self.compare(&key, kept);
+            self.compare(&key, kept, called);
             for (value, (_, name)) in &kept.values {
                 if value.is_multiple_of(READ_ONE_IN) && !self.get(bucket, &key, *name).await {
                     return false;
@@ -61,14 +62,16 @@ impl Client {
         true
     }
 
-    fn compare(&self, key: &str, kept: &Kept) {
+    /// Last operations may be under way still when the listing is `called`.
+    fn compare(&self, key: &str, kept: &Kept, called: u64) {
         let mut writes: BTreeMap<Value, Times> = BTreeMap::new();
         let mut deletes = Times::default();
-        for action in self.history.actions(key) {
-            match action {
-                Action::Write { value, done, .. } => writes.entry(value).or_default().count(done),
+        for operation in self.history.operations(key) {
+            let in_time = operation.answered < called;
+            match operation.action {
+                Action::Write { value, done, .. } => writes.entry(value).or_default().count(done, in_time),
                 // Every answered delete leaves a marker, whether there was something or not.
-                Action::Delete { existed } => deletes.count(existed.map(|_| true)),
+                Action::Delete { existed } => deletes.count(existed.map(|_| true), in_time),
                 Action::Read(_) | Action::Nothing => {}
             }
         }
