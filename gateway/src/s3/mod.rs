@@ -60,6 +60,8 @@ pub use sigv4::{Authenticated, Credential, Realm, SigningKeys};
 pub use time::UnixMs;
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
 //! The decoder against the streaming examples of the S3 API reference, cut
 //! into pieces of every size, and against bodies that lie.
 
+mod mutated;
+
 use proptest::prelude::*;
 
 use super::super::head::Endpoint;
