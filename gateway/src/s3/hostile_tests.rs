@@ -285,7 +285,7 @@ proptest! {
             }
             Ok(request) => {
                 let bound = match request.body_use {
-                    BodyUse::Document { bytes_max, .. } => bytes_max as u64,
+                    BodyUse::Document { bytes_max, .. } => bytes_max,
                     _ => limits::PUT_BYTES_MAX,
                 };
                 prop_assert!(request.body.bytes_max() <= bound, "{request:?}");

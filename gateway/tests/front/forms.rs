@@ -9,11 +9,11 @@ use serde_json::json;
 use std::time::SystemTime;
 
 const BOUNDARY: &str = "----ullage-tests";
-const FOREVER: &str = "2099-01-01T00:00:00.000Z";
+pub(super) const FOREVER: &str = "2099-01-01T00:00:00.000Z";
 
 /// A form being filled in.
 #[derive(Clone)]
-struct Form {
+pub(super) struct Form {
     fields: Vec<(String, String)>,
     file: Vec<u8>,
     filename: String,
@@ -30,7 +30,7 @@ fn amz_date() -> String {
 
 impl Form {
     /// A signed form whose policy has these conditions besides those on the fields of the signature.
-    fn signed(secret: &str, expiration: &str, conditions: &str) -> Self {
+    pub(super) fn signed(secret: &str, expiration: &str, conditions: &str) -> Self {
         Self::signed_by((ACCESS_KEY, secret), expiration, conditions)
     }
 
@@ -67,7 +67,7 @@ impl Form {
         Self::signed(SECRET_KEY, FOREVER, &format!("{any_key}{conditions}"))
     }
 
-    fn with(mut self, name: &str, value: &str) -> Self {
+    pub(super) fn with(mut self, name: &str, value: &str) -> Self {
         self.fields.push((name.to_owned(), value.to_owned()));
         self
     }
@@ -77,7 +77,7 @@ impl Form {
         self
     }
 
-    fn body(&self) -> Vec<u8> {
+    pub(super) fn body(&self) -> Vec<u8> {
         let mut body = Vec::new();
         for (name, value) in &self.fields {
             let part =
@@ -105,6 +105,12 @@ impl Form {
 }
 
 async fn post(client: &Client, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let bytes = request(client, target, headers, body);
+    client.raw(&bytes, false).await.expect("an answer")
+}
+
+/// A request that brings a form.
+pub(super) fn request(client: &Client, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let headers: String = headers
         .iter()
         .map(|(name, value)| format!("{name}: {value}\r\n"))
@@ -117,7 +123,7 @@ async fn post(client: &Client, target: &str, headers: &[(&str, &str)], body: &[u
     );
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(body);
-    client.raw(&bytes, false).await.expect("an answer")
+    bytes
 }
 
 async fn start() -> (Gateway, Client) {

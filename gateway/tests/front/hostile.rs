@@ -2,6 +2,7 @@
 
 use super::Gateway;
 use super::client::Client;
+use std::time::Instant;
 
 async fn strict() -> (Gateway, Client) {
     let gateway = Gateway::start().await;
@@ -250,4 +251,159 @@ async fn what_is_known_but_not_offered_is_501_and_only_for_known_callers() {
     let body = client.send("DELETE", "/strict/kept", &[], b"unasked").await;
     body.expect_error(400, "UnexpectedContent");
     assert_unchanged(&client).await;
+}
+
+/// Who asks and how is what the gateway sees of the connection, whatever a head says of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_heads_say_of_where_they_come_from_is_not_believed() {
+    let (_gateway, client) = strict().await;
+    let open_to = async |condition: &str| {
+        let policy = format!(
+            r#"{{"Statement":[{{"Effect":"Allow","Principal":"*","Action":"s3:GetObject",
+                "Resource":"arn:aws:s3:::strict/*","Condition":{condition}}}]}}"#
+        );
+        let put = client
+            .send("PUT", "/strict?policy=", &[], policy.as_bytes())
+            .await;
+        put.expect(204);
+    };
+    let ask = async |line: &str| {
+        let host = client.address();
+        let head = format!("GET /strict/kept HTTP/1.1\r\nhost: {host}\r\n{line}\r\n");
+        client.raw(head.as_bytes(), false).await.expect("an answer")
+    };
+    open_to(r#"{"IpAddress":{"aws:SourceIp":"127.0.0.0/8"}}"#).await;
+    for line in ["", "x-forwarded-for: 192.0.2.7\r\n"] {
+        ask(line).await.expect(200);
+    }
+    open_to(r#"{"IpAddress":{"aws:SourceIp":"192.0.2.7"}}"#).await;
+    for line in [
+        "",
+        "x-forwarded-for: 192.0.2.7\r\n",
+        "forwarded: for=192.0.2.7\r\n",
+        "x-real-ip: 192.0.2.7\r\n",
+        "true-client-ip: 192.0.2.7\r\n",
+    ] {
+        ask(line).await.expect_error(403, "AccessDenied");
+    }
+    open_to(r#"{"Bool":{"aws:SecureTransport":"true"}}"#).await;
+    for line in [
+        "x-forwarded-proto: https\r\n",
+        "forwarded: proto=https\r\n",
+        "x-forwarded-ssl: on\r\n",
+    ] {
+        ask(line).await.expect_error(403, "AccessDenied");
+    }
+    let own = ask("x-ullage-release: offer\r\n").await;
+    assert!((400..=501).contains(&own.status), "{}", own.text());
+}
+
+/// Begins an upload of one part; answers its id and the document that completes it.
+async fn upload(client: &Client, target: &str, bytes: &[u8]) -> (String, String) {
+    let begun = client.send("POST", &format!("{target}?uploads="), &[], b"").await;
+    let id = begun.expect(200).element("UploadId").expect("an id");
+    let part = format!("{target}?partNumber=1&uploadId={id}");
+    let part = client.send("PUT", &part, &[], bytes).await.expect(200);
+    let etag = part.header("etag").expect("an ETag");
+    let document = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>\
+         </CompleteMultipartUpload>"
+    );
+    (id, document)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abort_that_races_a_complete_harms_nothing() {
+    const ROUNDS: usize = 16;
+    let (_gateway, client) = strict().await;
+    let bytes = |round: usize| vec![round as u8; 200_000];
+    let (id, document) = upload(&client, "/strict/alone", &bytes(0)).await;
+    let (began, named) = (Instant::now(), format!("/strict/alone?uploadId={id}"));
+    client
+        .send("POST", &named, &[], document.as_bytes())
+        .await
+        .expect(200);
+    let alone = began.elapsed() * 5 / 4;
+    let mut completed = Vec::new();
+    for round in 0..ROUNDS {
+        let target = format!("/strict/raced-{round}");
+        let (id, document) = upload(&client, &target, &bytes(round)).await;
+        let named = format!("{target}?uploadId={id}");
+        let racer = |method: &'static str, document: String| {
+            let (client, named) = (client.clone(), named.clone());
+            tokio::spawn(async move { client.send(method, &named, &[], document.as_bytes()).await })
+        };
+        // At first the abort comes at once, in the end when a complete that nobody disturbs would be done.
+        let complete = racer("POST", document);
+        tokio::time::sleep(alone * round as u32 / ROUNDS as u32).await;
+        let abort = racer("DELETE", String::new());
+        let (complete, abort) = (complete.await.unwrap(), abort.await.unwrap());
+        if complete.status == 200 {
+            abort.expect_error(404, "NoSuchUpload");
+            completed.push(round);
+        } else {
+            complete.expect_error(404, "NoSuchUpload");
+            abort.expect(204);
+            let gone = client.send("GET", &target, &[], b"").await;
+            gone.expect_error(404, "NoSuchKey");
+        }
+    }
+    println!("{} of {ROUNDS} completed", completed.len());
+    for round in completed {
+        let got = client
+            .send("GET", &format!("/strict/raced-{round}"), &[], b"")
+            .await;
+        assert!(got.expect(200).body == bytes(round));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_uploads_id_is_good_for_its_own_key_alone() {
+    let (_gateway, client) = strict().await;
+    client.send("PUT", "/other", &[], b"").await.expect(200);
+    let (id, document) = upload(&client, "/strict/own", b"part").await;
+    let copy = [("x-amz-copy-source", "strict/kept")];
+    for target in ["/strict/kept", "/other/own"] {
+        let named = format!("{target}?uploadId={id}");
+        let part = format!("{named}&partNumber=1");
+        let document = document.as_bytes();
+        for (method, target, headers, body) in [
+            ("PUT", &part, &[][..], &b"other"[..]),
+            ("PUT", &part, &copy, b""),
+            ("GET", &named, &[], b""),
+            ("POST", &named, &[], document),
+            ("DELETE", &named, &[], b""),
+        ] {
+            let refused = client.send(method, target, headers, body).await;
+            refused.expect_error(404, "NoSuchUpload");
+        }
+    }
+    let named = format!("/strict/own?uploadId={id}");
+    for (number, status, code) in [
+        ("0", 400, "InvalidArgument"),
+        ("10001", 400, "InvalidArgument"),
+        ("4294967297", 400, "InvalidArgument"),
+        ("+1", 400, "InvalidArgument"),
+    ] {
+        let part = format!("{named}&partNumber={number}");
+        let refused = client.send("PUT", &part, &[], b"other").await;
+        refused.expect_error(status, code);
+    }
+    let part = |number: u32| format!("<Part><PartNumber>{number}</PartNumber><ETag>e</ETag></Part>");
+    for (parts, code) in [
+        (String::new(), "MalformedXML"),
+        ((1..=10_001).map(part).collect(), "MalformedXML"),
+        (part(1).repeat(10_001), "InvalidPartOrder"),
+        (part(1), "InvalidPart"),
+    ] {
+        let document = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
+        let refused = client.send("POST", &named, &[], document.as_bytes()).await;
+        refused.expect_error(400, code);
+    }
+    client
+        .send("POST", &named, &[], document.as_bytes())
+        .await
+        .expect(200);
+    let got = client.send("GET", "/strict/own", &[], b"").await.expect(200);
+    assert_eq!(got.body, b"part");
 }

@@ -1,9 +1,11 @@
 //! Requests that are nearly right: good ones with bytes changed, lines doubled and headers slipped in, as long as
 //! there is time. None may make the gateway panic or fail, and what is refused changes nothing.
 
-use super::Gateway;
 use super::client::Client;
+use super::forms::{self, FOREVER, Form};
 use super::random::Random;
+use super::{Gateway, REGION, SECRET_KEY};
+use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ullage_gateway::s3::checksum::{Checksum, ChecksumAlgorithm};
@@ -19,31 +21,41 @@ const KEPT: (&str, &[u8]) = ("/mutations/kept", b"as it was");
 /// Panics in the gateway's own code, in this process.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
+/// A PUT in signed chunks.
+const SIGNED_CHUNKS: u64 = 10;
+/// A form.
+const FORM: u64 = 11;
 /// Requests from this number on have a document in their body.
-const WITH_DOCUMENT: u64 = 8;
+const WITH_DOCUMENT: u64 = 12;
 /// Documents of S3, and where they belong.
-const DOCUMENTS: [(&str, &str, &[u8]); 4] = [
+const DOCUMENTS: [(&str, &str, &str); 5] = [
     (
         "POST",
         "/mutations?delete=",
-        b"<Delete><Object><Key>kept</Key></Object></Delete>",
+        "<Delete><Object><Key>kept</Key></Object></Delete>",
     ),
     (
         "PUT",
         "/mutations/kept?tagging=",
-        b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>",
+        "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>",
     ),
     (
         "PUT",
         "/mutations?cors=",
-        b"<CORSConfiguration><CORSRule><AllowedOrigin>http://*.x</AllowedOrigin><AllowedMethod>GET</AllowedMethod>\
+        "<CORSConfiguration><CORSRule><AllowedOrigin>http://*.x</AllowedOrigin><AllowedMethod>GET</AllowedMethod>\
           </CORSRule></CORSConfiguration>",
     ),
     (
         "POST",
-        "/mutations/new?uploadId=00000000000000000000000000000000",
-        b"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>&quot;x&quot;</ETag></Part>\
+        "/mutations/new?uploadId=UPLOAD",
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>ETAG</ETag></Part>\
           </CompleteMultipartUpload>",
+    ),
+    (
+        "PUT",
+        "/mutations?policy=",
+        r#"{"Statement":[{"Effect":"Deny","Principal":"*","Action":"s3:Get*","Resource":"arn:aws:s3:::mutations/x*",
+          "Condition":{"StringLike":{"aws:username":["a*","${aws:username}"]}}}]}"#,
     ),
 ];
 
@@ -75,48 +87,150 @@ const TOKENS: [&[u8]; 24] = [
     b"\xff\xfe",
 ];
 
-/// A good request, signed now; with `random`, one whose body was changed before its digest was made, so that it gets
-/// as far as whoever reads the body.
-fn request(client: &Client, which: u64, random: Option<&Random>) -> Vec<u8> {
-    let sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
-    let chunked = b"5\r\nhello\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n";
+/// Whom the requests are sent to, and the upload that is open there: its id, and the ETag of its only part.
+struct Store {
+    client: Client,
+    upload: String,
+    etag: String,
+}
+
+impl Store {
+    async fn new(client: Client) -> Self {
+        client.send("PUT", "/mutations", &[], b"").await.expect(200);
+        let mut store = Self {
+            client,
+            upload: String::new(),
+            etag: String::new(),
+        };
+        store.restore().await;
+        store
+    }
+
+    /// Puts back what a request that was done has changed.
+    async fn restore(&mut self) {
+        let client = &self.client;
+        client.send("PUT", KEPT.0, &[], KEPT.1).await.expect(200);
+        let (open, _) = self.target("/mutations/new?uploadId=UPLOAD", "");
+        if self.upload.is_empty() || client.send("GET", &open, &[], b"").await.status != 200 {
+            let begun = client.send("POST", "/mutations/new?uploads=", &[], b"").await;
+            self.upload = begun.expect(200).element("UploadId").expect("an id");
+        }
+        let (part, _) = self.target("/mutations/new?partNumber=1&uploadId=UPLOAD", "");
+        let part = self.client.send("PUT", &part, &[], b"part").await.expect(200);
+        part.header("etag").expect("an ETag").clone_into(&mut self.etag);
+    }
+
+    /// A target and a document about the upload.
+    fn target(&self, target: &str, document: &str) -> (String, String) {
+        let named = |text: &str| text.replace("UPLOAD", &self.upload).replace("ETAG", &self.etag);
+        (named(target), named(document))
+    }
+
+    /// A good request, signed now; with `random`, one whose body was changed before its digest was made, so that it
+    /// gets as far as whoever reads the body.
+    fn request(&self, which: u64, random: Option<&Random>) -> Vec<u8> {
+        match which {
+            SIGNED_CHUNKS => signed_chunks(&self.client, random),
+            FORM => {
+                let conditions =
+                    r#"{"bucket": "mutations"}, ["starts-with", "$key", "ne"], {"acl": "private"}"#;
+                let form = Form::signed(SECRET_KEY, FOREVER, conditions);
+                let mut body = form.with("key", "new").with("acl", "private").body();
+                if let Some(random) = random {
+                    mutate(random, &mut body);
+                }
+                forms::request(&self.client, "/mutations", &[], &body)
+            }
+            _ => self.signed(which, random),
+        }
+    }
+
+    fn signed(&self, which: u64, random: Option<&Random>) -> Vec<u8> {
+        let sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+        let chunked = "5\r\nhello\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n";
+        let streaming = [
+            ("content-encoding", "aws-chunked"),
+            ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+            ("x-amz-decoded-content-length", "5"),
+            ("x-amz-trailer", "x-amz-checksum-crc32"),
+        ];
+        let copy = [("x-amz-copy-source", "/mutations/kept")];
+        let part = "/mutations/new?partNumber=2&uploadId=UPLOAD";
+        let (method, target, headers, body): (_, _, &[(&str, &str)], &str) = match which {
+            0 => ("PUT", "/mutations/new", &[], "hello"),
+            1 => ("PUT", KEPT.0, &[("x-amz-content-sha256", sha256)], "hello"),
+            2 | 3 => ("PUT", KEPT.0, &streaming, chunked),
+            4 => ("PUT", "/mutations/copy", &copy, ""),
+            5 => ("DELETE", KEPT.0, &[], ""),
+            6 => ("POST", "/mutations/new?uploads=", &[], ""),
+            7 => (
+                "GET",
+                "/mutations?list-type=2&prefix=k",
+                &[("range", "bytes=0-3")],
+                "",
+            ),
+            8 => ("PUT", part, &copy, ""),
+            9 => ("PUT", part, &[], "hello"),
+            document => {
+                let (method, target, body) = DOCUMENTS[(document % DOCUMENTS.len() as u64) as usize];
+                (method, target, &[], body)
+            }
+        };
+        let (target, body) = self.target(target, body);
+        let mut body = body.into_bytes();
+        if let Some(random) = random.filter(|_| !body.is_empty()) {
+            mutate(random, &mut body);
+        }
+        let crc32 = Checksum::of(ChecksumAlgorithm::Crc32, &body).to_base64();
+        let mut headers = headers.to_vec();
+        // That of a complete is the object's.
+        if which >= WITH_DOCUMENT && !target.contains("uploadId") {
+            headers.push(("x-amz-checksum-crc32", &crc32));
+        }
+        let mut bytes = self
+            .client
+            .head(method, &target, &headers, body.len())
+            .into_bytes();
+        bytes.extend_from_slice(&body);
+        bytes
+    }
+}
+
+/// A PUT in signed chunks, of which the frames are changed after they were signed.
+fn signed_chunks(client: &Client, random: Option<&Random>) -> Vec<u8> {
     let streaming = [
         ("content-encoding", "aws-chunked"),
-        ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+        ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"),
         ("x-amz-decoded-content-length", "5"),
-        ("x-amz-trailer", "x-amz-checksum-crc32"),
     ];
-    let copy = [("x-amz-copy-source", "/mutations/kept")];
-    let (method, target, headers, body): (_, _, &[(&str, &str)], &[u8]) = match which {
-        0 => ("PUT", "/mutations/new", &[], b"hello"),
-        1 => ("PUT", KEPT.0, &[("x-amz-content-sha256", sha256)], b"hello"),
-        2 | 3 => ("PUT", KEPT.0, &streaming, chunked),
-        4 => ("PUT", "/mutations/copy", &copy, b""),
-        5 => ("DELETE", KEPT.0, &[], b""),
-        6 => ("POST", "/mutations/new?uploads=", &[], b""),
-        7 => (
-            "GET",
-            "/mutations?list-type=2&prefix=k",
-            &[("range", "bytes=0-3")],
-            b"",
-        ),
-        document => {
-            let (method, target, body) = DOCUMENTS[(document % DOCUMENTS.len() as u64) as usize];
-            (method, target, &[], body)
-        }
+    let head = client.head("PUT", KEPT.0, &streaming, 0);
+    let behind = |mark: &str| head.split_once(mark).map_or("", |(_, rest)| rest);
+    let date = behind("x-amz-date: ").get(..16).expect("a date").to_owned();
+    let mut previous = behind("Signature=").get(..64).expect("a signature").to_owned();
+    let key = generate_signing_key(SECRET_KEY, SystemTime::now(), REGION, "s3");
+    let sha256 = |bytes: &[u8]| {
+        let digest = Checksum::of(ChecksumAlgorithm::Sha256, bytes);
+        let digits = digest.bytes().iter().map(|byte| format!("{byte:02x}"));
+        digits.collect::<String>()
     };
-    let mut body = body.to_vec();
-    if let Some(random) = random.filter(|_| !body.is_empty()) {
+    let mut body = Vec::new();
+    for chunk in [&b"hello"[..], b""] {
+        let text = format!(
+            "AWS4-HMAC-SHA256-PAYLOAD\n{date}\n{}/{REGION}/s3/aws4_request\n{previous}\n{}\n{}",
+            &date[..8],
+            sha256(b""),
+            sha256(chunk)
+        );
+        previous = calculate_signature(&key, text.as_bytes());
+        body.extend_from_slice(format!("{:x};chunk-signature={previous}\r\n", chunk.len()).as_bytes());
+        body.extend_from_slice(chunk);
+        body.extend_from_slice(b"\r\n");
+    }
+    if let Some(random) = random {
         mutate(random, &mut body);
     }
-    let crc32 = Checksum::of(ChecksumAlgorithm::Crc32, &body).to_base64();
-    let mut headers = headers.to_vec();
-    if which >= WITH_DOCUMENT {
-        headers.push(("x-amz-checksum-crc32", &crc32));
-    }
-    let mut bytes = client.head(method, target, &headers, body.len()).into_bytes();
-    bytes.extend_from_slice(&body);
-    bytes
+    let head = head.replace("content-length: 0", &format!("content-length: {}", body.len()));
+    [head.as_bytes(), &body].concat()
 }
 
 /// Changes a request in one way.
@@ -176,22 +290,36 @@ struct State {
     keys: Vec<String>,
     kept: Vec<u8>,
     uploads: Vec<String>,
+    parts: Vec<String>,
     tags: Vec<String>,
     rules: Vec<String>,
+    policy: String,
 }
 
-async fn state(client: &Client) -> State {
-    let list = client.send("GET", "/mutations?list-type=2", &[], b"").await;
-    let kept = client.send("GET", KEPT.0, &[], b"").await;
-    let uploads = client.send("GET", "/mutations?uploads=", &[], b"").await;
-    let tags = client.send("GET", "/mutations/kept?tagging=", &[], b"").await;
-    let rules = client.send("GET", "/mutations?cors=", &[], b"").await;
+async fn state(store: &Store) -> State {
+    let get = async |target: &str| store.client.send("GET", target, &[], b"").await;
+    let (parts, _) = store.target("/mutations/new?uploadId=UPLOAD", "");
+    let (keys, kept, uploads, parts, tags, rules, policy) = tokio::join!(
+        get("/mutations?list-type=2"),
+        get(KEPT.0),
+        get("/mutations?uploads="),
+        get(&parts),
+        get("/mutations/kept?tagging="),
+        get("/mutations?cors="),
+        get("/mutations?policy="),
+    );
     State {
-        keys: list.expect(200).elements("Key"),
+        keys: keys.expect(200).elements("Key"),
         kept: kept.body,
         uploads: uploads.expect(200).elements("UploadId"),
+        parts: parts.elements("ETag"),
         tags: tags.elements("Value"),
         rules: rules.elements("AllowedOrigin"),
+        policy: if policy.status == 200 {
+            policy.text()
+        } else {
+            String::new()
+        },
     }
 }
 
@@ -215,28 +343,32 @@ async fn requests_that_are_nearly_right_change_nothing_when_they_are_refused() {
     count_panics();
     let random = Random::new(seed);
     let gateway = Gateway::start().await;
-    let client = gateway.client();
-    client.send("PUT", "/mutations", &[], b"").await.expect(200);
-    client.send("PUT", KEPT.0, &[], KEPT.1).await.expect(200);
-    let mut before = state(&client).await;
+    let mut store = Store::new(gateway.client()).await;
+    for good in 0..WITH_DOCUMENT + DOCUMENTS.len() as u64 {
+        let answered = statuses(&store.client, &store.request(good, None)).await;
+        let done = answered.iter().all(|status| *status < 300) && !answered.is_empty();
+        assert!(done, "{good} as it should be: {answered:?}");
+        store.restore().await;
+    }
+    let mut before = state(&store).await;
     let (until, mut refused, mut done) = (Instant::now() + TRIED_FOR, 0, 0);
     while Instant::now() < until {
         let deep = random.percent(50);
         let which = random.below(WITH_DOCUMENT + 2 * DOCUMENTS.len() as u64);
-        let mut bytes = request(&client, which, deep.then_some(&random));
+        let mut bytes = store.request(which, deep.then_some(&random));
         for _ in 0..if deep { 0 } else { 1 + random.below(3) } {
             mutate(&random, &mut bytes);
         }
-        let statuses = statuses(&client, &bytes).await;
+        let statuses = statuses(&store.client, &bytes).await;
         let sent = || format!("{statuses:?} to {}", bytes.escape_ascii());
         assert!(!statuses.contains(&500), "{}", sent());
         assert_eq!(PANICS.load(Ordering::SeqCst), 0, "a panic at {}", sent());
-        let after = state(&client).await;
+        let after = state(&store).await;
         if statuses.iter().any(|status| *status < 300) {
             // What was changed did not matter to the request; it was done as it was signed.
             done += 1;
-            client.send("PUT", KEPT.0, &[], KEPT.1).await.expect(200);
-            before = state(&client).await;
+            store.restore().await;
+            before = state(&store).await;
         } else {
             refused += 1;
             assert_eq!(after, before, "{}", sent());

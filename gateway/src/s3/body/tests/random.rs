@@ -1,4 +1,6 @@
-//! Bodies in signed chunks of which something was changed on the way.
+//! Bodies that are cut anywhere, and bodies of which something was changed on the way.
+
+use proptest::prelude::*;
 
 use super::*;
 
@@ -66,5 +68,68 @@ proptest! {
             let bytes = out.concat();
             prop_assert!(bytes.len() == 66_560 && bytes.iter().all(|byte| *byte == b'a'));
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_cutting_gives_the_same_bytes(
+        data in proptest::collection::vec(any::<u8>(), 0..300),
+        chunk in 1usize..64,
+        cuts in proptest::collection::vec(any::<usize>(), 0..40),
+    ) {
+        let algorithm = ChecksumAlgorithm::Crc64Nvme;
+        let body = unsigned_body(&data, chunk, algorithm);
+        let (got, digests) =
+            decode(unsigned_plan(data.len(), algorithm), WantedDigests::default(), &body, &cuts).unwrap();
+        prop_assert_eq!(digests.bytes, data.len() as u64);
+        prop_assert_eq!(got, data);
+    }
+
+    #[test]
+    fn signed_chunks_do_not_care_for_cuts(cuts in proptest::collection::vec(any::<usize>(), 0..20)) {
+        let body = example_body(TRAILER_CHUNKS, TRAILER);
+        let (got, _) = decode(example_plan(true).unwrap(), WantedDigests::default(), &body, &cuts).unwrap();
+        prop_assert_eq!(got.len(), 66_560);
+    }
+
+    #[test]
+    fn broken_bodies_fail_the_same_way_however_they_are_cut(
+        at in any::<usize>(),
+        byte in any::<u8>(),
+        cuts in proptest::collection::vec(any::<usize>(), 0..20),
+    ) {
+        let algorithm = ChecksumAlgorithm::Crc32;
+        let mut body = unsigned_body(b"some bytes of an object", 7, algorithm);
+        let at = at % body.len();
+        body[at] = byte;
+        let run = |cuts: &[usize]| {
+            decode(unsigned_plan(23, algorithm), WantedDigests::default(), &body, cuts)
+                .map_err(|e| e.code())
+        };
+        prop_assert_eq!(run(&cuts), run(&[]));
+    }
+
+    #[test]
+    fn nothing_makes_the_decoder_panic_or_grow(
+        noise in proptest::collection::vec(
+            prop_oneof![Just(b"\r\n".to_vec()), Just(b"0".to_vec()), Just(b"5\r\n".to_vec()),
+                Just(b"x-amz-checksum-crc32:AAAAAA==\r\n".to_vec()),
+                proptest::collection::vec(any::<u8>(), 0..9)],
+            0..60),
+        signed in any::<bool>(),
+    ) {
+        let plan = if signed { example_plan(true).unwrap() } else { unsigned_plan(64, ChecksumAlgorithm::Crc32) };
+        let length = plan.decoded_length().unwrap();
+        let mut decoder = BodyDecoder::new(plan, WantedDigests::default());
+        let mut out = Vec::new();
+        for piece in noise {
+            if decoder.push(Bytes::from(piece), &mut out).is_err() {
+                break;
+            }
+            let bytes: usize = out.iter().map(Bytes::len).sum();
+            prop_assert!(bytes as u64 <= length);
+        }
+        let _ = decoder.finish();
     }
 }
