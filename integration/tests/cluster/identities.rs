@@ -165,6 +165,9 @@ const ADMIN_RULES: &[(&str, &str, Admin)] = &[
     ("PUT", "/v1/users/policy", Admin::Root),
     ("GET", "/v1/keys", Admin::Root),
     ("DELETE", "/v1/keys/{}", Admin::Root),
+    ("GET", "/v1/buckets", Admin::Root),
+    ("GET", "/v1/buckets/{}", Admin::Root),
+    ("PUT", "/v1/buckets/{}/quota", Admin::Root),
 ];
 
 /// The only routes over plain HTTP that ask for nothing.
@@ -730,6 +733,7 @@ async fn the_admin_api_is_the_root_users() -> anyhow::Result<()> {
         "a rule without a route"
     );
     let (cluster, _) = start().await?;
+    cluster.s3(0).create_bucket("walked").await?;
     let (admin, root) = (cluster.admin(0), cluster.credentials());
     let user = Keys {
         access_key: "VINTNERKEY0000000001".to_owned(),
@@ -755,6 +759,7 @@ async fn the_admin_api_is_the_root_users() -> anyhow::Result<()> {
         let place = match *pattern {
             "/v1/keys/{}" => user.access_key.clone(),
             "/v1/classes/{}" => "STANDARD".to_owned(),
+            "/v1/buckets/{}" | "/v1/buckets/{}/quota" => "walked".to_owned(),
             _ => vendor.to_string(),
         };
         let path = pattern.replace("{}", &place);
