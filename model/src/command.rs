@@ -365,6 +365,8 @@ pub enum SessionCommand {
         key: String,
         /// The version; `None` for the current one.
         version: Option<VersionName>,
+        /// What the gateway saw of that version, if it decided by that.
+        seen: Option<Seen>,
         /// Who may reach it.
         acl: CannedAcl,
     },
@@ -568,7 +570,19 @@ pub struct SetObjectTags {
     pub key: String,
     /// The version; `None` for the current one.
     pub version: Option<VersionName>,
+    /// What the gateway saw of that version, if it decided by that.
+    pub seen: Option<Seen>,
     /// All tags that it has from now on.
+    pub tags: Vec<(String, String)>,
+}
+
+/// What a gateway saw of the version that a command changes: policies may ask for tags. If it is another version by
+/// now, or has other tags, what was decided does not hold any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The version.
+    pub version: VersionId,
+    /// Its tags.
     pub tags: Vec<(String, String)>,
 }
 

@@ -197,8 +197,12 @@ fn in_session<R: Read>(
             bucket,
             key,
             version,
+            seen,
             acl,
-        } => namespace::access::set_object(step, (*actor, *bucket), key, *version, *acl),
+        } => {
+            let (who, object) = ((*actor, *bucket), (key.as_str(), *version));
+            namespace::access::set_object(step, who, object, seen.as_ref(), *acl)
+        }
         SessionCommand::CopyPart(copy) => namespace::copy_part::copy(step, copy),
     }
 }

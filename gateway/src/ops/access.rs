@@ -2,10 +2,10 @@
 //! they come to is in [`super::authorize`].
 
 use super::errors::{s3_error, undone};
-use super::objects_read::{no_such_key, object_name};
+use super::objects_read::object_name;
+use super::versioning::{change_undone, found, shown as version_shown, version_name};
 use super::{Body, Call, audit, bucket_documents, owner};
 use crate::directory::{Bucket, bucket_ref};
-use crate::error::Error;
 use crate::policy::{Policy, PolicyError, PolicyKind};
 use crate::put::PutError;
 use crate::s3::Reply;
@@ -18,7 +18,6 @@ use crate::s3::route::OperationName;
 use http::StatusCode;
 use ullage_model::ids::UserId;
 use ullage_model::namespace::rows::{self, BucketAccess, BucketDocumentKind, VersionRow};
-use ullage_model::rejection::Rejection;
 
 const ABSENT: (BucketDocumentKind, ErrorCode) = (BucketDocumentKind::Policy, ErrorCode::NoSuchBucketPolicy);
 
@@ -255,44 +254,55 @@ async fn set_access(
 
 /// GetObjectAcl.
 pub(super) async fn get_object_acl(call: &Call<'_>, request: &ObjectRequest) -> Result<Reply> {
-    let found = call.decided(&request.bucket, |_, bucket| async move {
-        let version = version(call, &bucket, &request.key).await?;
-        Ok((version.creator, shown(&bucket, version.metadata.acl)))
+    let found = look_at(call, "GET", request, |bucket, version| {
+        (version.creator, shown(bucket, version.metadata.acl))
     });
-    let (creator, acl) = found
-        .await
-        .map_err(|error| undone(error, &WriteCondition::Always))?;
-    Ok(access_control_policy(&owner(creator), acl))
+    let ((creator, acl), name) = found.await?;
+    Ok(access_control_policy(&owner(creator), acl).with_version(name))
 }
 
-async fn version(
+/// Looks at the object or the version that a request is about, if the caller may do there what the operation does.
+/// With what `take` takes of it comes how answers name the version.
+async fn look_at<T>(
     call: &Call<'_>,
-    bucket: &Bucket,
-    key: &str,
-) -> std::result::Result<VersionRow, PutError<S3Error>> {
-    let name = object_name(call, bucket, key, None);
-    let found = call.store.head(bucket, &name).await?.found();
-    let answer = found.ok_or_else(|| PutError::Refused(no_such_key(key)))?;
-    Ok(answer.version)
+    method: &'static str,
+    request: &ObjectRequest,
+    take: impl Fn(&Bucket, VersionRow) -> T,
+) -> Result<(T, Option<String>)> {
+    let version_id = request.version_id.as_deref();
+    let version = version_name(version_id)?;
+    let looked = call.decided_sight(&request.bucket, |bucket, sight| async move {
+        let name = object_name(call, &bucket, &request.key, version);
+        let head = call.store.head(&bucket, &name).await?;
+        Ok((sight.check_found(head, |answer| &answer.version)?, bucket))
+    });
+    let (lookup, bucket) = looked
+        .await
+        .map_err(|error| undone(error, &WriteCondition::Always))?;
+    let answer = found(lookup, method, &request.key, version_id)?;
+    Ok((take(&bucket, answer.version), version_shown(answer.name)))
 }
 
 /// PutObjectAcl.
 pub(super) async fn put_object_acl(call: &Call<'_>, body: Body<'_>, request: &PutObjectAcl) -> Result<Reply> {
-    let ObjectRequest { bucket: name, key } = &request.object;
-    let found = call.decided(name, |_, bucket| async move { version(call, &bucket, key).await });
-    let found = found
+    let object = &request.object;
+    let (creator, _) = look_at(call, "PUT", object, |_, version| version.creator).await?;
+    let asked = asked_acl(body, request.acl, creator).await?;
+    let version_id = object.version_id.as_deref();
+    let name = (object.key.as_str(), version_name(version_id)?);
+    let set = call.decided_change(
+        &object.bucket,
+        name,
+        call.needs(),
+        |actor, bucket, seen| async move {
+            check_acl(&bucket, Some(asked)).map_err(PutError::Refused)?;
+            let (who, object) = ((actor, bucket_ref(&bucket)), (name.0.to_owned(), name.1));
+            let set = call.store.set_object_acl(who, object, seen, row_acl(Some(asked)));
+            Ok(set.await?)
+        },
+    );
+    let changed = set
         .await
-        .map_err(|error| undone(error, &WriteCondition::Always))?;
-    let asked = asked_acl(body, request.acl, found.creator).await?;
-    let set = call.decided(name, |actor, bucket| async move {
-        check_acl(&bucket, Some(asked)).map_err(PutError::Refused)?;
-        let (object, acl) = ((key.clone(), None), row_acl(Some(asked)));
-        let set = call.store.set_object_acl(actor, bucket_ref(&bucket), object, acl);
-        Ok(set.await?)
-    });
-    match set.await {
-        Ok(()) => Ok(Reply::empty(StatusCode::OK)),
-        Err(PutError::Failed(Error::Rejected(Rejection::NoSuchKey))) => Err(no_such_key(key)),
-        Err(error) => Err(undone(error, &WriteCondition::Always)),
-    }
+        .map_err(|error| change_undone(error, "PUT", &object.key, version_id))?;
+    Ok(Reply::empty(StatusCode::OK).with_version(version_shown(changed)))
 }

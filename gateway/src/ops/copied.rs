@@ -23,7 +23,7 @@ use ullage_model::rejection::Rejection;
 use ullage_model::wire::metad::{ByteRange, ObjectAnswer};
 
 /// What a copy is made of.
-pub(super) struct Source {
+pub(super) struct Source<'a> {
     /// Its bucket.
     pub(super) bucket: Arc<Bucket>,
     /// Its name.
@@ -32,16 +32,16 @@ pub(super) struct Source {
     pub(super) version: VersionRow,
     /// How answers name the version.
     pub(super) shown: Option<VersionName>,
-    sight: Sight,
+    sight: Sight<'a>,
 }
 
-impl Source {
+impl<'a> Source<'a> {
     /// Looks it up, if `caller` may read it.
     ///
     /// # Errors
     /// NoSuchBucket, NoSuchKey, NoSuchVersion, AccessDenied, PreconditionFailed; or what looking up fails with.
     pub(super) async fn find(
-        call: &Call<'_>,
+        call: &Call<'a>,
         caller: &Caller,
         source: &CopySource,
     ) -> std::result::Result<Self, PutError<S3Error>> {

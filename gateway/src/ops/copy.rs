@@ -92,14 +92,15 @@ impl Copying<'_> {
     }
 
     /// Tags that come along are read there and set here, and the caller must be allowed both.
-    fn allow(&self, found: &Source) -> Result<()> {
+    fn allow(&self, found: &Source<'_>) -> Result<()> {
         let of_source = &found.version.metadata;
         if self.takes_tags_along(of_source) {
             let source = &self.request.source;
             let actions = (Action::GetObjectTagging, Action::GetObjectVersionTagging);
             let version = source.version_id.as_deref();
             let read = Need::version(actions, &source.bucket, &source.key, version);
-            self.call.require(&self.caller, &found.bucket, &read)?;
+            self.call
+                .require_of(&self.caller, &found.bucket, &read, of_source)?;
         }
         self.allow_target(of_source)
     }
@@ -144,7 +145,7 @@ impl Copying<'_> {
     /// The checksum asked for, if it is another one than the source's: then the bytes are read for it.
     async fn new_checksum(
         &self,
-        source: &Source,
+        source: &Source<'_>,
     ) -> std::result::Result<Option<Checksum>, PutError<S3Error>> {
         let version = &source.version;
         let Some(wanted) = self.request.checksum else {
@@ -162,7 +163,7 @@ impl Copying<'_> {
         Ok(Some(checksum))
     }
 
-    async fn by_reference(self, source: Source) -> std::result::Result<Copied, PutError<S3Error>> {
+    async fn by_reference(self, source: Source<'_>) -> std::result::Result<Copied, PutError<S3Error>> {
         let checksum = self.new_checksum(&source).await?;
         let copy = CopyRequest {
             actor: self.caller.actor,
@@ -178,7 +179,7 @@ impl Copying<'_> {
         Ok(self.call.store.copy(copy).await?)
     }
 
-    async fn by_bytes(self, source: Source) -> std::result::Result<Copied, PutError<S3Error>> {
+    async fn by_bytes(self, source: Source<'_>) -> std::result::Result<Copied, PutError<S3Error>> {
         let version = &source.version;
         let of_source = version.checksum.as_ref().map(|known| algorithm(known.algorithm));
         let wanted = self.request.checksum.or(of_source).unwrap_or(DEFAULT_CHECKSUM);

@@ -118,7 +118,7 @@ impl Copying<'_> {
         &self,
         upload: UploadRef,
         of_upload: Option<ChecksumAlgorithm>,
-        source: &Source,
+        source: &Source<'_>,
         range: ByteRange,
     ) -> std::result::Result<CopiedPart, PutError<S3Error>> {
         let known = known_digests(&source.version, range);
@@ -163,7 +163,7 @@ impl Copying<'_> {
         upload: UploadRef,
         row: &UploadRow,
         of_upload: Option<ChecksumAlgorithm>,
-        source: &Source,
+        source: &Source<'_>,
         range: ByteRange,
     ) -> std::result::Result<CopiedPart, PutError<S3Error>> {
         let part = (upload, self.request.part_number);

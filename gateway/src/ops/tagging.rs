@@ -2,30 +2,28 @@
 
 use super::authorize::Need;
 use super::errors::undone;
-use super::objects_read::{no_such_key, object_name};
-use super::versioning::{found, no_such_version, shown, version_name};
+use super::objects_read::object_name;
+use super::versioning::{change_undone, found, shown, version_name};
 use super::{Body, Call};
 use crate::directory::bucket_ref;
-use crate::error::Error;
 use crate::policy::Action;
-use crate::put::PutError;
 use crate::s3::Reply;
-use crate::s3::answer::{deleted, is_delete_marker, tagging};
+use crate::s3::answer::{deleted, tagging};
 use crate::s3::conditions::WriteCondition;
 use crate::s3::error::Result;
 use crate::s3::limits::OBJECT_TAGS_MAX;
 use crate::s3::tagging::{ObjectTagging, Tags};
 use crate::store::TagsRequest;
 use http::StatusCode;
-use ullage_model::rejection::Rejection;
 
 /// GetObjectTagging.
 pub(super) async fn get(call: &Call<'_>, request: &ObjectTagging) -> Result<Reply> {
     let version_id = request.version_id.as_deref();
     let version = version_name(version_id)?;
-    let head = call.decided(&request.bucket, |_, bucket| async move {
+    let head = call.decided_sight(&request.bucket, |bucket, sight| async move {
         let name = object_name(call, &bucket, &request.key, version);
-        Ok(call.store.head(&bucket, &name).await?)
+        let head = call.store.head(&bucket, &name).await?;
+        sight.check_found(head, |answer| &answer.version)
     });
     let head = head
         .await
@@ -64,26 +62,21 @@ async fn set(
     let mut need = Need::version(actions, &request.bucket, &request.key, version_id);
     need.said.tags.clone_from(&tags.0);
     let needs = [need];
-    let changed = call.decided_needing(&request.bucket, &needs, |actor, bucket| {
+    let object = (request.key.as_str(), version);
+    let changed = call.decided_change(&request.bucket, object, &needs, |actor, bucket, seen| {
         let set = TagsRequest {
             actor,
             bucket: bucket_ref(&bucket),
             key: request.key.clone(),
             version,
+            seen,
             tags: tags.0.clone(),
         };
         async move { Ok(call.store.set_tags(set).await?) }
     });
-    let error = match (changed.await, version_id) {
-        (Ok(changed), _) => return Ok(shown(changed)),
-        (Err(PutError::Failed(Error::Rejected(Rejection::NoSuchKey))), _) => no_such_key(&request.key),
-        (Err(PutError::Failed(Error::Rejected(Rejection::NoSuchVersion))), Some(version_id)) => {
-            no_such_version(&request.key, version_id)
-        }
-        (Err(PutError::Failed(Error::Rejected(Rejection::DeleteMarker))), Some(version_id)) => {
-            is_delete_marker(method, version_id, None)
-        }
-        (Err(error), _) => undone(error, &WriteCondition::Always),
+    let error = match changed.await {
+        Ok(changed) => return Ok(shown(changed)),
+        Err(error) => change_undone(error, method, &request.key, version_id),
     };
     Err(call.without_absence_from(&needs, error).await)
 }

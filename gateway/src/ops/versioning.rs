@@ -7,7 +7,9 @@ use super::list::{held, memory};
 use super::objects_read::no_such_key;
 use super::{Body, Call, audit, owner};
 use crate::directory::bucket_ref;
+use crate::error::Error;
 use crate::get::Lookup;
+use crate::put::PutError;
 use crate::s3::Reply;
 use crate::s3::answer::{
     ListVersionsAnswer, ListedObject, VersionListEntry, bucket_versioning, hidden_by_delete_marker,
@@ -23,6 +25,7 @@ use http::StatusCode;
 use std::sync::Arc;
 use ullage_model::ids::VersionName;
 use ullage_model::namespace::rows::Versioning;
+use ullage_model::rejection::Rejection;
 use ullage_model::wire::metad::{ListedVersion, VersionsRequest};
 
 /// The version that a client names, if it names one.
@@ -64,6 +67,25 @@ pub(super) fn no_such_version(key: &str, version_id: &str) -> S3Error {
     S3Error::from(ErrorCode::NoSuchVersion)
         .with("Key", key)
         .with("VersionId", version_id)
+}
+
+/// The answer to a change of an object or of the version named that was not made.
+pub(super) fn change_undone(
+    error: PutError<S3Error>,
+    method: &'static str,
+    key: &str,
+    version_id: Option<&str>,
+) -> S3Error {
+    match (error, version_id) {
+        (PutError::Failed(Error::Rejected(Rejection::NoSuchKey)), _) => no_such_key(key),
+        (PutError::Failed(Error::Rejected(Rejection::NoSuchVersion)), Some(version_id)) => {
+            no_such_version(key, version_id)
+        }
+        (PutError::Failed(Error::Rejected(Rejection::DeleteMarker)), Some(version_id)) => {
+            is_delete_marker(method, version_id, None)
+        }
+        (error, _) => undone(error, &WriteCondition::Always),
+    }
 }
 
 /// GetBucketVersioning.

@@ -30,6 +30,27 @@ macro_rules! actions {
                 match self { $(Self::$name => stringify!($name),)* }
             }
 
+            /// Whether conditions may ask for the tags of the object that it acts on (`s3:ExistingObjectTag`).
+            pub(crate) fn knows_object_tags(self) -> bool {
+                matches!(
+                    self,
+                    Self::GetObject
+                        | Self::GetObjectVersion
+                        | Self::GetObjectAttributes
+                        | Self::GetObjectVersionAttributes
+                        | Self::GetObjectAcl
+                        | Self::GetObjectVersionAcl
+                        | Self::PutObjectAcl
+                        | Self::PutObjectVersionAcl
+                        | Self::GetObjectTagging
+                        | Self::GetObjectVersionTagging
+                        | Self::PutObjectTagging
+                        | Self::PutObjectVersionTagging
+                        | Self::DeleteObjectTagging
+                        | Self::DeleteObjectVersionTagging
+                )
+            }
+
             fn bit(self) -> u128 {
                 1 << self as u32
             }
@@ -159,6 +180,12 @@ impl Actions {
 
     pub(super) fn contain(self, action: Action) -> bool {
         self.0 & action.bit() != 0
+    }
+
+    /// Whether conditions may ask for tags of objects with any of them.
+    pub(super) fn know_object_tags(self) -> bool {
+        let mut all = Action::ALL.iter().filter(|action| self.contain(**action));
+        all.any(|action| action.knows_object_tags())
     }
 
     pub(super) fn levels(self) -> impl Iterator<Item = Level> {

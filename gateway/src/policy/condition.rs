@@ -284,22 +284,29 @@ fn arn_pattern(text: &str, variables: bool) -> Result<Option<[Pattern; 6]>> {
 }
 
 impl Condition {
-    /// Whether it holds of a request.
-    pub(super) fn holds(&self, facts: &dyn Facts) -> bool {
+    /// Whether it asks for tags of the object that a request is about.
+    pub(super) fn asks_for_object_tags(&self) -> bool {
+        matches!(self.key, ConditionKey::ExistingObjectTag(_))
+    }
+
+    /// Whether it holds of a request; `None` if that is not known yet.
+    pub(super) fn holds(&self, facts: &dyn Facts) -> Option<bool> {
         let fact = facts.fact(&self.key);
         let (negated, values) = match &self.test {
-            Test::Absent(wanted) => return wanted.contains(&(fact == Fact::Absent)),
+            Test::Absent(_) if fact == Fact::Unknown => return None,
+            Test::Absent(wanted) => return Some(wanted.contains(&(fact == Fact::Absent))),
             Test::Compare { negated, values } => (*negated, values),
         };
         let fits = |text: &str| values.fit(text, facts) != negated;
-        match (fact, self.quantifier) {
+        Some(match (fact, self.quantifier) {
+            (Fact::Unknown, _) => return None,
             (Fact::Absent, Quantifier::One) => self.if_exists || negated,
             (Fact::Absent, Quantifier::Any) => self.if_exists,
             (Fact::Absent, Quantifier::All) => true,
             (Fact::One(text), _) => fits(&text),
             (Fact::Many(texts), Quantifier::All) => texts.iter().all(|text| fits(text)),
             (Fact::Many(texts), _) => texts.iter().any(|text| fits(text)),
-        }
+        })
     }
 
     /// True if it ties a statement to few callers, so that a statement for everybody is not public (Amazon, "The

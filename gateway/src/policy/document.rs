@@ -273,6 +273,14 @@ impl Statement {
                  callers too.",
             ));
         }
+        let by_tags = self.conditions.iter().any(Condition::asks_for_object_tags);
+        let knows_tags = |actions: &Actions| actions.know_object_tags();
+        if by_tags && !self.actions.negated && !self.actions.entries.iter().all(knows_tags) {
+            return Err(PolicyError::new(
+                "Conditions do not apply to combination of actions and resources in statement: an action has \
+                 nothing to do with s3:ExistingObjectTag.",
+            ));
+        }
         if kind == PolicyKind::User || self.actions.negated || self.resources.negated {
             return Ok(());
         }
@@ -295,18 +303,27 @@ impl Statement {
         Ok(())
     }
 
-    /// Whether it is about this, conditions included.
-    pub(super) fn is_about(&self, ask: &Ask<'_>) -> bool {
+    /// Whether it is about this, conditions included; `None` if that is not known yet.
+    pub(super) fn is_about(&self, ask: &Ask<'_>) -> Option<bool> {
         let whom = match &self.principals {
             Whom::Holder => true,
             Whom::These(principals) => principals.include(ask.principal, self.effect == Effect::Deny),
             Whom::AllBut(principals) => !principals.name(ask.principal),
         };
-        whom && self.actions.contains(|actions| actions.contain(ask.action))
+        let is_about = whom
+            && self.actions.contains(|actions| actions.contain(ask.action))
             && self
                 .resources
-                .contains(|resource| resource.pattern.matches(ask.resource, ask.facts))
-            && self.conditions.iter().all(|condition| condition.holds(ask.facts))
+                .contains(|resource| resource.pattern.matches(ask.resource, ask.facts));
+        let mut known = true;
+        for condition in self.conditions.iter().filter(|_| is_about) {
+            match condition.holds(ask.facts) {
+                Some(true) => {}
+                Some(false) => return Some(false),
+                None => known = false,
+            }
+        }
+        known.then_some(is_about)
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Decision {
     Allowed,
     /// Nothing grants it, which is a no.
     NotAllowed,
+    /// A statement that may decide it asks for what is not known yet ([`Fact::Unknown`](super::Fact::Unknown)).
+    Open,
 }
 
 /// Judges. The root user may do everything, so that it can repair a policy that shuts everybody out.
@@ -46,22 +48,25 @@ pub fn evaluate(ask: &Ask<'_>, policies: Policies<'_>) -> Decision {
     if matches!(ask.principal, Principal::Root { .. }) {
         return Decision::Allowed;
     }
-    let mut allowed = policies.acl;
+    let (mut allowed, mut may_deny, mut may_allow) = (policies.acl, false, false);
     let both = [policies.user, policies.bucket];
     for statement in both.into_iter().flatten().flat_map(|policy| &policy.statements) {
         if allowed && statement.effect == Effect::Allow {
             continue;
         }
-        if statement.is_about(ask) {
-            match statement.effect {
-                Effect::Deny => return Decision::Denied,
-                Effect::Allow => allowed = true,
-            }
+        match (statement.is_about(ask), statement.effect) {
+            (Some(false), _) => {}
+            (Some(true), Effect::Deny) => return Decision::Denied,
+            (Some(true), Effect::Allow) => allowed = true,
+            (None, Effect::Deny) => may_deny = true,
+            (None, Effect::Allow) => may_allow = true,
         }
     }
-    if allowed {
-        Decision::Allowed
-    } else {
-        Decision::NotAllowed
+    match allowed {
+        // What grants nothing here may still be granted by an object's list.
+        _ if may_deny => Decision::Open,
+        true => Decision::Allowed,
+        false if may_allow => Decision::Open,
+        false => Decision::NotAllowed,
     }
 }

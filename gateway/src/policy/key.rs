@@ -9,6 +9,8 @@ use std::fmt;
 pub enum Fact<'a> {
     /// Nothing.
     Absent,
+    /// It is not known yet: the object that the request is about has not been looked up.
+    Unknown,
     /// This.
     One(Cow<'a, str>),
     /// A set, which may be empty; only of keys that are sets.
@@ -45,6 +47,7 @@ pub(super) enum Kind {
 }
 
 const REQUEST_OBJECT_TAG: &str = "s3:RequestObjectTag";
+const EXISTING_OBJECT_TAG: &str = "s3:ExistingObjectTag";
 
 macro_rules! keys {
     ($($(#[$doc:meta])* $variant:ident $name:literal $kind:ident;)*) => {
@@ -54,6 +57,8 @@ macro_rules! keys {
             $($(#[$doc])* $variant,)*
             /// The value of a tag that the request sets: `s3:RequestObjectTag/` and the tag's key.
             RequestObjectTag(String),
+            /// The value of a tag that the object has: `s3:ExistingObjectTag/` and the tag's key.
+            ExistingObjectTag(String),
         }
 
         impl ConditionKey {
@@ -65,13 +70,14 @@ macro_rules! keys {
                 match self {
                     $(Self::$variant => $name,)*
                     Self::RequestObjectTag(_) => REQUEST_OBJECT_TAG,
+                    Self::ExistingObjectTag(_) => EXISTING_OBJECT_TAG,
                 }
             }
 
             pub(super) fn kind(&self) -> Kind {
                 match self {
                     $(Self::$variant => Kind::$kind,)*
-                    Self::RequestObjectTag(_) => Kind::Text,
+                    Self::RequestObjectTag(_) | Self::ExistingObjectTag(_) => Kind::Text,
                 }
             }
         }
@@ -134,11 +140,13 @@ impl ConditionKey {
     /// For names that are not known here.
     pub(super) fn parse(name: &str) -> Result<Self> {
         // A tag's key is case-sensitive, the name in front of it is not.
-        if let Some((family, tag)) = name.split_once('/')
-            && family.eq_ignore_ascii_case(REQUEST_OBJECT_TAG)
-            && !tag.is_empty()
-        {
-            return Ok(Self::RequestObjectTag(tag.to_owned()));
+        if let Some((family, tag)) = name.split_once('/').filter(|(_, tag)| !tag.is_empty()) {
+            if family.eq_ignore_ascii_case(REQUEST_OBJECT_TAG) {
+                return Ok(Self::RequestObjectTag(tag.to_owned()));
+            }
+            if family.eq_ignore_ascii_case(EXISTING_OBJECT_TAG) {
+                return Ok(Self::ExistingObjectTag(tag.to_owned()));
+            }
         }
         let known = Self::NAMED
             .iter()
@@ -148,8 +156,8 @@ impl ConditionKey {
             .ok_or_else(|| PolicyError::new(format!("Policy has an invalid condition key: {name}.")))
     }
 
-    /// True if a policy may write `${key}`: keys with one value.
+    /// True if a policy may write `${key}`: keys with one value, which is known before anything is looked up.
     pub(super) fn is_variable(&self) -> bool {
-        self.kind() != Kind::Set
+        self.kind() != Kind::Set && !matches!(self, Self::ExistingObjectTag(_))
     }
 }

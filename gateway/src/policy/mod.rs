@@ -49,4 +49,6 @@ impl PolicyError {
 type Result<T> = std::result::Result<T, PolicyError>;
 
 #[cfg(test)]
+mod object_tag_tests;
+#[cfg(test)]
 mod tests;

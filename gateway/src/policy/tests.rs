@@ -629,8 +629,8 @@ fn what_is_not_understood_is_refused() {
         ),
         (r#"{"StringEquals":{"aws:Nothing":"a"}}"#, "aws:Nothing"),
         (
-            r#"{"StringEquals":{"s3:ExistingObjectTag/k":"a"}}"#,
-            "s3:ExistingObjectTag/k",
+            r#"{"StringEquals":{"s3:ExistingObjectTag/":"a"}}"#,
+            "s3:ExistingObjectTag/",
         ),
         (r#"{"StringEquals":{"aws:Referer":[]}}"#, "no values"),
         (r#"{"StringEquals":{"aws:Referer":{"a":1}}}"#, "an object"),

@@ -144,10 +144,8 @@ fn parameters(operation: OperationName) -> &'static [&'static str] {
         | OperationName::PutBucketPolicy
         | OperationName::DeleteBucketPolicy => &["policy"],
         OperationName::GetBucketPolicyStatus => &["policyStatus"],
-        OperationName::GetBucketAcl
-        | OperationName::PutBucketAcl
-        | OperationName::GetObjectAcl
-        | OperationName::PutObjectAcl => &["acl"],
+        OperationName::GetBucketAcl | OperationName::PutBucketAcl => &["acl"],
+        OperationName::GetObjectAcl | OperationName::PutObjectAcl => &["acl", "versionId"],
         OperationName::GetBucketOwnershipControls
         | OperationName::PutBucketOwnershipControls
         | OperationName::DeleteBucketOwnershipControls => &["ownershipControls"],

@@ -137,13 +137,15 @@ pub struct BucketRequest {
     pub bucket: String,
 }
 
-/// Of an object, and no more.
+/// Of an object or one of its versions, and no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectRequest {
     /// The bucket.
     pub bucket: String,
     /// The key.
     pub key: String,
+    /// `versionId`; without it the current version is meant.
+    pub version_id: Option<String>,
 }
 
 /// CreateBucket.
@@ -548,6 +550,7 @@ fn object_request(head: &Head<'_>) -> Result<ObjectRequest> {
     Ok(ObjectRequest {
         bucket: bucket(head)?,
         key: key(head)?,
+        version_id: version_id(head)?,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::error::Error;
-use ullage_model::command::{Actor, BucketRef, Reply, SessionCommand, SetObjectTags};
+use ullage_model::command::{Actor, BucketRef, Reply, Seen, SessionCommand, SetObjectTags};
 use ullage_model::ids::VersionName;
 
 /// Tags that an object shall have.
@@ -16,6 +16,8 @@ pub struct TagsRequest {
     pub key: String,
     /// The version; `None` for the current one.
     pub version: Option<VersionName>,
+    /// What was seen of it, if it was decided by that.
+    pub seen: Option<Seen>,
     /// All of them: keys and values.
     pub tags: Vec<(String, String)>,
 }
@@ -32,6 +34,7 @@ impl Store {
             bucket: set.bucket,
             key: set.key,
             version: set.version,
+            seen: set.seen,
             tags: set.tags,
         });
         let reply = self.submit(command, Some(settings)).await?;

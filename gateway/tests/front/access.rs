@@ -274,7 +274,7 @@ const MATRIX: &[(&str, &str, Headers, &str, &str)] = &[
     ("DELETE", "/ruled/secret/a", &[], "", "+-----"),
 ];
 
-async fn send_as(
+pub(super) async fn send_as(
     gateway: &Gateway,
     who: &str,
     method: &str,
@@ -313,7 +313,7 @@ async fn anonymous(
     client.raw(&bytes, method == "HEAD").await.expect("an answer")
 }
 
-async fn user(gateway: &Gateway, name: &str, policy: serde_json::Value) {
+pub(super) async fn user(gateway: &Gateway, name: &str, policy: serde_json::Value) {
     let new = json!({"name": name, "access_key": name, "secret_key": "long enough", "policy": policy});
     let made = gateway.admin_client();
     made.send("POST", "/v1/users", &[], new.to_string().as_bytes())
@@ -321,7 +321,13 @@ async fn user(gateway: &Gateway, name: &str, policy: serde_json::Value) {
         .expect(200);
 }
 
-async fn root(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+pub(super) async fn root(
+    gateway: &Gateway,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
     send_as(gateway, "root", method, target, headers, body).await
 }
 

@@ -20,6 +20,7 @@ mod hostile;
 #[path = "../data_path/metad.rs"]
 mod metad;
 mod mutations;
+mod object_tags;
 mod objects;
 mod parts;
 #[allow(dead_code)]

@@ -155,7 +155,7 @@ assert {entry["Key"]: entry["Code"] for entry in several["Errors"]} == {
     "secret/a": "AccessDenied",
 }, several
 denied(ann.put_bucket_policy, Bucket=BUCKET, Policy=json.dumps(policy))
-policy["Statement"][0]["Condition"] = {"StringEquals": {"s3:ExistingObjectTag/public": "yes"}}
+policy["Statement"][0]["Condition"] = {"StringEquals": {"s3:ExistingJobOperation": "yes"}}
 denied(root.put_bucket_policy, "MalformedPolicy", Bucket=BUCKET, Policy=json.dumps(policy))
 root.delete_bucket_policy(Bucket=BUCKET)
 assert plain_http(f"/{BUCKET}/public/a")[0] == 403

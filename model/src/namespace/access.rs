@@ -1,7 +1,7 @@
 //! Canned access control lists of buckets and of versions. What they grant is the gateways' judgement: a bucket's is
 //! made under its settings version, which a change raises; a version's is read with the version.
 
-use crate::command::{Actor, BucketRef, Reply};
+use crate::command::{Actor, BucketRef, Reply, Seen};
 use crate::fat::cluster;
 use crate::ids::VersionName;
 use crate::namespace::rows::{BucketAccess, BucketRow, CannedAcl, VersionEntry};
@@ -39,14 +39,14 @@ pub fn set_bucket<R: Read>(
 pub fn set_object<R: Read>(
     step: &mut Step<'_, R>,
     (actor, bucket): (Actor, BucketRef),
-    key: &str,
-    version: Option<VersionName>,
+    (key, version): (&str, Option<VersionName>),
+    seen: Option<&Seen>,
     acl: CannedAcl,
 ) -> Result<Reply, Stop> {
     bounds::check_key(key)?;
     let bucket = authority::check_bucket(step, bucket)?;
     authority::check_actor(step, actor)?;
-    let mut row = version::to_change(step, bucket.bucket, key, version)?;
+    let mut row = version::to_change(step, bucket.bucket, key, version, seen)?;
     row.metadata.acl = acl;
     let reply = Reply::Changed {
         version: row.version,

@@ -16,7 +16,7 @@ pub fn set<R: Read>(step: &mut Step<'_, R>, set: &SetObjectTags) -> Result<Reply
     bounds::check_tags(&set.tags)?;
     let bucket = authority::check_bucket(step, set.bucket)?;
     authority::check_actor(step, set.actor)?;
-    let mut row = version::to_change(step, bucket.bucket, &set.key, set.version)?;
+    let mut row = version::to_change(step, bucket.bucket, &set.key, set.version, set.seen.as_ref())?;
     row.metadata.tags.clone_from(&set.tags);
     let reply = Reply::Changed {
         version: row.version,

@@ -5,7 +5,7 @@
 //! most one of them is `null`: the live one, as its row says, or the one that a row of its own leads to. So every
 //! one of them is found by looking at one or two rows, however many there are.
 
-use crate::command::{Conditions, EtagMatch};
+use crate::command::{Conditions, EtagMatch, Seen};
 use crate::ids::{BucketId, VersionId, VersionName};
 use crate::namespace::keys::{self, VersionKey};
 use crate::namespace::rows::{Etag, LiveRow, VersionEntry, VersionRow};
@@ -80,23 +80,32 @@ pub fn named(
 /// The version of an object that a command changes in place: the current one, or the one named.
 ///
 /// # Errors
-/// `NoSuchKey` when none is current, `NoSuchVersion` when the one named is not there, `DeleteMarker` when it is one.
+/// `NoSuchKey` when none is current, `NoSuchVersion` when the one named is not there, `DeleteMarker` when it is one;
+/// `StaleSettings` when it is not as the gateway saw it.
 pub fn to_change(
     rows: &impl Read,
     bucket: BucketId,
     key: &str,
     name: Option<VersionName>,
+    seen: Option<&Seen>,
 ) -> Result<VersionRow, Stop> {
     let live = live(rows, bucket, key)?;
-    let Some(name) = name else {
-        let live = live.ok_or(Rejection::NoSuchKey)?;
-        return Ok(current(rows, bucket, key, &live)?);
+    let found = match name {
+        None => {
+            let live = live.ok_or(Rejection::NoSuchKey)?;
+            current(rows, bucket, key, &live)?
+        }
+        Some(name) => match named(rows, bucket, key, name, live.as_ref())? {
+            Some(VersionEntry::Object(version)) => *version,
+            Some(VersionEntry::DeleteMarker(_)) => return Err(Rejection::DeleteMarker.into()),
+            None => return Err(Rejection::NoSuchVersion.into()),
+        },
     };
-    match named(rows, bucket, key, name, live.as_ref())? {
-        Some(VersionEntry::Object(version)) => Ok(*version),
-        Some(VersionEntry::DeleteMarker(_)) => Err(Rejection::DeleteMarker.into()),
-        None => Err(Rejection::NoSuchVersion.into()),
+    let is_as_seen = |seen: &Seen| seen.version == found.version && seen.tags == found.metadata.tags;
+    if !seen.is_none_or(is_as_seen) {
+        return Err(Rejection::StaleSettings.into());
     }
+    Ok(found)
 }
 
 /// The id of the key's `null` version or delete marker. `live` is the key's live row.

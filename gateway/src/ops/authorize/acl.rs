@@ -39,11 +39,12 @@ pub(super) fn object_may_grant(access: BucketAccess, action: Action) -> bool {
     counts(access) && is_read(action)
 }
 
-/// Whether an object's list grants reading it.
-pub(super) fn object_grants(acl: CannedAcl, caller: &Caller) -> bool {
-    match acl {
-        CannedAcl::Private => false,
-        CannedAcl::PublicRead | CannedAcl::PublicReadWrite => true,
-        CannedAcl::AuthenticatedRead => !caller.is_anonymous(),
-    }
+/// Whether an object's list grants an action.
+pub(super) fn object_grants(access: BucketAccess, acl: CannedAcl, caller: &Caller, action: Action) -> bool {
+    object_may_grant(access, action)
+        && match acl {
+            CannedAcl::Private => false,
+            CannedAcl::PublicRead | CannedAcl::PublicReadWrite => true,
+            CannedAcl::AuthenticatedRead => !caller.is_anonymous(),
+        }
 }

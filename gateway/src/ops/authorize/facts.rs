@@ -6,6 +6,7 @@ use crate::s3::sigv4::Scheme;
 use crate::s3::{Head, UnixMs};
 use std::borrow::Cow;
 use std::net::IpAddr;
+use ullage_model::namespace::rows::Metadata;
 
 /// A request, as far as policies see it. Only what the connection or the signature vouches for, or what acts: no
 /// header says where a request came from.
@@ -29,6 +30,8 @@ pub(super) struct NeedFacts<'a> {
     pub(super) request: &'a RequestFacts<'a>,
     pub(super) principal: &'a Principal<'a>,
     pub(super) need: &'a Need,
+    /// The object, once it is known.
+    pub(super) object: Option<&'a Metadata>,
 }
 
 impl NeedFacts<'_> {
@@ -36,6 +39,18 @@ impl NeedFacts<'_> {
     /// whoever reads it.
     fn amz(&self, name: &'static str) -> Fact<'_> {
         Fact::of(self.request.acting.amz(name).ok().flatten())
+    }
+
+    /// A tag of the object that the need is about, if it is about one that is there.
+    fn existing_tag(&self, name: &str) -> Fact<'_> {
+        match self.object {
+            _ if !self.need.of_existing || !self.need.action.knows_object_tags() => Fact::Absent,
+            None => Fact::Unknown,
+            Some(object) => {
+                let found = object.tags.iter().find(|(key, _)| key == name);
+                Fact::of(found.map(|(_, value)| value.as_str()))
+            }
+        }
     }
 
     fn header(&self, name: &'static str) -> Fact<'_> {
@@ -98,6 +113,7 @@ impl Facts for NeedFacts<'_> {
                 let found = said.tags.iter().find(|(key, _)| key == name);
                 Fact::of(found.map(|(_, value)| value.as_str()))
             }
+            ConditionKey::ExistingObjectTag(name) => self.existing_tag(name),
             ConditionKey::RequestObjectTagKeys if said.tags.is_empty() => Fact::Absent,
             ConditionKey::RequestObjectTagKeys => {
                 let names = said.tags.iter().map(|(key, _)| Cow::Borrowed(key.as_str()));

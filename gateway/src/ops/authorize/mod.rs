@@ -18,7 +18,7 @@ pub(super) use needs::{DELETE, Need, Said};
 use super::{Call, check_owner, identify, no_such_bucket, owner, s3_error};
 use crate::directory::{Bucket, User};
 use crate::error::Error;
-use crate::get::Lookup;
+use crate::get::{Lookup, ObjectName};
 use crate::limits::STALE_SETTINGS_RETRIES;
 use crate::policy::{Action, Ask, Decision, Policies, Policy, Principal, evaluate};
 use crate::put::PutError;
@@ -27,9 +27,11 @@ use crate::s3::error::{ErrorCode, Result};
 use facts::NeedFacts;
 use std::future::Future;
 use std::sync::Arc;
-use ullage_model::command::Actor;
+use ullage_model::command::{Actor, Seen};
+use ullage_model::ids::VersionName;
 use ullage_model::namespace::rows::{ANONYMOUS_USER, Metadata, ROOT_USER, VersionRow};
 use ullage_model::rejection::Rejection;
+use ullage_model::wire::metad::ObjectAnswer;
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -107,13 +109,20 @@ impl Caller {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Allowed,
-    /// Nothing but the object's own list could grant it.
-    IfObjectAllows,
+    /// It depends on the object: its own list could grant it, or a policy asks for its tags.
+    ByObject,
     Denied,
 }
 
-/// Judges one need under a bucket's settings; `None` for what concerns no bucket that is there.
-fn judge(request: &RequestFacts<'_>, caller: &Caller, bucket: Option<&Bucket>, need: &Need) -> Verdict {
+/// Judges one need under a bucket's settings; `None` for what concerns no bucket that is there. With the `object` it
+/// does not depend on it any more.
+fn judge(
+    request: &RequestFacts<'_>,
+    caller: &Caller,
+    bucket: Option<&Bucket>,
+    need: &Need,
+    object: Option<&Metadata>,
+) -> Verdict {
     if caller.is_root() {
         return Verdict::Allowed;
     }
@@ -123,6 +132,7 @@ fn judge(request: &RequestFacts<'_>, caller: &Caller, bucket: Option<&Bucket>, n
         request,
         principal: &principal,
         need,
+        object,
     };
     let ask = Ask {
         principal: &principal,
@@ -136,13 +146,17 @@ fn judge(request: &RequestFacts<'_>, caller: &Caller, bucket: Option<&Bucket>, n
         bucket: bucket.and_then(Bucket::policy),
         acl: access.is_some_and(|access| acl::bucket_grants(access, caller, need.action)),
     };
+    let list_decides = |access| match object {
+        None if acl::object_may_grant(access, need.action) => Verdict::ByObject,
+        Some(object) if acl::object_grants(access, object.acl, caller, need.action) => Verdict::Allowed,
+        _ => Verdict::Denied,
+    };
     match evaluate(&ask, policies) {
         Decision::Allowed => Verdict::Allowed,
         Decision::Denied => Verdict::Denied,
-        Decision::NotAllowed if access.is_some_and(|access| acl::object_may_grant(access, need.action)) => {
-            Verdict::IfObjectAllows
-        }
-        Decision::NotAllowed => Verdict::Denied,
+        Decision::NotAllowed => access.map_or(Verdict::Denied, list_decides),
+        Decision::Open if object.is_none() => Verdict::ByObject,
+        Decision::Open => Verdict::Denied,
     }
 }
 
@@ -150,25 +164,30 @@ fn denied() -> S3Error {
     ErrorCode::AccessDenied.into()
 }
 
-/// Leave to read an object: complete only when its own access control list is known.
+/// Leave to do something with an object that is there: complete only when its own access control list and its tags
+/// are known.
 #[derive(Debug)]
-#[must_use = "what was read must be checked before it is answered"]
-pub(super) struct Sight {
+#[must_use = "what was found must be checked before it is answered or changed"]
+pub(super) struct Sight<'a> {
+    request: RequestFacts<'a>,
     caller: Caller,
-    needs_list: bool,
+    bucket: Arc<Bucket>,
+    /// What depends on the object.
+    needs: Vec<Need>,
 }
 
-impl Sight {
+impl Sight<'_> {
     /// Checks an object that was found.
     ///
     /// # Errors
     /// AccessDenied.
     pub(super) fn check(&self, metadata: &Metadata) -> Result<()> {
-        if !self.needs_list || acl::object_grants(metadata.acl, &self.caller) {
-            Ok(())
-        } else {
-            Err(denied())
-        }
+        let mut needs = self.needs.iter();
+        let allows = |need| {
+            let object = Some(metadata);
+            judge(&self.request, &self.caller, Some(&self.bucket), need, object) == Verdict::Allowed
+        };
+        if needs.all(allows) { Ok(()) } else { Err(denied()) }
     }
 
     /// `found`, if it may be read or is nothing that could.
@@ -187,8 +206,9 @@ impl Sight {
     }
 }
 
-impl Call<'_> {
-    fn needs(&self) -> &[Need] {
+impl<'a> Call<'a> {
+    /// What the operation needs, as far as its head says it.
+    pub(super) fn needs(&self) -> &[Need] {
         match &self.needs {
             Needs::Of(needs) => needs,
             Needs::ByHandler => &[],
@@ -213,7 +233,7 @@ impl Call<'_> {
     ) -> Result<()> {
         match self.judge_all(caller, bucket, needs) {
             Verdict::Allowed => Ok(()),
-            Verdict::IfObjectAllows | Verdict::Denied => Err(denied()),
+            Verdict::ByObject | Verdict::Denied => Err(denied()),
         }
     }
 
@@ -224,10 +244,10 @@ impl Call<'_> {
         needs: impl IntoIterator<Item = &'n Need>,
     ) -> Verdict {
         let of_bucket = needs.into_iter().filter(|need| need.bucket == bucket.row.name);
-        let verdicts = of_bucket.map(|need| judge(&self.request, caller, Some(bucket), need));
+        let verdicts = of_bucket.map(|need| judge(&self.request, caller, Some(bucket), need, None));
         let worst = verdicts.reduce(|one, other| match (one, other) {
             (Verdict::Denied, _) | (_, Verdict::Denied) => Verdict::Denied,
-            (Verdict::IfObjectAllows, _) | (_, Verdict::IfObjectAllows) => Verdict::IfObjectAllows,
+            (Verdict::ByObject, _) | (_, Verdict::ByObject) => Verdict::ByObject,
             (Verdict::Allowed, Verdict::Allowed) => Verdict::Allowed,
         });
         worst.unwrap_or(Verdict::Denied)
@@ -278,7 +298,7 @@ impl Call<'_> {
             .look_up(&first.bucket, self.expected_owner.as_deref())
             .await?;
         match self.judge_all(&self.caller, &bucket, self.needs()) {
-            Verdict::Allowed | Verdict::IfObjectAllows => Ok(()),
+            Verdict::Allowed | Verdict::ByObject => Ok(()),
             Verdict::Denied => Err(denied()),
         }
     }
@@ -292,7 +312,7 @@ impl Call<'_> {
         name: &str,
         expected_owner: Option<&str>,
         caller: &Caller,
-    ) -> Result<(Arc<Bucket>, Sight)> {
+    ) -> Result<(Arc<Bucket>, Sight<'a>)> {
         let bucket = self.look_up(name, expected_owner).await?;
         let reads = self.needs().iter().filter(|need| acl::is_read(need.action));
         let sight = self.sight(caller, &bucket, reads)?;
@@ -303,16 +323,26 @@ impl Call<'_> {
     fn sight<'n>(
         &self,
         caller: &Caller,
-        bucket: &Bucket,
+        bucket: &Arc<Bucket>,
         needs: impl IntoIterator<Item = &'n Need>,
-    ) -> Result<Sight> {
-        match self.judge_all(caller, bucket, needs) {
-            Verdict::Denied => Err(denied()),
-            verdict => Ok(Sight {
-                caller: caller.clone(),
-                needs_list: verdict == Verdict::IfObjectAllows,
-            }),
+    ) -> Result<Sight<'a>> {
+        let (mut asked, mut open) = (false, Vec::new());
+        for need in needs.into_iter().filter(|need| need.bucket == bucket.row.name) {
+            asked = true;
+            match judge(&self.request, caller, Some(bucket), need, None) {
+                Verdict::Allowed => {}
+                Verdict::ByObject => open.push(need.clone()),
+                Verdict::Denied => return Err(denied()),
+            }
         }
+        // If nothing was asked of the bucket, then nobody thought about it.
+        asked.then_some(()).ok_or_else(denied)?;
+        Ok(Sight {
+            request: self.request,
+            caller: caller.clone(),
+            bucket: Arc::clone(bucket),
+            needs: open,
+        })
     }
 
     /// Judges a need that showed only while the operation was done.
@@ -321,6 +351,20 @@ impl Call<'_> {
     /// AccessDenied.
     pub(super) fn require(&self, caller: &Caller, bucket: &Bucket, need: &Need) -> Result<()> {
         self.authorize(caller, bucket, [need])
+    }
+
+    /// As [`Call::require`], of an object that was found.
+    ///
+    /// # Errors
+    /// AccessDenied.
+    pub(super) fn require_of(
+        &self,
+        caller: &Caller,
+        bucket: &Arc<Bucket>,
+        need: &Need,
+        object: &Metadata,
+    ) -> Result<()> {
+        self.sight(caller, bucket, [need])?.check(object)
     }
 
     /// Whether the caller may list a bucket: who may not is not told which buckets and keys there are.
@@ -349,7 +393,7 @@ impl Call<'_> {
     pub(super) fn may_see_all_buckets(&self) -> Result<bool> {
         let need = Need::bucket(Action::ListAllMyBuckets, "");
         self.require_identity()?;
-        Ok(judge(&self.request, &self.caller, None, &need) == Verdict::Allowed)
+        Ok(judge(&self.request, &self.caller, None, &need, None) == Verdict::Allowed)
     }
 
     /// `error`, or AccessDenied in place of "there is no such object" for a caller who may not list the buckets that
@@ -409,7 +453,9 @@ impl Call<'_> {
         F: Future<Output = std::result::Result<T, PutError<S3Error>>>,
     {
         let allowed = |caller: &Caller| {
-            let verdicts = needs.iter().map(|need| judge(&self.request, caller, None, need));
+            let verdicts = needs
+                .iter()
+                .map(|need| judge(&self.request, caller, None, need, None));
             let is_allowed = verdicts.fold(!needs.is_empty(), |all, it| all && it == Verdict::Allowed);
             is_allowed
                 .then_some(caller.actor)
@@ -452,7 +498,7 @@ impl Call<'_> {
     where
         F: Future<Output = std::result::Result<T, PutError<S3Error>>>,
     {
-        let judged = |caller: &Caller, bucket: &Bucket| self.authorize(caller, bucket, needs);
+        let judged = |caller: &Caller, bucket: &Arc<Bucket>| self.authorize(caller, bucket, needs);
         self.under_settings(bucket, judged, |caller, bucket, ()| act(caller.actor, bucket))
             .await
     }
@@ -468,7 +514,7 @@ impl Call<'_> {
     {
         let writes = self.writes();
         let judged =
-            |caller: &Caller, bucket: &Bucket| self.authorize(caller, bucket, writes.iter().copied());
+            |caller: &Caller, bucket: &Arc<Bucket>| self.authorize(caller, bucket, writes.iter().copied());
         self.under_settings(bucket, judged, |caller, bucket, ()| act(caller, bucket))
             .await
     }
@@ -477,20 +523,72 @@ impl Call<'_> {
     pub(super) async fn decided_sight<T, F>(
         &self,
         bucket: &str,
-        act: impl Fn(Arc<Bucket>, Sight) -> F,
+        act: impl Fn(Arc<Bucket>, Sight<'a>) -> F,
     ) -> std::result::Result<T, PutError<S3Error>>
     where
         F: Future<Output = std::result::Result<T, PutError<S3Error>>>,
     {
-        let judged = |caller: &Caller, bucket: &Bucket| self.sight(caller, bucket, self.needs());
+        let judged = |caller: &Caller, bucket: &Arc<Bucket>| self.sight(caller, bucket, self.needs());
         self.under_settings(bucket, judged, |_, bucket, sight| act(bucket, sight))
             .await
+    }
+
+    /// As [`Call::decided_needing`], for changes of an object that is there: `act` is given what was seen of it, which
+    /// its command must name, where the decision depends on that.
+    pub(super) async fn decided_change<T, F>(
+        &self,
+        bucket: &str,
+        (key, version): (&str, Option<VersionName>),
+        needs: &[Need],
+        act: impl Fn(Actor, Arc<Bucket>, Option<Seen>) -> F,
+    ) -> std::result::Result<T, PutError<S3Error>>
+    where
+        F: Future<Output = std::result::Result<T, PutError<S3Error>>>,
+    {
+        let judged = |caller: &Caller, bucket: &Arc<Bucket>| self.sight(caller, bucket, needs);
+        let act = &act;
+        self.under_settings(bucket, judged, |caller, bucket, sight| async move {
+            let seen = self.see((key, version), &sight).await?;
+            act(caller.actor, bucket, seen).await
+        })
+        .await
+    }
+
+    /// Looks at the object, if something depends on it.
+    async fn see(
+        &self,
+        (key, version): (&str, Option<VersionName>),
+        sight: &Sight<'_>,
+    ) -> std::result::Result<Option<Seen>, PutError<S3Error>> {
+        if sight.needs.is_empty() {
+            return Ok(None);
+        }
+        let name = ObjectName {
+            bucket: sight.bucket.row.bucket,
+            key: key.to_owned(),
+            version,
+            request_id: self.request_id,
+        };
+        let refused = match (self.store.head(&sight.bucket, &name).await?, version) {
+            (Lookup::Found(found), _) => {
+                let ObjectAnswer { version, .. } = found;
+                sight.check(&version.metadata).map_err(PutError::Refused)?;
+                return Ok(Some(Seen {
+                    version: version.version,
+                    tags: version.metadata.tags,
+                }));
+            }
+            (_, None) => Rejection::NoSuchKey,
+            (Lookup::Nothing, Some(_)) => Rejection::NoSuchVersion,
+            (Lookup::DeleteMarker(_), Some(_)) => Rejection::DeleteMarker,
+        };
+        Err(Error::Rejected(refused).into())
     }
 
     async fn under_settings<T, J, F>(
         &self,
         bucket: &str,
-        judged: impl Fn(&Caller, &Bucket) -> Result<J>,
+        judged: impl Fn(&Caller, &Arc<Bucket>) -> Result<J>,
         act: impl Fn(Caller, Arc<Bucket>, J) -> F,
     ) -> std::result::Result<T, PutError<S3Error>>
     where

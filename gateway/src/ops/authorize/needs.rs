@@ -2,7 +2,7 @@
 
 use crate::policy::Action;
 use crate::s3::copy::{CopyObject, CopySource, UploadPartCopy};
-use crate::s3::operation::{CreateMultipartUpload, PutObject, ReadObject};
+use crate::s3::operation::{CreateMultipartUpload, ObjectRequest, PutObject, ReadObject};
 use crate::s3::{Operation, tagging};
 
 /// One action on one resource that an operation needs to be allowed.
@@ -14,6 +14,8 @@ pub(crate) struct Need {
     pub(crate) bucket: String,
     /// With which object; `None` for the bucket itself.
     pub(crate) key: Option<String>,
+    /// Whether it is about an object that is there already, and not about one that is made.
+    pub(crate) of_existing: bool,
     /// What conditions may ask of this need, and the request's head does not say, or not in one way only.
     pub(crate) said: Said,
 }
@@ -75,8 +77,8 @@ impl Needs {
             Operation::PutBucketOwnershipControls(it) | Operation::DeleteBucketOwnershipControls(it) => {
                 of_bucket(A::PutBucketOwnershipControls, &it.bucket)
             }
-            Operation::GetObjectAcl(it) => of_object(A::GetObjectAcl, &it.bucket, &it.key),
-            Operation::PutObjectAcl(it) => of_object(A::PutObjectAcl, &it.object.bucket, &it.object.key),
+            Operation::GetObjectAcl(it) => acl_of((A::GetObjectAcl, A::GetObjectVersionAcl), it),
+            Operation::PutObjectAcl(it) => acl_of((A::PutObjectAcl, A::PutObjectVersionAcl), &it.object),
             Operation::GetObject(it) | Operation::HeadObject(it) => Self::Of(vec![read(it)]),
             Operation::GetObjectAttributes(it) => {
                 let actions = [READ, (A::GetObjectAttributes, A::GetObjectVersionAttributes)];
@@ -120,11 +122,12 @@ impl Need {
             action,
             bucket: bucket.to_owned(),
             key: None,
+            of_existing: false,
             said: Said::default(),
         }
     }
 
-    /// Of an object.
+    /// Of an object that is made.
     pub(crate) fn object(action: Action, bucket: &str, key: &str) -> Self {
         Self {
             key: Some(key.to_owned()),
@@ -132,14 +135,17 @@ impl Need {
         }
     }
 
-    /// Of an object, or of one version of it, which is an action of its own: the second of `actions`.
+    /// Of an object that is there, or of one version of it, which is an action of its own: the second of `actions`.
     pub(crate) fn version(actions: (Action, Action), bucket: &str, key: &str, version: Option<&str>) -> Self {
         let action = if version.is_some() { actions.1 } else { actions.0 };
         let said = Said {
             version: version.map(str::to_owned),
             ..Said::default()
         };
-        Self::object(action, bucket, key).saying(said)
+        Self {
+            of_existing: true,
+            ..Self::object(action, bucket, key).saying(said)
+        }
     }
 
     /// The same, with what is known besides.
@@ -167,6 +173,16 @@ fn read(request: &ReadObject) -> Need {
 }
 
 fn tags_of(actions: (Action, Action), request: &tagging::ObjectTagging) -> Needs {
+    let version = request.version_id.as_deref();
+    Needs::Of(vec![Need::version(
+        actions,
+        &request.bucket,
+        &request.key,
+        version,
+    )])
+}
+
+fn acl_of(actions: (Action, Action), request: &ObjectRequest) -> Needs {
     let version = request.version_id.as_deref();
     Needs::Of(vec![Need::version(
         actions,

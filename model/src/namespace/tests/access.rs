@@ -1,7 +1,7 @@
 //! Users' policies, and access control lists of buckets and versions.
 
 use super::world::{ROOT, World, key};
-use crate::command::{Actor, Body, BucketRef, Reply, SessionCommand};
+use crate::command::{Actor, Body, BucketRef, Reply, Seen, SessionCommand, SetObjectTags};
 use crate::ids::{UserId, VersionId, VersionName};
 use crate::limits::USER_POLICY_BYTES_MAX;
 use crate::namespace::keys;
@@ -120,6 +120,7 @@ fn a_versions_list_is_changed_in_place_and_only_of_that_version() {
         bucket: world.bucket,
         key: key.to_owned(),
         version,
+        seen: None,
         acl: CannedAcl::Private,
     };
     let other = VersionId {
@@ -136,4 +137,56 @@ fn a_versions_list_is_changed_in_place_and_only_of_that_version() {
         matches!(world.submit(to_current), Reply::Changed { version: changed, .. } if changed == version)
     );
     assert_eq!(acl(&world), CannedAcl::Private);
+}
+
+#[test]
+fn what_was_decided_by_what_was_seen_holds_while_it_is_so() {
+    let mut world = World::new();
+    let mut finalize = world.finalize("key", 1, Body::Empty);
+    finalize.metadata.tags = vec![("grape".to_owned(), "merlot".to_owned())];
+    let tags = finalize.metadata.tags.clone();
+    let Reply::Stored { version, .. } = world.submit(SessionCommand::FinalizeObject(finalize)) else {
+        panic!()
+    };
+    let other = VersionId {
+        random: version.random ^ 1,
+        ..version
+    };
+    let seen = |version, tags: &[(String, String)]| {
+        Some(Seen {
+            version,
+            tags: tags.to_vec(),
+        })
+    };
+    let set_acl = |seen| SessionCommand::SetObjectAcl {
+        actor: ROOT,
+        bucket: world.bucket,
+        key: "key".to_owned(),
+        version: None,
+        seen,
+        acl: CannedAcl::PublicRead,
+    };
+    let set_tags = |seen| {
+        SessionCommand::SetObjectTags(SetObjectTags {
+            actor: ROOT,
+            bucket: world.bucket,
+            key: "key".to_owned(),
+            version: None,
+            seen,
+            tags: Vec::new(),
+        })
+    };
+    let stale = [
+        set_acl(seen(other, &tags)),
+        set_acl(seen(version, &[])),
+        set_tags(seen(other, &tags)),
+        set_tags(seen(version, &[])),
+    ];
+    let good = [set_acl(seen(version, &tags)), set_tags(seen(version, &tags))];
+    for command in stale {
+        assert_eq!(world.refused(command), Rejection::StaleSettings);
+    }
+    for command in good {
+        assert!(matches!(world.submit(command), Reply::Changed { .. }));
+    }
 }

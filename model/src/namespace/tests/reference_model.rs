@@ -313,6 +313,7 @@ impl Model {
             bucket: self.world.bucket,
             key: key.to_owned(),
             version,
+            seen: None,
             tags: tags.clone(),
         }));
         let expected = match (kept, version) {

@@ -19,6 +19,7 @@ fn set(world: &World, version: Option<VersionName>, tags: Vec<(String, String)>)
         bucket: world.bucket,
         key: KEY.to_owned(),
         version,
+        seen: None,
         tags,
     })
 }

@@ -185,6 +185,7 @@ impl Cluster {
             bucket: self.bucket,
             key: name,
             version: None,
+            seen: None,
             tags: vec![("key".to_owned(), key.to_string())],
         });
         match self.submit(at, command) {
