@@ -87,6 +87,7 @@ pub struct Bucket {
     /// Its CORS rules.
     pub cors: Option<CorsRules>,
     policy: Option<Readable>,
+    policy_is_public: bool,
 }
 
 /// A policy as it was stored, read once. What cannot be read shuts everybody out but root, who can replace it.
@@ -129,7 +130,21 @@ impl Bucket {
                 BucketDocumentKind::Tagging => {}
             }
         }
-        Self { row, cors, policy }
+        let policy_is_public = policy.as_ref().is_some_and(|policy| policy.policy().is_public());
+        Self {
+            row,
+            cors,
+            policy,
+            policy_is_public,
+        }
+    }
+
+    /// Whether its policy would let in the public, and its settings do not let it: then the policy grants anonymous
+    /// callers nothing.
+    #[must_use]
+    pub fn keeps_out_public(&self) -> bool {
+        let block = self.row.access.block.unwrap_or_default();
+        block.restrict_public_buckets && self.policy_is_public
     }
 
     /// Its policy, as of the row's settings version.

@@ -4,7 +4,7 @@
 use super::errors::{s3_error, undone};
 use super::objects_read::object_name;
 use super::versioning::{change_undone, found, shown as version_shown, version_name};
-use super::{Body, Call, audit, bucket_documents, owner};
+use super::{Body, Call, audit, bucket_documents, owner, public_access};
 use crate::directory::{Bucket, bucket_ref};
 use crate::policy::{Policy, PolicyError, PolicyKind};
 use crate::put::PutError;
@@ -44,7 +44,8 @@ pub(super) async fn put_policy(call: &Call<'_>, body: Body<'_>, request: &Bucket
         Policy::parse(text, PolicyKind::Bucket(&request.bucket)).map_err(|error| malformed(&error))?;
     check_users(call, &policy).await?;
     let change = (OperationName::PutBucketPolicy, BucketDocumentKind::Policy);
-    bucket_documents::set(call, request, change, Some(text.to_owned())).await?;
+    let check = |bucket: &Bucket| public_access::check_policy(bucket, &policy);
+    bucket_documents::set_checked(call, request, change, Some(text.to_owned()), check).await?;
     Ok(Reply::empty(StatusCode::NO_CONTENT))
 }
 
@@ -130,6 +131,7 @@ pub(super) fn access_of_new(
     let access = BucketAccess {
         acl: row_acl(acl),
         ownership: ownership.map(row_ownership).unwrap_or_default(),
+        block: None,
     };
     let enforced = access.ownership == rows::ObjectOwnership::BucketOwnerEnforced;
     if enforced && access.acl != rows::CannedAcl::Private {
@@ -138,16 +140,16 @@ pub(super) fn access_of_new(
     Ok(access)
 }
 
-/// Refuses a list that grants something in a bucket where none counts.
+/// Refuses a list that grants something in a bucket where none counts, or where none is taken.
 ///
 /// # Errors
-/// AccessControlListNotSupported.
+/// AccessControlListNotSupported; AccessDenied.
 pub(super) fn check_acl(bucket: &Bucket, acl: Option<CannedAcl>) -> Result<()> {
     let enforced = bucket.row.access.ownership == rows::ObjectOwnership::BucketOwnerEnforced;
     if enforced && acl.is_some_and(|acl| !acl.is_owners_alone()) {
         return Err(ErrorCode::AccessControlListNotSupported.into());
     }
-    Ok(())
+    public_access::check_acl(bucket, acl)
 }
 
 /// GetBucketAcl.
@@ -205,12 +207,12 @@ pub(super) async fn put_ownership(call: &Call<'_>, body: Body<'_>, request: &Buc
     call.bucket(&request.bucket).await?;
     let ownership = row_ownership(acl::ObjectOwnership::parse_document(&body.document().await?)?);
     let change = |bucket: &Bucket| {
-        let acl = bucket.row.access.acl;
+        let access = bucket.row.access;
         let enforced = ownership == rows::ObjectOwnership::BucketOwnerEnforced;
-        if enforced && acl != rows::CannedAcl::Private {
+        if enforced && access.acl != rows::CannedAcl::Private {
             return Err(ErrorCode::InvalidBucketAclWithObjectOwnership.into());
         }
-        Ok(BucketAccess { acl, ownership })
+        Ok(BucketAccess { ownership, ..access })
     };
     set_access(
         call,
@@ -226,8 +228,8 @@ pub(super) async fn put_ownership(call: &Call<'_>, body: Body<'_>, request: &Buc
 pub(super) async fn delete_ownership(call: &Call<'_>, request: &BucketRequest) -> Result<Reply> {
     let change = |bucket: &Bucket| {
         Ok(BucketAccess {
-            acl: bucket.row.access.acl,
-            ..BucketAccess::default()
+            ownership: rows::ObjectOwnership::default(),
+            ..bucket.row.access
         })
     };
     let operation = OperationName::DeleteBucketOwnershipControls;
@@ -235,7 +237,7 @@ pub(super) async fn delete_ownership(call: &Call<'_>, request: &BucketRequest) -
     Ok(deleted())
 }
 
-async fn set_access(
+pub(super) async fn set_access(
     call: &Call<'_>,
     name: &str,
     operation: OperationName,

@@ -2,7 +2,8 @@
 
 use super::errors::undone;
 use super::{Body, Call, audit};
-use crate::directory::bucket_ref;
+use crate::directory::{Bucket, bucket_ref};
+use crate::put::PutError;
 use crate::s3::Reply;
 use crate::s3::answer::{deleted, tagging_document};
 use crate::s3::conditions::WriteCondition;
@@ -96,13 +97,25 @@ pub(super) async fn document(
 pub(super) async fn set(
     call: &Call<'_>,
     request: &BucketRequest,
+    change: (OperationName, BucketDocumentKind),
+    document: Option<String>,
+) -> Result<()> {
+    set_checked(call, request, change, document, |_| Ok(())).await
+}
+
+/// As [`set`], if `check` finds nothing against it under the bucket's settings.
+pub(super) async fn set_checked(
+    call: &Call<'_>,
+    request: &BucketRequest,
     (operation, kind): (OperationName, BucketDocumentKind),
     document: Option<String>,
+    check: impl Fn(&Bucket) -> Result<()>,
 ) -> Result<()> {
     let name = &request.bucket;
     audit(call, name, operation);
-    let document = &document;
+    let (document, check) = (&document, &check);
     let done = call.decided(name, |actor, bucket| async move {
+        check(&bucket).map_err(PutError::Refused)?;
         let set = call
             .store
             .set_bucket_document(actor, bucket_ref(&bucket), kind, document.clone());

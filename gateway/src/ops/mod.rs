@@ -18,6 +18,7 @@ mod multipart;
 mod objects_read;
 mod objects_write;
 mod post;
+mod public_access;
 mod quota;
 mod tagging;
 mod uploads;
@@ -269,6 +270,15 @@ async fn dispatch(call: &Call<'_>, body: Body<'_>, operation: Operation) -> Resu
         Operation::DeleteBucketOwnershipControls(request) => {
             body.none().await?;
             access::delete_ownership(call, &request).await?
+        }
+        Operation::GetPublicAccessBlock(request) => {
+            body.none().await?;
+            public_access::get(call, &request).await?
+        }
+        Operation::PutPublicAccessBlock(request) => public_access::put(call, body, &request).await?,
+        Operation::DeletePublicAccessBlock(request) => {
+            body.none().await?;
+            public_access::delete(call, &request).await?
         }
         Operation::GetObjectAcl(request) => {
             body.none().await?;

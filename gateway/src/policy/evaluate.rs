@@ -26,6 +26,8 @@ pub struct Policies<'a> {
     pub user: Option<&'a Policy>,
     /// Of the bucket.
     pub bucket: Option<&'a Policy>,
+    /// Whether the bucket's policy grants nothing, though it may deny.
+    pub restricted: bool,
     /// Whether an access control list grants it.
     pub acl: bool,
 }
@@ -49,9 +51,13 @@ pub fn evaluate(ask: &Ask<'_>, policies: Policies<'_>) -> Decision {
         return Decision::Allowed;
     }
     let (mut allowed, mut may_deny, mut may_allow) = (policies.acl, false, false);
-    let both = [policies.user, policies.bucket];
-    for statement in both.into_iter().flatten().flat_map(|policy| &policy.statements) {
-        if allowed && statement.effect == Effect::Allow {
+    let both = [(policies.user, false), (policies.bucket, policies.restricted)];
+    let statements = both.into_iter().flat_map(|(policy, restricted)| {
+        let statements = policy.into_iter().flat_map(|policy| &policy.statements);
+        statements.map(move |statement| (statement, restricted))
+    });
+    for (statement, restricted) in statements {
+        if (allowed || restricted) && statement.effect == Effect::Allow {
             continue;
         }
         match (statement.is_about(ask), statement.effect) {

@@ -252,7 +252,12 @@ fn a_deny_wins_wherever_it_stands() {
         facts: &none,
     };
     for acl in [false, true] {
-        let policies = |user, bucket| Policies { user, bucket, acl };
+        let policies = |user, bucket| Policies {
+            user,
+            bucket,
+            acl,
+            restricted: false,
+        };
         assert_eq!(
             evaluate(&ask, policies(Some(&deny_all), Some(&allow_all))),
             Denied
@@ -261,6 +266,34 @@ fn a_deny_wins_wherever_it_stands() {
         let by_acl = if acl { Allowed } else { NotAllowed };
         assert_eq!(evaluate(&ask, policies(None, None)), by_acl);
     }
+}
+
+#[test]
+fn a_restricted_policy_denies_and_grants_nothing() {
+    let policy = bucket_policy(&statement(
+        r#"{"Effect":"Allow","Principal":"*","Action":"s3:*","Resource":"arn:aws:s3:::amzn-s3-demo-bucket/*"},
+        {"Effect":"Deny","Principal":"*","Action":"s3:PutObject","Resource":"arn:aws:s3:::amzn-s3-demo-bucket/*"}"#,
+    ));
+    let facts = known(&[]);
+    let decide = |action, acl, restricted| {
+        let ask = Ask {
+            principal: &Principal::Anonymous,
+            action,
+            resource: "amzn-s3-demo-bucket/a",
+            facts: &facts,
+        };
+        let policies = Policies {
+            user: None,
+            bucket: Some(&policy),
+            restricted,
+            acl,
+        };
+        evaluate(&ask, policies)
+    };
+    assert_eq!(decide(GetObject, false, false), Allowed);
+    assert_eq!(decide(GetObject, false, true), NotAllowed);
+    assert_eq!(decide(GetObject, true, true), Allowed, "by a list");
+    assert_eq!(decide(PutObject, true, true), Denied);
 }
 
 #[test]
@@ -688,8 +721,7 @@ fn the_policies_with_names_grant_what_their_names_say() {
         };
         let policies = Policies {
             user: Some(policy),
-            acl: false,
-            bucket: None,
+            ..Policies::default()
         };
         evaluate(&ask, policies)
     };
@@ -790,7 +822,7 @@ proptest! {
                     resource: &on,
                     facts: &facts,
                 };
-                evaluate(&ask, Policies { user: Some(&policy), bucket: Some(&policy), acl: false });
+                evaluate(&ask, Policies { user: Some(&policy), bucket: Some(&policy), ..Policies::default() });
                 policy.is_public();
             }
         }

@@ -149,6 +149,9 @@ fn parameters(operation: OperationName) -> &'static [&'static str] {
         OperationName::GetBucketOwnershipControls
         | OperationName::PutBucketOwnershipControls
         | OperationName::DeleteBucketOwnershipControls => &["ownershipControls"],
+        OperationName::GetPublicAccessBlock
+        | OperationName::PutPublicAccessBlock
+        | OperationName::DeletePublicAccessBlock => &["publicAccessBlock"],
         OperationName::GetObjectAttributes => &["attributes", "versionId"],
         OperationName::CreateMultipartUpload => &["uploads"],
         OperationName::UploadPart | OperationName::UploadPartCopy => &["partNumber", "uploadId"],
@@ -180,6 +183,7 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
                 | OperationName::PutBucketAcl
                 | OperationName::PutObjectAcl
                 | OperationName::PutBucketOwnershipControls
+                | OperationName::PutPublicAccessBlock
         );
     let completes = operation == OperationName::CompleteMultipartUpload;
     let makes_bucket = operation == OperationName::CreateBucket;

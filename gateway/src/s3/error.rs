@@ -96,6 +96,7 @@ error_codes! {
     NoSuchCORSConfiguration 404 "The CORS configuration does not exist";
     NoSuchBucketPolicy 404 "The bucket policy does not exist";
     NoSuchKey 404 "The specified key does not exist.";
+    NoSuchPublicAccessBlockConfiguration 404 "The public access block configuration was not found";
     NoSuchTagSet 404 "The TagSet does not exist";
     NoSuchUpload 404 "The specified multipart upload does not exist. The upload ID might not be valid, or the multipart upload might have been aborted or completed.";
     NoSuchVersion 404 "The version ID specified in the request does not match an existing version.";

@@ -39,6 +39,7 @@ pub mod metadata;
 pub mod names;
 pub mod operation;
 mod percent;
+pub mod public_access;
 pub mod range;
 pub mod request_xml;
 pub mod route;

@@ -124,6 +124,12 @@ pub enum Operation {
     PutBucketOwnershipControls(BucketRequest),
     /// Lists count again.
     DeleteBucketOwnershipControls(BucketRequest),
+    /// Reads what keeps out the public.
+    GetPublicAccessBlock(BucketRequest),
+    /// Replaces that; its body is [`super::public_access::PublicAccessBlock`].
+    PutPublicAccessBlock(BucketRequest),
+    /// Nothing keeps out the public any more but lists and policies.
+    DeletePublicAccessBlock(BucketRequest),
     /// Reads an object's access control list.
     GetObjectAcl(ObjectRequest),
     /// Replaces an object's access control list; its body may be an [`super::acl`] document.
@@ -366,6 +372,9 @@ impl Operation {
             Self::DeleteBucketOwnershipControls(_) => OperationName::DeleteBucketOwnershipControls,
             Self::PutBucketOwnershipControls(_) => OperationName::PutBucketOwnershipControls,
             Self::GetBucketOwnershipControls(_) => OperationName::GetBucketOwnershipControls,
+            Self::GetPublicAccessBlock(_) => OperationName::GetPublicAccessBlock,
+            Self::PutPublicAccessBlock(_) => OperationName::PutPublicAccessBlock,
+            Self::DeletePublicAccessBlock(_) => OperationName::DeletePublicAccessBlock,
             Self::PutBucketAcl(_) => OperationName::PutBucketAcl,
             Self::GetBucketAcl(_) => OperationName::GetBucketAcl,
             Self::DeleteBucketPolicy(_) => OperationName::DeleteBucketPolicy,
@@ -413,7 +422,8 @@ fn body_use(name: OperationName) -> BodyUse {
         },
         OperationName::PutBucketAcl
         | OperationName::PutObjectAcl
-        | OperationName::PutBucketOwnershipControls => BodyUse::Document {
+        | OperationName::PutBucketOwnershipControls
+        | OperationName::PutPublicAccessBlock => BodyUse::Document {
             bytes_max: limits::ACL_BODY_MAX,
             checksummed: true,
         },
@@ -505,6 +515,9 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
         OperationName::DeleteBucketOwnershipControls => {
             Operation::DeleteBucketOwnershipControls(bucket_request(head)?)
         }
+        OperationName::GetPublicAccessBlock => Operation::GetPublicAccessBlock(bucket_request(head)?),
+        OperationName::PutPublicAccessBlock => Operation::PutPublicAccessBlock(bucket_request(head)?),
+        OperationName::DeletePublicAccessBlock => Operation::DeletePublicAccessBlock(bucket_request(head)?),
         OperationName::GetObjectAcl => Operation::GetObjectAcl(object_request(head)?),
         OperationName::PutObjectAcl => Operation::PutObjectAcl(put_object_acl(head)?),
         other => return Err(S3Error::operation_not_offered(other.as_str())),

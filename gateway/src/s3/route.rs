@@ -111,7 +111,7 @@ routes! {
     GetBucketOwnershipControls Get Bucket ["ownershipControls"] yes;
     GetBucketPolicy Get Bucket ["policy"] yes;
     GetBucketPolicyStatus Get Bucket ["policyStatus"] yes;
-    GetPublicAccessBlock Get Bucket ["publicAccessBlock"] no;
+    GetPublicAccessBlock Get Bucket ["publicAccessBlock"] yes;
     GetBucketReplication Get Bucket ["replication"] no;
     GetBucketRequestPayment Get Bucket ["requestPayment"] no;
     CreateSession Get Bucket ["session"] no;
@@ -140,7 +140,7 @@ routes! {
     PutObjectLockConfiguration Put Bucket ["object-lock"] no;
     PutBucketOwnershipControls Put Bucket ["ownershipControls"] yes;
     PutBucketPolicy Put Bucket ["policy"] yes;
-    PutPublicAccessBlock Put Bucket ["publicAccessBlock"] no;
+    PutPublicAccessBlock Put Bucket ["publicAccessBlock"] yes;
     PutBucketReplication Put Bucket ["replication"] no;
     PutBucketRequestPayment Put Bucket ["requestPayment"] no;
     PutBucketTagging Put Bucket ["tagging"] yes;
@@ -159,7 +159,7 @@ routes! {
     DeleteBucketMetricsConfiguration Delete Bucket ["metrics"] no;
     DeleteBucketOwnershipControls Delete Bucket ["ownershipControls"] yes;
     DeleteBucketPolicy Delete Bucket ["policy"] yes;
-    DeletePublicAccessBlock Delete Bucket ["publicAccessBlock"] no;
+    DeletePublicAccessBlock Delete Bucket ["publicAccessBlock"] yes;
     DeleteBucketReplication Delete Bucket ["replication"] no;
     DeleteBucketTagging Delete Bucket ["tagging"] yes;
     DeleteBucketWebsite Delete Bucket ["website"] no;

@@ -47,7 +47,7 @@ const OFFERED: &str = "ListBuckets CreateBucket HeadBucket DeleteBucket GetBucke
     GetBucketTagging PutBucketTagging DeleteBucketTagging GetObjectTagging PutObjectTagging DeleteObjectTagging \
     GetBucketPolicy PutBucketPolicy DeleteBucketPolicy GetBucketPolicyStatus GetBucketAcl PutBucketAcl GetObjectAcl \
     PutObjectAcl GetBucketOwnershipControls PutBucketOwnershipControls DeleteBucketOwnershipControls \
-    GetObjectAttributes UploadPartCopy \
+    GetObjectAttributes UploadPartCopy GetPublicAccessBlock PutPublicAccessBlock DeletePublicAccessBlock \
     CompleteMultipartUpload AbortMultipartUpload ListMultipartUploads ListParts";
 
 #[test]

@@ -25,6 +25,9 @@ const RULED: &str = r#"{"Version":"2012-10-17","Statement":[
 /// A policy that concerns nothing that is there.
 const HARMLESS: &str = r#"{"Statement":{"Effect":"Deny","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::private/never"}}"#;
 
+/// Settings that keep out nobody.
+const BLOCK: &str = "<PublicAccessBlockConfiguration></PublicAccessBlockConfiguration>";
+
 const TAGS: &str = "<Tagging><TagSet><Tag><Key>k</Key><Value>v</Value></Tag></TagSet></Tagging>";
 const TAGS_MD5: (&str, &str) = ("content-md5", "EbdZDxVT2OADmYhaGBi6mA==");
 
@@ -52,6 +55,10 @@ const MATRIX: &[(&str, &str, Headers, &str, &str)] = &[
     ("GET", "/private?policyStatus", &[], "", "000---"),
     ("GET", "/private?acl", &[], "", "+++---"),
     ("GET", "/private?ownershipControls", &[], "", "+++---"),
+    ("GET", "/private?publicAccessBlock", &[], "", "000---"),
+    ("PUT", "/private?publicAccessBlock", &[], BLOCK, "++----"),
+    ("GET", "/private?publicAccessBlock", &[], "", "+++---"),
+    ("DELETE", "/private?publicAccessBlock", &[], "", "++----"),
     ("GET", "/private?tagging", &[], "", "000---"),
     ("GET", "/private?cors", &[], "", "000---"),
     ("PUT", "/private?policy", &[], HARMLESS, "++----"),

@@ -23,6 +23,7 @@ mod mutations;
 mod object_tags;
 mod objects;
 mod parts;
+mod public_access;
 #[allow(dead_code)]
 #[path = "../data_path/random.rs"]
 mod random;

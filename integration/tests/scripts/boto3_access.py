@@ -171,6 +171,18 @@ assert BUCKET in [bucket["Name"] for bucket in bea.list_buckets()["Buckets"]]
 # Public buckets.
 root.put_bucket_acl(Bucket=BUCKET, ACL="public-read")
 assert plain_http(f"/{BUCKET}?list-type=2&prefix=team/")[0] == 200
+shut = {
+    "BlockPublicAcls": True,
+    "IgnorePublicAcls": True,
+    "BlockPublicPolicy": False,
+    "RestrictPublicBuckets": False,
+}
+root.put_public_access_block(Bucket=BUCKET, PublicAccessBlockConfiguration=shut)
+assert root.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"] == shut
+assert plain_http(f"/{BUCKET}?list-type=2&prefix=team/")[0] == 403
+denied(root.put_bucket_acl, Bucket=BUCKET, ACL="public-read")
+root.delete_public_access_block(Bucket=BUCKET)
+assert plain_http(f"/{BUCKET}?list-type=2&prefix=team/")[0] == 200
 assert plain_http(f"/{BUCKET}/plain")[0] == 403
 root.put_bucket_acl(Bucket=BUCKET, ACL="private")
 assert plain_http(f"/{BUCKET}?list-type=2")[0] == 403

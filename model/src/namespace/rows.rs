@@ -73,6 +73,21 @@ pub struct BucketAccess {
     pub acl: CannedAcl,
     /// Whether lists count.
     pub ownership: ObjectOwnership,
+    /// What keeps out the public, if that was set.
+    pub block: Option<PublicAccessBlock>,
+}
+
+/// What keeps out the public, whatever lists and policies say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicAccessBlock {
+    /// Lists that grant something to everybody are not taken.
+    pub block_public_acls: bool,
+    /// Such lists do not count.
+    pub ignore_public_acls: bool,
+    /// Policies that let in everybody are not taken.
+    pub block_public_policy: bool,
+    /// A policy that lets in everybody lets in users only.
+    pub restrict_public_buckets: bool,
 }
 
 /// What a bucket may hold. `None`: as much as there is room for.

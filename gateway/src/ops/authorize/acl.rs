@@ -7,7 +7,9 @@ use ullage_model::namespace::rows::{BucketAccess, CannedAcl, ObjectOwnership};
 
 /// Whether a list says nothing of whoever is not the owner.
 fn counts(access: BucketAccess) -> bool {
-    access.ownership != ObjectOwnership::BucketOwnerEnforced
+    // Whatever a canned list grants, it grants to the public.
+    let ignored = access.block.is_some_and(|block| block.ignore_public_acls);
+    access.ownership != ObjectOwnership::BucketOwnerEnforced && !ignored
 }
 
 /// Whether a bucket's list grants an action on the bucket, or on any object in it.

@@ -144,6 +144,7 @@ fn judge(
     let policies = Policies {
         user: caller.policy(),
         bucket: bucket.and_then(Bucket::policy),
+        restricted: bucket.is_some_and(Bucket::keeps_out_public) && caller.is_anonymous(),
         acl: access.is_some_and(|access| acl::bucket_grants(access, caller, need.action)),
     };
     let list_decides = |access| match object {

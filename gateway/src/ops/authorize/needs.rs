@@ -77,6 +77,10 @@ impl Needs {
             Operation::PutBucketOwnershipControls(it) | Operation::DeleteBucketOwnershipControls(it) => {
                 of_bucket(A::PutBucketOwnershipControls, &it.bucket)
             }
+            Operation::GetPublicAccessBlock(it) => of_bucket(A::GetBucketPublicAccessBlock, &it.bucket),
+            Operation::PutPublicAccessBlock(it) | Operation::DeletePublicAccessBlock(it) => {
+                of_bucket(A::PutBucketPublicAccessBlock, &it.bucket)
+            }
             Operation::GetObjectAcl(it) => acl_of((A::GetObjectAcl, A::GetObjectVersionAcl), it),
             Operation::PutObjectAcl(it) => acl_of((A::PutObjectAcl, A::PutObjectVersionAcl), &it.object),
             Operation::GetObject(it) | Operation::HeadObject(it) => Self::Of(vec![read(it)]),

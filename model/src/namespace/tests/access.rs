@@ -5,7 +5,9 @@ use crate::command::{Actor, Body, BucketRef, Reply, Seen, SessionCommand, SetObj
 use crate::ids::{UserId, VersionId, VersionName};
 use crate::limits::USER_POLICY_BYTES_MAX;
 use crate::namespace::keys;
-use crate::namespace::rows::{BucketAccess, BucketRow, CannedAcl, ObjectOwnership, UserPolicy, UserRow};
+use crate::namespace::rows::{
+    BucketAccess, BucketRow, CannedAcl, ObjectOwnership, PublicAccessBlock, UserPolicy, UserRow,
+};
 use crate::rejection::Rejection;
 use crate::step::ReadRows;
 use crate::store::Column;
@@ -82,6 +84,10 @@ fn a_buckets_access_is_a_setting() {
     let access = BucketAccess {
         acl: CannedAcl::PublicRead,
         ownership: ObjectOwnership::BucketOwnerPreferred,
+        block: Some(PublicAccessBlock {
+            ignore_public_acls: true,
+            ..PublicAccessBlock::default()
+        }),
     };
     let set = SessionCommand::SetBucketAccess {
         actor: ROOT,
