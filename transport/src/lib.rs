@@ -12,6 +12,7 @@ mod handshakes;
 pub mod health;
 pub mod identity;
 pub mod network;
+mod read_ahead;
 pub mod secret_file;
 pub mod server;
 mod tls;

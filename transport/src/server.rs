@@ -5,6 +5,7 @@ use crate::credentials::Credentials;
 use crate::handshakes::Handshakes;
 use crate::identity::Peer;
 use crate::network::{BoxStream, Listener};
+use crate::read_ahead::ReadAhead;
 use crate::tls;
 use futures::TryFutureExt;
 use http::Request;
@@ -24,8 +25,8 @@ use tokio_util::task::TaskTracker;
 
 /// Longest header of a request, in bytes as HTTP/2 counts them.
 const HEADER_BYTES: u32 = 16 * 1024;
-/// Bytes of one HTTP/2 data frame.
-pub(crate) const FRAME_BYTES: u32 = 256 * 1024;
+/// Bytes of one HTTP/2 data frame: what the services send at a time, 256 KiB and some, goes in one.
+pub(crate) const FRAME_BYTES: u32 = 260 * 1024;
 /// Bytes of a response that may wait for the peer to take them, per stream.
 const SEND_BUFFER_BYTES: usize = 1024 * 1024;
 /// How long a connection without a certificate may live: enrolment takes less.
@@ -167,7 +168,7 @@ impl Server {
             return;
         };
         let under_way = self.handshakes.begin();
-        let handshake = TlsAcceptor::from(config).accept(stream);
+        let handshake = TlsAcceptor::from(config).accept(ReadAhead::new(stream));
         let stream = tokio::select! {
             () = self.stop.cancelled() => return,
             () = under_way.gives_way() => return tracing::debug!(%from, "too many handshakes at a time"),

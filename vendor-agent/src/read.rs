@@ -2,19 +2,25 @@
 
 use crate::agent::Agent;
 use crate::device::record::{FRAME_STRIDE, HEADER_BYTES, PieceHeader, finish, frame_crc, read_u32};
-use crate::device::{DeviceError, Location, Wait};
+use crate::device::{Device, DeviceError, Location, Wait};
 use crate::local_fat::CopyEntry;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use std::collections::VecDeque;
+use std::io::IoSliceMut;
 use std::sync::Arc;
 use ullage_model::ids::{CopyId, DeviceId};
+use ullage_model::limits::{FRAME_BYTES, FRAME_TAG_BYTES};
 use ullage_model::units;
 use ullage_model::wire::chunk::{ChunkRefusal, GrantAction, ReadRequest};
 
 /// Frames read at once: 1 MiB.
 const WINDOW_FRAMES: u32 = 32;
+/// Frames that go out together: few large parts cost less on the way than many small ones.
+const PART_FRAMES: u32 = 8;
+/// Their bytes.
+const PART_BYTES: usize = PART_FRAMES as usize * (FRAME_BYTES + FRAME_TAG_BYTES) as usize;
 /// Up to this many bytes are read where the caller runs, if they are in the page cache.
 const INLINE_BYTES: usize = 256 * 1024;
 /// A copy that compaction moves while it is read is looked up again this often.
@@ -36,6 +42,17 @@ impl Window {
         u64::from(self.location.offset) + HEADER_BYTES as u64 + skipped
     }
 
+    /// Its frames as they are numbered in the chunk.
+    fn frames(&self) -> std::ops::Range<u32> {
+        self.first_frame..self.first_frame + self.frames
+    }
+
+    /// Stored bytes of one of them.
+    fn frame_bytes(&self, frame: u32) -> usize {
+        usize::try_from(self.piece.frame_bytes(frame)).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes on the medium.
     fn bytes(&self) -> usize {
         let frames = PieceHeader {
             first_frame: self.first_frame,
@@ -57,7 +74,7 @@ struct Reading {
 }
 
 impl Agent {
-    /// Streams stored bytes of a copy, frame by frame (without the vendor's own checksums).
+    /// Streams stored bytes of a copy, some frames at a time (without the vendor's own checksums).
     ///
     /// # Errors
     /// When the grant is not good, or the copy or the frames are not here. A frame that does not verify ends
@@ -108,19 +125,13 @@ impl Agent {
         }
     }
 
-    /// Reads and verifies one window; the frames come back without their checksums.
+    /// Reads and verifies one window; what comes back are its frames without their checksums, some at a time.
     async fn read_window(self: &Arc<Self>, window: Window) -> Result<Vec<Bytes>, WindowError> {
         if window.bytes() <= INLINE_BYTES {
             let opened = self.devices.get(window.device)?;
-            match opened.device.read(
-                window.location.segment,
-                window.offset(),
-                window.bytes(),
-                Wait::Never,
-            ) {
-                Ok(bytes) => return verify(&window, &bytes),
-                Err(DeviceError::WouldWait { .. }) => {}
-                Err(error) => return Err(error.into()),
+            match read_frames(&*opened.device, &window, Wait::Never) {
+                Err(WindowError::Device(DeviceError::WouldWait { .. })) => {}
+                read => return read,
             }
         }
         let permit = Arc::clone(&self.blocking_reads).acquire_owned().await;
@@ -128,13 +139,7 @@ impl Agent {
         let read = self.workers.blocking(move || {
             let _permit = permit;
             let opened = agent.devices.get(window.device)?;
-            let bytes = opened.device.read(
-                window.location.segment,
-                window.offset(),
-                window.bytes(),
-                Wait::ForMedium,
-            )?;
-            verify(&window, &bytes)
+            read_frames(&*opened.device, &window, Wait::ForMedium)
         });
         match read.await {
             Ok(frames) => frames,
@@ -221,23 +226,39 @@ impl Reading {
     }
 }
 
-fn verify(window: &Window, bytes: &Bytes) -> Result<Vec<Bytes>, WindowError> {
-    let mut frames = Vec::with_capacity(window.frames as usize);
-    let mut at = 0;
-    for frame in window.first_frame..window.first_frame + window.frames {
-        let length = usize::try_from(window.piece.frame_bytes(frame)).unwrap_or(usize::MAX);
-        if bytes.len() < at + length + 4 {
-            return Err(WindowError::Damaged);
-        }
-        let mut crc = frame_crc(window.piece.copy, frame);
-        crc.update(&bytes[at..at + length]);
-        if finish(&crc) != read_u32(bytes, at + length) {
-            return Err(WindowError::Damaged);
-        }
-        frames.push(bytes.slice(at..at + length));
-        at += length + 4;
+/// Bytes of a frame's checksum on the medium.
+const SUM_BYTES: usize = 4;
+
+/// Reads the frames of a window one after the other, the checksums between them to a place of their own, and verifies
+/// every frame.
+fn read_frames(device: &dyn Device, window: &Window, wait: Wait) -> Result<Vec<Bytes>, WindowError> {
+    let sums_bytes = window.frames as usize * SUM_BYTES;
+    let mut stored = BytesMut::zeroed(window.bytes().saturating_sub(sums_bytes));
+    let mut sums = vec![0; sums_bytes];
+    let mut slices = Vec::with_capacity(2 * window.frames as usize);
+    let mut left = stored.as_mut();
+    for (frame, sum) in window.frames().zip(sums.chunks_exact_mut(SUM_BYTES)) {
+        let (bytes, rest) = left.split_at_mut(window.frame_bytes(frame).min(left.len()));
+        slices.extend([IoSliceMut::new(bytes), IoSliceMut::new(sum)]);
+        left = rest;
     }
-    Ok(frames)
+    device.read_into(window.location.segment, window.offset(), &mut slices, wait)?;
+    let mut left = stored.as_ref();
+    for (frame, sum) in window.frames().zip(sums.chunks_exact(SUM_BYTES)) {
+        let (bytes, rest) = left.split_at(window.frame_bytes(frame).min(left.len()));
+        let mut crc = frame_crc(window.piece.copy, frame);
+        crc.update(bytes);
+        if finish(&crc) != read_u32(sum, 0) {
+            return Err(WindowError::Damaged);
+        }
+        left = rest;
+    }
+    let mut stored = stored.freeze();
+    let mut parts = Vec::with_capacity(window.frames.div_ceil(PART_FRAMES) as usize);
+    while !stored.is_empty() {
+        parts.push(stored.split_to(stored.len().min(PART_BYTES)));
+    }
+    Ok(parts)
 }
 
 impl Agent {

@@ -9,8 +9,8 @@
 
 mod common;
 
-use bytes::Bytes;
 use common::*;
+use std::io::IoSliceMut;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -43,8 +43,14 @@ impl Device for SlowToAnswer {
         Ok(durable)
     }
 
-    fn read(&self, segment: u64, offset: u64, bytes: usize, wait: Wait) -> Result<Bytes, DeviceError> {
-        self.0.read(segment, offset, bytes, wait)
+    fn read_into(
+        &self,
+        segment: u64,
+        offset: u64,
+        into: &mut [IoSliceMut<'_>],
+        wait: Wait,
+    ) -> Result<(), DeviceError> {
+        self.0.read_into(segment, offset, into, wait)
     }
 
     fn release(&self, locations: &[Location]) -> Result<u64, DeviceError> {

@@ -121,11 +121,12 @@ async fn put_small<U: Upload>(
     upload: &mut U,
 ) -> Result<<U::Finish as Finish>::Done, PutError<U::Refusal>> {
     plan.check_whole(chunk.as_ref().map_or(0, |chunk| chunk.plaintext_bytes))?;
-    let finish = upload.finish(false).await.map_err(PutError::Refused)?;
     let Some(chunk) = chunk else {
+        let finish = upload.finish(false).await.map_err(PutError::Refused)?;
         return finish_upload(engine, &mut plan, upload, finish, &mut Content::Empty).await;
     };
     if chunk.plaintext_bytes <= plan.inline_bytes {
+        let finish = upload.finish(false).await.map_err(PutError::Refused)?;
         let mut content = Content::Inline {
             sealed: chunk.stored.clone(),
             plaintext_bytes: chunk.plaintext_bytes,
@@ -135,10 +136,8 @@ async fn put_small<U: Upload>(
             other => return other,
         }
         // Over the budget, or the cap was lowered: vendors take it, sealed as it is.
-        let finish = upload.finish(false).await.map_err(PutError::Refused)?;
-        return put_one_chunk(engine, plan, chunk, upload, finish).await;
     }
-    put_one_chunk(engine, plan, chunk, upload, finish).await
+    put_one_chunk(engine, plan, chunk, upload).await
 }
 
 async fn put_one_chunk<U: Upload>(
@@ -146,11 +145,13 @@ async fn put_one_chunk<U: Upload>(
     mut plan: Plan,
     chunk: SealedChunk,
     upload: &mut U,
-    finish: U::Finish,
 ) -> Result<<U::Finish as Finish>::Done, PutError<U::Refusal>> {
     let plaintext_bytes = chunk.plaintext_bytes;
     let validated = send::send(engine, &plan, &chunk).await?;
     drop(chunk);
+    // Not before: while the vendors write, the caller's digests are made beside those of others (`s3/md5/`). A body
+    // that is refused now is what one is whose finalize is refused: its copies go when their lease is closed.
+    let finish = upload.finish(false).await.map_err(PutError::Refused)?;
     let mut content = Content::Chunks {
         plaintext_bytes,
         first: 0,
@@ -212,12 +213,12 @@ async fn put_long<U: Upload>(
         }
     }
     plan.check_whole(chunker.total())?;
-    let finish = upload.finish(false).await.map_err(PutError::Refused)?;
     if let Some(chunk) = chunker.finish().map_err(Error::from)? {
         let memory = long.filling.take().unwrap_or(Memory::Own);
         long.start(&plan, chunk, memory);
     }
     long.wait_for_all().await?;
+    let finish = upload.finish(false).await.map_err(PutError::Refused)?;
     long.commit_all_but(&mut plan, CHUNKS_PER_SLICE).await?;
     let mut content = long.content(chunker.total());
     let done = finish_upload(engine, &mut plan, upload, finish, &mut content).await?;

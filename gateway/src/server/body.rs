@@ -237,6 +237,7 @@ pub(crate) struct DecodedBody<'a, S> {
     decoder: Option<BodyDecoder>,
     /// Slices of one read, in reverse.
     decoded: Vec<Bytes>,
+    ended: bool,
     digests: Option<BodyDigests>,
 }
 
@@ -247,11 +248,13 @@ impl<'a, S: ByteSource> DecodedBody<'a, S> {
             source,
             decoder: Some(BodyDecoder::new(plan, wanted)),
             decoded: Vec::new(),
+            ended: false,
             digests: None,
         }
     }
 
-    /// The next bytes of the object; `None` after the last one, when the whole has been verified.
+    /// The next bytes of the object; `None` after the last one, when there are as many as were said. Whether they are
+    /// the right ones is for [`DecodedBody::digests`] to say.
     ///
     /// # Errors
     /// When the body is not what was said.
@@ -260,7 +263,7 @@ impl<'a, S: ByteSource> DecodedBody<'a, S> {
             if let Some(slice) = self.decoded.pop() {
                 return Ok(Some(slice));
             }
-            if self.digests.is_some() {
+            if self.ended {
                 return Ok(None);
             }
             match (self.source.read().await?, &mut self.decoder) {
@@ -268,21 +271,27 @@ impl<'a, S: ByteSource> DecodedBody<'a, S> {
                     decoder.push(data, &mut self.decoded)?;
                     self.decoded.reverse();
                 }
-                (None, decoder) => {
-                    let decoder = decoder.take().ok_or(ErrorCode::IncompleteBody)?;
-                    self.digests = Some(decoder.finish()?);
+                (None, Some(decoder)) => {
+                    decoder.check_length()?;
+                    self.ended = true;
                 }
-                // After a failed `finish` the body stays failed.
-                (Some(_), None) => return Err(ErrorCode::IncompleteBody.into()),
+                (_, None) => return Err(ErrorCode::IncompleteBody.into()),
             }
         }
     }
 
-    /// The digests of the whole.
+    /// The digests of the whole, verified: nothing may become of the body before. The later they are asked for, the
+    /// more of them is made beside those of other bodies.
     ///
     /// # Errors
-    /// IncompleteBody before [`DecodedBody::next`] has answered `None`.
-    pub(crate) fn digests(&self) -> Result<BodyDigests> {
-        self.digests.ok_or_else(|| ErrorCode::IncompleteBody.into())
+    /// What the body is not; IncompleteBody before [`DecodedBody::next`] has answered `None`, and after an error.
+    pub(crate) fn digests(&mut self) -> Result<BodyDigests> {
+        if let Some(digests) = self.digests {
+            return Ok(digests);
+        }
+        let decoder = self.decoder.take().filter(|_| self.ended);
+        let digests = decoder.ok_or(ErrorCode::IncompleteBody)?.finish()?;
+        self.digests = Some(digests);
+        Ok(digests)
     }
 }

@@ -3,6 +3,7 @@
 
 use super::StreamBody;
 use super::pool::Hold;
+use crate::server::FRAME_BYTES;
 use bytes::Bytes;
 use futures::future::poll_fn;
 use h2::{Reason, RecvStream, SendStream};
@@ -14,8 +15,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::sync::oneshot;
 
-/// Bytes of a request's body that are asked room for at a time.
-const PART_BYTES: usize = 256 * 1024;
+/// Bytes of a request's body that are asked room for at a time: a frame's.
+const PART_BYTES: usize = FRAME_BYTES as usize;
 
 /// Sends `body` to its end, or as far as the peer wants it. An error in it resets the stream.
 pub(super) async fn send(mut body: StreamBody, stream: &mut SendStream<Bytes>) {

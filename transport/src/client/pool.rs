@@ -6,6 +6,7 @@ use super::watch::{Watch, drive};
 use super::{ClientLimits, Target};
 use crate::credentials::Credentials;
 use crate::network::{BoxStream, Network};
+use crate::read_ahead::ReadAhead;
 use crate::server::{FRAME_BYTES, connection_window};
 use crate::tls;
 use bytes::Bytes;
@@ -298,7 +299,9 @@ impl Pool {
         let stream = stream.map_err(|error| error.to_string())?;
         let config = self.credentials.current().client.clone();
         let name = tls::no_name().map_err(|error| error.to_string())?;
-        let stream = TlsConnector::from(config).connect(name, stream).await;
+        let stream = TlsConnector::from(config)
+            .connect(name, ReadAhead::new(stream))
+            .await;
         let stream = stream.map_err(|error| tls::handshake_failure(&error))?;
         let found = tls::peer_identity(stream.get_ref().1.peer_certificates())
             .map_err(|error| error.to_string())?
@@ -369,5 +372,5 @@ enum Place {
     Full,
 }
 
-type Wire = Primed<tokio_rustls::client::TlsStream<BoxStream>>;
+type Wire = Primed<tokio_rustls::client::TlsStream<ReadAhead<BoxStream>>>;
 type Connected = (SendRequest<Bytes>, h2::client::Connection<Wire>, LastHeard);

@@ -5,8 +5,8 @@ use super::record::{HEADER_BYTES, Record, is_aligned, place};
 use super::scan::{Payloads, ScanSummary, Scanned, Source, walk};
 use super::{Device, DeviceError, Durable, Fault, Location, Position, Purpose, SegmentInfo, Space, Wait};
 use crate::sync::{Shared, lock};
-use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::io::IoSliceMut;
 use ullage_model::ids::DeviceId;
 use ullage_model::limits::BLOCK_BYTES;
 
@@ -253,19 +253,30 @@ impl Device for MemoryDevice {
         self.write(&mut state, records)
     }
 
-    fn read(&self, segment: u64, offset: u64, bytes: usize, _: Wait) -> Result<Bytes, DeviceError> {
+    fn read_into(
+        &self,
+        segment: u64,
+        offset: u64,
+        into: &mut [IoSliceMut<'_>],
+        _: Wait,
+    ) -> Result<(), DeviceError> {
         let state = lock(&self.state);
         if state.faults.gone {
             return Err(self.gone());
         }
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes: usize = into.iter().map(|slice| slice.len()).sum();
         let found = state
             .segments
             .get(&segment)
             .and_then(|segment| segment.bytes.get(start..start.checked_add(bytes)?));
-        found
-            .map(Bytes::copy_from_slice)
-            .ok_or_else(|| self.missing(segment))
+        let mut found = found.ok_or_else(|| self.missing(segment))?;
+        for slice in into {
+            let (bytes, rest) = found.split_at(slice.len());
+            slice.copy_from_slice(bytes);
+            found = rest;
+        }
+        Ok(())
     }
 
     fn release(&self, locations: &[Location]) -> Result<u64, DeviceError> {

@@ -15,10 +15,11 @@ pub mod record;
 pub mod scan;
 mod segment;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use record::Record;
 use scan::{ScanSummary, Scanned};
 use std::fmt;
+use std::io::IoSliceMut;
 use ullage_model::ids::DeviceId;
 
 /// Where a record lies on its device.
@@ -174,12 +175,28 @@ pub trait Device: Send + Sync + 'static {
     /// None of the records counts as stored. After a failed write or sync every later call fails too.
     fn put_batch(&self, records: &[Record], purpose: Purpose) -> Result<Durable, DeviceError>;
 
-    /// `bytes` bytes of a segment from `offset`.
+    /// Fills `into` with the bytes of a segment from `offset` on, one slice after the other.
     ///
     /// # Errors
     /// When the segment is not there, ends before, cannot be read, or the bytes are not in memory and the
     /// caller may not wait.
-    fn read(&self, segment: u64, offset: u64, bytes: usize, wait: Wait) -> Result<Bytes, DeviceError>;
+    fn read_into(
+        &self,
+        segment: u64,
+        offset: u64,
+        into: &mut [IoSliceMut<'_>],
+        wait: Wait,
+    ) -> Result<(), DeviceError>;
+
+    /// `bytes` bytes of a segment from `offset`.
+    ///
+    /// # Errors
+    /// As [`Device::read_into`].
+    fn read(&self, segment: u64, offset: u64, bytes: usize, wait: Wait) -> Result<Bytes, DeviceError> {
+        let mut buffer = BytesMut::zeroed(bytes);
+        self.read_into(segment, offset, &mut [IoSliceMut::new(&mut buffer)], wait)?;
+        Ok(buffer.freeze())
+    }
 
     /// Gives back the medium under dead records, as far as they are large enough; the first block of each
     /// stays. Idempotent. Returns the bytes given back.

@@ -5,8 +5,9 @@ use super::scan::Source;
 use super::{DeviceError, record};
 use bytes::{Bytes, BytesMut};
 use rustix::fs::{Advice, FallocateFlags};
+use rustix::io::ReadWriteFlags;
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use ullage_model::ids::DeviceId;
@@ -14,8 +15,8 @@ use ullage_model::limits::BLOCK_BYTES;
 
 /// Slices up to this are copied together; longer ones are written from where they are.
 const COPIED_SLICE_BYTES: usize = 16 * 1024;
-/// Most slices one `pwritev` takes (Linux `UIO_MAXIOV`).
-const SLICES_PER_WRITE: usize = 1024;
+/// Most slices one `pwritev` or `preadv2` takes (Linux `UIO_MAXIOV`).
+const SLICES_PER_CALL: usize = 1024;
 /// Zeroes for padding.
 const PADDING: [u8; 4096] = [0; 4096];
 
@@ -54,6 +55,30 @@ pub(super) fn create(path: &Path, bytes: u64) -> io::Result<File> {
 pub(super) fn drop_cached(file: &File) -> io::Result<()> {
     file.sync_data()?;
     Ok(rustix::fs::fadvise(file, 0, None, Advice::DontNeed)?)
+}
+
+/// Fills `into` with the bytes of `file` from `offset` on, with `flags` of `preadv2`.
+pub(super) fn read(
+    file: &File,
+    mut offset: u64,
+    mut into: &mut [IoSliceMut<'_>],
+    flags: ReadWriteFlags,
+) -> rustix::io::Result<()> {
+    IoSliceMut::advance_slices(&mut into, 0);
+    while !into.is_empty() {
+        let most = into.len().min(SLICES_PER_CALL);
+        match rustix::io::preadv2(file, &mut into[..most], offset, flags) {
+            // Shorter than what it is said to hold.
+            Ok(0) => return Err(rustix::io::Errno::IO),
+            Ok(read) => {
+                offset += read as u64;
+                IoSliceMut::advance_slices(&mut into, read);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Bytes `file` occupies on its medium.
@@ -168,7 +193,7 @@ impl Gather {
         let mut first = 0;
         let mut skip = 0;
         while first < self.parts.len() {
-            let last = self.parts.len().min(first + SLICES_PER_WRITE);
+            let last = self.parts.len().min(first + SLICES_PER_CALL);
             let slices: Vec<IoSlice<'_>> = self.parts[first..last]
                 .iter()
                 .enumerate()

@@ -281,15 +281,24 @@ impl BodyDecoder {
         Ok(())
     }
 
+    /// Whether what has come is as long as was said.
+    ///
+    /// # Errors
+    /// IncompleteBody.
+    pub fn check_length(&self) -> Result<()> {
+        if self.failed || self.decoded_length.is_some_and(|length| length != self.decoded) {
+            return Err(incomplete());
+        }
+        Ok(())
+    }
+
     /// Checks the body as a whole, now that all of it has come.
     ///
     /// # Errors
     /// IncompleteBody, XAmzContentSHA256Mismatch, BadDigest,
     /// MalformedTrailerError, SignatureDoesNotMatch.
     pub fn finish(self) -> Result<BodyDigests> {
-        if self.failed || self.decoded_length.is_some_and(|length| length != self.decoded) {
-            return Err(incomplete());
-        }
+        self.check_length()?;
         if let BodyUse::Form { bytes_min, .. } = self.body_use
             && self.decoded < bytes_min
         {

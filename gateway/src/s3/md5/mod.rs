@@ -1,6 +1,7 @@
 //! MD5, the ETag's digest: the dearest part of a large PUT, because a chain of MD5 waits for itself at every step.
 //! Independent chains do not, so bodies that are being uploaded at the same time are hashed side by side
-//! (`kernel.rs`): a hasher lets bytes wait until there are enough, and then takes along what waits elsewhere.
+//! (`kernel.rs`): a hasher lets bytes wait until there are many, and then takes along what waits elsewhere. The longer
+//! they wait, the more of the others have something to be taken along: a connection's bytes come in bursts.
 //! Which thread does the work is chance; no thread and no task is kept for it.
 
 mod kernel;
@@ -9,34 +10,47 @@ mod stream;
 mod tests;
 
 use bytes::Bytes;
-use kernel::LANES;
+use kernel::{LANES, worth_while};
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
-use stream::{Stream, Waiting, take_all};
+use stream::{Stream, Waiting, take_first};
 
 /// An MD5 digest.
 pub type Md5Digest = [u8; 16];
 
 /// Bodies up to this are hashed as they come.
-const ALONE_BYTES: u64 = 64 * 1024;
-/// Bytes that wait before a hasher takes its turn.
-const TURN_BYTES: usize = 128 * 1024;
+const ALONE_BYTES: u64 = 4 * 1024;
+/// Bytes that wait before a hasher takes its turn while there are too few others to go with.
+const TURN_BYTES_ALONE: usize = 128 * 1024;
+/// Bytes that wait before a hasher takes its turn. One read off the wire may go beyond.
+const TURN_BYTES: usize = 512 * 1024;
 /// Bytes for which another's turn takes a message along.
-const ALONG_BYTES: usize = 16 * 1024;
-/// Bytes that may wait at most: while somebody else has the turn, a hasher with more goes on by itself.
-const WAITING_BYTES_MAX: usize = 512 * 1024;
+const ALONG_BYTES: usize = 4 * 1024;
+/// Messages that are looked at for one turn, of which the fullest go along.
+const CANDIDATES: usize = 4 * LANES;
 
 /// Those whose bytes may wait.
 static SHARED: Shared = Shared {
-    messages: Mutex::new(Vec::new()),
+    messages: Mutex::new(Messages {
+        all: Vec::new(),
+        swept: 0,
+    }),
     turn: Mutex::new(()),
 };
 
 struct Shared {
-    messages: Mutex<Vec<Weak<Message>>>,
+    messages: Mutex<Messages>,
     /// Held by who hashes for all: two at a time would share the lanes.
     turn: Mutex<()>,
+}
+
+/// Messages, oldest first; some are over.
+struct Messages {
+    all: Vec<Weak<Message>>,
+    /// How many were left when those that are over were last swept out.
+    swept: usize,
 }
 
 /// A message whose bytes may wait. `stream` is locked before `inbox`, and whoever empties the inbox holds both:
@@ -78,46 +92,72 @@ impl Message {
             bytes: inbox.pieces,
         }
     }
+
+    /// What was not taken of it, before what came meanwhile; the caller holds `stream`.
+    fn put_back(&self, left: VecDeque<Bytes>) {
+        let mut inbox = lock(&self.inbox);
+        for piece in left.into_iter().rev() {
+            inbox.bytes += piece.len();
+            inbox.pieces.push_front(piece);
+        }
+    }
 }
 
 impl Shared {
     fn join(&self, message: &Arc<Message>) {
         let mut messages = lock(&self.messages);
-        messages.retain(|one| one.strong_count() > 0);
-        messages.push(Arc::downgrade(message));
+        if messages.all.len() > 2 * messages.swept + LANES {
+            messages.all.retain(|one| one.strong_count() > 0);
+            messages.swept = messages.all.len();
+        }
+        messages.all.push(Arc::downgrade(message));
     }
 
-    /// Hashes what waits for `own` and, in the same strokes, for others.
+    /// Whether there are enough messages for it to be worth while to wait for each other.
+    fn is_company(&self) -> bool {
+        let alive = |one: &&Weak<Message>| one.strong_count() > 0;
+        let messages = lock(&self.messages);
+        messages.all.iter().filter(alive).nth(worth_while() - 1).is_some()
+    }
+
+    /// Hashes all that waits for `own`, and in the same strokes of what waits for others as much as is worth while.
     fn turn(&self, own: &Message) {
-        let Some(_turn) = try_lock(&self.turn) else {
-            if own.waiting_bytes() > WAITING_BYTES_MAX {
-                let mut stream = lock(&own.stream);
-                take_all(&mut [own.waiting(&mut stream)]);
-            }
+        // Whoever has the turn may be hashing these very bytes.
+        let _turn = lock(&self.turn);
+        if own.waiting_bytes() == 0 {
             return;
-        };
-        let others: Vec<Arc<Message>> = lock(&self.messages)
+        }
+        let mut others: Vec<(usize, Arc<Message>)> = lock(&self.messages)
+            .all
             .iter()
             .filter_map(Weak::upgrade)
-            .filter(|other| !std::ptr::eq(&**other, own) && other.waiting_bytes() >= ALONG_BYTES)
-            .take(LANES - 1)
+            .filter(|other| !std::ptr::eq(&**other, own))
+            .map(|other| (other.waiting_bytes(), other))
+            .filter(|(bytes, _)| *bytes >= ALONG_BYTES)
+            .take(CANDIDATES)
             .collect();
+        others.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
+        others.truncate(LANES - 1);
         let mut streams = vec![(own, lock(&own.stream))];
         // One that is locked is being finished by its owner.
         streams.extend(
             others
                 .iter()
-                .filter_map(|other| Some((&**other, try_lock(&other.stream)?))),
+                .filter_map(|(_, other)| Some((&**other, try_lock(&other.stream)?))),
         );
         let mut waiting: Vec<Waiting<'_>> = streams
             .iter_mut()
             .map(|(message, stream)| message.waiting(stream))
             .collect();
-        take_all(&mut waiting);
+        take_first(&mut waiting);
+        let left: Vec<VecDeque<Bytes>> = waiting.into_iter().map(|one| one.bytes).collect();
+        for ((message, _stream), left) in streams.iter().zip(left) {
+            message.put_back(left);
+        }
     }
 }
 
-/// MD5 of a stream of bytes. Holds up to half a MiB of them back.
+/// MD5 of a stream of bytes. Holds up to half a MiB of them back, and what one read off the wire gives.
 #[derive(Debug, Default)]
 pub struct Md5Hasher {
     alone: Stream,
@@ -132,25 +172,25 @@ impl Md5Hasher {
 
     /// Takes more bytes.
     pub fn update(&mut self, bytes: &Bytes) {
-        let Some(message) = &self.shared else {
+        if self.shared.is_none() && self.alone.bytes() + bytes.len() as u64 <= ALONE_BYTES {
             self.alone.update(bytes);
-            if self.alone.bytes() > ALONE_BYTES {
-                let message = Arc::new(Message {
-                    stream: Mutex::new(mem::take(&mut self.alone)),
-                    inbox: Mutex::default(),
-                });
-                SHARED.join(&message);
-                self.shared = Some(message);
-            }
             return;
-        };
+        }
+        let message = self.shared.get_or_insert_with(|| {
+            let message = Arc::new(Message {
+                stream: Mutex::new(mem::take(&mut self.alone)),
+                inbox: Mutex::default(),
+            });
+            SHARED.join(&message);
+            message
+        });
         let waiting = {
             let mut inbox = lock(&message.inbox);
             inbox.pieces.push_back(bytes.clone());
             inbox.bytes += bytes.len();
             inbox.bytes
         };
-        if waiting >= TURN_BYTES {
+        if waiting >= TURN_BYTES || (waiting >= TURN_BYTES_ALONE && !SHARED.is_company()) {
             SHARED.turn(message);
         }
     }
@@ -164,7 +204,7 @@ impl Md5Hasher {
             SHARED.turn(&message);
         }
         let mut stream = lock(&message.stream);
-        take_all(&mut [message.waiting(&mut stream)]);
+        take_first(&mut [message.waiting(&mut stream)]);
         mem::take(&mut *stream).finish()
     }
 }

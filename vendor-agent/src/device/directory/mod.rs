@@ -24,13 +24,13 @@ use super::{Device, DeviceError, Durable, Fault, Location, Position, Purpose, Se
 use crate::device::data_dir::{self, DeviceMarker};
 use crate::error::AgentError;
 use crate::sync::{Shared, lock};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use roll::Active;
 use rustix::io::{Errno, ReadWriteFlags};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use ullage_model::ids::DeviceId;
@@ -376,34 +376,31 @@ impl Device for DirectoryDevice {
         self.write_batch(&mut slot, records, purpose)
     }
 
-    fn read(&self, segment: u64, offset: u64, bytes: usize, wait: Wait) -> Result<Bytes, DeviceError> {
+    fn read_into(
+        &self,
+        segment: u64,
+        offset: u64,
+        into: &mut [IoSliceMut<'_>],
+        wait: Wait,
+    ) -> Result<(), DeviceError> {
         if wait == Wait::Never && !lock(&self.files).contains_key(&segment) {
             return Err(DeviceError::WouldWait { device: self.id });
         }
         let file = self.file(segment)?;
-        let failed = |reason: String| DeviceError::Read {
-            device: self.id,
-            segment,
-            reason,
+        let flags = match wait {
+            Wait::ForMedium => ReadWriteFlags::empty(),
+            Wait::Never => ReadWriteFlags::NOWAIT,
         };
-        let mut buffer = BytesMut::zeroed(bytes);
-        match wait {
-            Wait::ForMedium => {
-                file.read_exact_at(&mut buffer, offset)
-                    .map_err(|error| failed(error.to_string()))?;
+        segment::read(&file, offset, into, flags).map_err(|error| match (wait, error) {
+            (Wait::Never, Errno::AGAIN | Errno::OPNOTSUPP | Errno::IO) => {
+                DeviceError::WouldWait { device: self.id }
             }
-            Wait::Never => {
-                let mut slices = [IoSliceMut::new(&mut buffer)];
-                match rustix::io::preadv2(&*file, &mut slices, offset, ReadWriteFlags::NOWAIT) {
-                    Ok(read) if read == bytes => {}
-                    Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => {
-                        return Err(DeviceError::WouldWait { device: self.id });
-                    }
-                    Err(error) => return Err(failed(error.to_string())),
-                }
-            }
-        }
-        Ok(buffer.freeze())
+            _ => DeviceError::Read {
+                device: self.id,
+                segment,
+                reason: error.to_string(),
+            },
+        })
     }
 
     fn release(&self, locations: &[Location]) -> Result<u64, DeviceError> {
