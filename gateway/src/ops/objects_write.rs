@@ -3,7 +3,8 @@
 
 use super::access::{check_acl, row_acl};
 use super::convert::{
-    DEFAULT_CLASS, algorithm, conditions, etag, object_checksum, parse_upload_id, row_checksum, row_metadata,
+    DEFAULT_CLASS, algorithm, conditions, etag, kind, object_checksum, parse_upload_id, row_checksum,
+    row_metadata,
 };
 use super::errors::{s3_error, undone};
 use super::versioning::shown;
@@ -93,7 +94,8 @@ pub(super) async fn upload_part(call: &Call<'_>, body: Body<'_>, request: &Uploa
         .filter(|row| !matches!(row.state, UploadState::Completed { .. }))
         .ok_or_else(|| no_such_upload(&request.upload.upload_id))?;
     let of_upload = row.checksum.map(|(named, _)| algorithm(named));
-    body.plan.check_upload_checksum(of_upload)?;
+    let checksum = row.checksum.map(|(named, of)| (algorithm(named), kind(of)));
+    body.plan.check_upload_checksum(checksum)?;
     let part = (upload_ref, request.part_number);
     quota::check_part(call, &bucket, part, body.plan.decoded_length()).await?;
     // A checksum that nobody asked for is made for the whole object's sake, and not shown.

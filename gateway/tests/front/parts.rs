@@ -2,6 +2,7 @@
 
 use super::Gateway;
 use super::client::{Answer, Client};
+use ullage_gateway::s3::checksum::{Checksum, ChecksumAlgorithm};
 
 const MIB: usize = 1 << 20;
 
@@ -48,7 +49,8 @@ async fn complete(client: &Client, target: &str, upload: &str, parts: &[String])
     client.send("POST", &target, &[], document.as_bytes()).await
 }
 
-/// Stores `bytes` in parts of these lengths; answers the parts' checksums.
+/// Stores `bytes` in parts of these lengths, with CRC32s if the upload's headers ask for them; answers the parts'
+/// checksums.
 async fn multipart(
     client: &Client,
     target: &str,
@@ -60,10 +62,11 @@ async fn multipart(
     let (mut at, mut parts, mut checksums) = (0, Vec::new(), Vec::new());
     for (number, length) in (1..).zip(lengths) {
         let target = format!("{target}?partNumber={number}&uploadId={upload}");
-        let part = client
-            .send("PUT", &target, &[], &bytes[at..at + length])
-            .await
-            .expect(200);
+        let part = &bytes[at..at + length];
+        let checksum = Checksum::of(ChecksumAlgorithm::Crc32, part).to_base64();
+        let sent = [("x-amz-checksum-crc32", checksum.as_str())];
+        let sent = if headers.is_empty() { &[][..] } else { &sent };
+        let part = client.send("PUT", &target, sent, part).await.expect(200);
         parts.push(listed(&part));
         checksums.push(part.header("x-amz-checksum-crc32").map(str::to_owned));
         at += length;

@@ -84,7 +84,10 @@ async fn open_uploads_are_listed_page_by_page() {
 async fn parts_are_listed_with_their_checksums() {
     let gateway = Gateway::start().await;
     let client = bucket(&gateway).await;
-    let headers = [("x-amz-checksum-algorithm", "CRC32C")];
+    let headers = [
+        ("x-amz-checksum-algorithm", "CRC32C"),
+        ("x-amz-checksum-type", "FULL_OBJECT"),
+    ];
     let begun = client
         .send("POST", "/buck/key?uploads", &headers, b"")
         .await

@@ -18,7 +18,7 @@ pub use digests::BodyDigests;
 
 use self::chunked::ChunkedDecoder;
 use self::digests::Digests;
-use super::checksum::{Checksum, ChecksumAlgorithm};
+use super::checksum::{Checksum, ChecksumAlgorithm, ChecksumType};
 use super::error::{ErrorCode, Result, S3Error};
 use super::head::Head;
 use super::limits;
@@ -168,22 +168,30 @@ impl BodyPlan {
         self.promised
     }
 
-    /// For UploadPart: a part's checksum must be of the upload's algorithm.
+    /// For UploadPart: a part's checksum must be of the upload's algorithm, and where the object's is made of those of
+    /// its parts, the client must send one.
     ///
     /// # Errors
     /// InvalidRequest.
-    pub fn check_upload_checksum(&self, upload: Option<ChecksumAlgorithm>) -> Result<()> {
-        match (upload, self.promised.algorithm()) {
-            (Some(upload), Some(part)) if upload != part => Err(S3Error::new(
-                ErrorCode::InvalidRequest,
-                format!(
-                    "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
-                    upload.as_str().to_ascii_lowercase(),
-                    part.as_str().to_ascii_lowercase()
-                ),
-            )),
-            _ => Ok(()),
+    pub fn check_upload_checksum(&self, upload: Option<(ChecksumAlgorithm, ChecksumType)>) -> Result<()> {
+        let part = self.promised.algorithm();
+        let Some((expected, kind)) = upload else {
+            return Ok(());
+        };
+        let fits = match part {
+            Some(part) => part == expected,
+            None => kind == ChecksumType::FullObject,
+        };
+        if fits {
+            return Ok(());
         }
+        let name = |algorithm: ChecksumAlgorithm| algorithm.as_str().to_ascii_lowercase();
+        let message = format!(
+            "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
+            name(expected),
+            part.map_or_else(|| "null".to_owned(), name)
+        );
+        Err(S3Error::new(ErrorCode::InvalidRequest, message))
     }
 
     /// True if the body comes with a digest (Content-MD5 or a checksum), as

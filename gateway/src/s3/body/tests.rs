@@ -530,12 +530,23 @@ fn digests_are_made_when_wanted() {
 
 #[test]
 fn parts_keep_to_the_checksum_of_their_upload() {
-    let headers = [("content-length", "5"), ("x-amz-checksum-crc32", "AAAAAA==")];
-    let plan = signed_plan(&headers, BodyUse::Object).unwrap();
-    assert_eq!(plan.check_upload_checksum(None), Ok(()));
-    assert_eq!(plan.check_upload_checksum(Some(ChecksumAlgorithm::Crc32)), Ok(()));
-    let other = plan.check_upload_checksum(Some(ChecksumAlgorithm::Sha1));
-    assert_eq!(other.map_err(|e| e.code()), Err(ErrorCode::InvalidRequest));
+    use ChecksumAlgorithm::{Crc32, Sha1};
+    use ChecksumType::{Composite, FullObject};
+    let with = [("content-length", "5"), ("x-amz-checksum-crc32", "AAAAAA==")];
+    let allowed = |headers: &[(&str, &str)], upload| {
+        let plan = signed_plan(headers, BodyUse::Object).unwrap();
+        plan.check_upload_checksum(upload).map_err(|error| error.code())
+    };
+    let refused = Err(ErrorCode::InvalidRequest);
+    for (upload, sent, missing) in [
+        (None, Ok(()), Ok(())),
+        (Some((Crc32, FullObject)), Ok(()), Ok(())),
+        (Some((Crc32, Composite)), Ok(()), refused),
+        (Some((Sha1, Composite)), refused, refused),
+    ] {
+        assert_eq!(allowed(&with, upload), sent, "{upload:?}");
+        assert_eq!(allowed(&with[..1], upload), missing, "{upload:?}");
+    }
 }
 
 #[test]
