@@ -74,3 +74,22 @@ fn told(error: &anyhow::Error) -> String {
     }
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn no_two_flags_of_a_command_have_one_name() {
+        Arguments::command().debug_assert();
+        // Every command has --version but the one for which it is a version of an object's.
+        for (words, understood) in [
+            (["fat", "show", "bucket/key", "--version", "null"], true),
+            (["fat", "list", "--user", "alice", "--version"], false),
+        ] {
+            let parsed = Arguments::try_parse_from(["ullage", "admin"].iter().chain(&words));
+            assert_eq!(parsed.is_ok(), understood, "{words:?}");
+        }
+    }
+}

@@ -133,6 +133,7 @@ struct ClassRule {
 #[derive(Debug, Subcommand)]
 enum FatCommand {
     /// Where an object's bytes are: chunks, copies, pieces, scores.
+    #[command(disable_version_flag = true)]
     Show {
         /// BUCKET/KEY.
         object: String,
