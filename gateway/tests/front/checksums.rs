@@ -3,6 +3,7 @@
 use super::Gateway;
 use super::client::{Answer, Client};
 use base64::Engine as _;
+use ullage_gateway::s3::checksum::{Checksum, ChecksumAlgorithm};
 
 const MIB: usize = 1 << 20;
 const ALGORITHMS: [&str; 5] = ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"];
@@ -18,20 +19,9 @@ fn header(algorithm: &str) -> String {
     format!("x-amz-checksum-{}", algorithm.to_lowercase())
 }
 
-/// The checksum of some bytes, as the gateway makes it of a copy.
-async fn checksum_of(client: &Client, algorithm: &str, bytes: &[u8]) -> String {
-    client.send("PUT", "/first/scratch", &[], bytes).await.expect(200);
-    let asked = [
-        ("x-amz-copy-source", "first/scratch"),
-        ("x-amz-checksum-algorithm", algorithm),
-    ];
-    let copied = client
-        .send("PUT", "/first/scratch-copy", &asked, b"")
-        .await
-        .expect(200);
-    copied
-        .element(&format!("Checksum{algorithm}"))
-        .expect("a checksum")
+fn checksum_of(algorithm: &str, bytes: &[u8]) -> String {
+    let algorithm = ChecksumAlgorithm::parse(algorithm).expect("an algorithm");
+    Checksum::of(algorithm, bytes).to_base64()
 }
 
 fn decode(text: &String) -> Vec<u8> {
@@ -52,8 +42,8 @@ async fn a_sent_checksum_is_verified_kept_and_shown() {
     let gateway = Gateway::start().await;
     let client = bucket(&gateway).await;
     for algorithm in ALGORITHMS {
-        let right = checksum_of(&client, algorithm, b"hello").await;
-        let wrong = checksum_of(&client, algorithm, b"other").await;
+        let right = checksum_of(algorithm, b"hello");
+        let wrong = checksum_of(algorithm, b"other");
         let name = header(algorithm);
         let refused = client
             .send("PUT", "/first/key", &[(name.as_str(), &wrong)], b"hello")
@@ -95,8 +85,8 @@ async fn a_checksum_behind_the_body_is_as_good_as_one_before_it() {
     let gateway = Gateway::start().await;
     let client = bucket(&gateway).await;
     for algorithm in ALGORITHMS {
-        let right = checksum_of(&client, algorithm, b"hello").await;
-        let wrong = checksum_of(&client, algorithm, b"other").await;
+        let right = checksum_of(algorithm, b"hello");
+        let wrong = checksum_of(algorithm, b"other");
         let name = header(algorithm);
         let send = async |promised: &str, trailer: &str, value: &str| {
             let body = format!("5\r\nhello\r\n0\r\n{trailer}:{value}\r\n\r\n");
@@ -147,9 +137,9 @@ async fn uploads_that_asked_for_checksums_take_no_others_and_none_less() {
     assert_eq!(begun.header("x-amz-checksum-algorithm"), Some("SHA256"));
     assert_eq!(begun.header("x-amz-checksum-type"), Some("COMPOSITE"));
     let upload = begun.element("UploadId").expect("an id");
-    let right = checksum_of(&client, "SHA256", b"hello").await;
-    let wrong = checksum_of(&client, "SHA256", b"other").await;
-    let other = checksum_of(&client, "CRC32", b"hello").await;
+    let right = checksum_of("SHA256", b"hello");
+    let wrong = checksum_of("SHA256", b"other");
+    let other = checksum_of("CRC32", b"hello");
     let part = |number: u32| format!("/first/whole?partNumber={number}&uploadId={upload}");
     let send =
         async |number, headers: &[(&str, &str)]| client.send("PUT", &part(number), headers, b"hello").await;
@@ -221,20 +211,18 @@ async fn uploads_that_asked_for_checksums_take_no_others_and_none_less() {
     let checksums = told.elements("ChecksumSHA256");
     assert_eq!(checksums.len(), 2, "{}", told.text());
     // Here, and only here, S3 leaves out how many parts there are.
-    assert_eq!(
-        checksums[0],
-        checksum_of(&client, "SHA256", &decode(&of_part)).await
-    );
+    assert_eq!(checksums[0], checksum_of("SHA256", &decode(&of_part)));
     assert_eq!(checksums[1], of_part);
 }
 
-/// Stores two parts; answers the answer to the complete and the parts' checksums.
+/// Stores two parts and completes the upload, once with a wrong checksum and then with the right one; answers the
+/// parts' checksums.
 async fn multipart(
     client: &Client,
     (algorithm, kind): (&str, &str),
     parts: &[Vec<u8>],
-    claimed: &str,
-) -> (Answer, Vec<String>) {
+    (wrong, right): (&str, &str),
+) -> Vec<String> {
     let asked = [
         ("x-amz-checksum-algorithm", algorithm),
         ("x-amz-checksum-type", kind),
@@ -247,7 +235,7 @@ async fn multipart(
     let (mut document, mut checksums) = (String::new(), Vec::new());
     for (number, bytes) in (1..).zip(parts) {
         let target = format!("/first/whole?partNumber={number}&uploadId={upload}");
-        let sent = checksum_of(client, algorithm, bytes).await;
+        let sent = checksum_of(algorithm, bytes);
         let sent = [(header(algorithm), sent)];
         let sent = sent
             .each_ref()
@@ -268,10 +256,20 @@ async fn multipart(
     }
     let document = format!("<CompleteMultipartUpload>{document}</CompleteMultipartUpload>");
     let name = header(algorithm);
-    let claims = [(name.as_str(), claimed), ("x-amz-checksum-type", kind)];
     let target = format!("/first/whole?uploadId={upload}");
-    let answer = client.send("POST", &target, &claims, document.as_bytes()).await;
-    (answer, checksums)
+    let complete = async |claimed: &str| {
+        let claims = [(name.as_str(), claimed), ("x-amz-checksum-type", kind)];
+        client.send("POST", &target, &claims, document.as_bytes()).await
+    };
+    complete(wrong).await.expect_error(400, "BadDigest");
+    let made = complete(right).await.expect(200);
+    assert_eq!(
+        made.element(&format!("Checksum{algorithm}")).as_deref(),
+        Some(right)
+    );
+    let read = client.send("HEAD", "/first/whole", &SHOWN, b"").await.expect(200);
+    assert_eq!(shown(&read, algorithm), (Some(right), Some(kind)));
+    checksums
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,19 +285,10 @@ async fn checksums_of_parts_become_that_of_the_object() {
         ("SHA1", false, true),
         ("SHA256", false, true),
     ] {
+        let wrong = checksum_of(algorithm, b"other");
         if full {
-            let expected = checksum_of(&client, algorithm, &whole).await;
-            let wrong = checksum_of(&client, algorithm, b"other").await;
-            let (refused, _) = multipart(&client, (algorithm, "FULL_OBJECT"), &parts, &wrong).await;
-            refused.expect_error(400, "BadDigest");
-            let (made, _) = multipart(&client, (algorithm, "FULL_OBJECT"), &parts, &expected).await;
-            let element = made.expect(200).element(&format!("Checksum{algorithm}"));
-            assert_eq!(element.as_deref(), Some(expected.as_str()));
-            let read = client.send("GET", "/first/whole", &SHOWN, b"").await.expect(200);
-            assert_eq!(
-                shown(&read, algorithm),
-                (Some(expected.as_str()), Some("FULL_OBJECT"))
-            );
+            let claims = (wrong.as_str(), &*checksum_of(algorithm, &whole));
+            multipart(&client, (algorithm, "FULL_OBJECT"), &parts, claims).await;
         }
         let asked = [
             ("x-amz-checksum-algorithm", algorithm),
@@ -311,18 +300,13 @@ async fn checksums_of_parts_become_that_of_the_object() {
             continue;
         }
         let of_parts = [
-            checksum_of(&client, algorithm, &parts[0]).await,
-            checksum_of(&client, algorithm, &parts[1]).await,
+            checksum_of(algorithm, &parts[0]),
+            checksum_of(algorithm, &parts[1]),
         ];
         let joined: Vec<u8> = of_parts.iter().flat_map(decode).collect();
-        let expected = format!("{}-2", checksum_of(&client, algorithm, &joined).await);
-        let (made, sent) = multipart(&client, (algorithm, "COMPOSITE"), &parts, &expected).await;
-        made.expect(200);
+        let expected = format!("{}-2", checksum_of(algorithm, &joined));
+        let claims = (&*format!("{wrong}-2"), expected.as_str());
+        let sent = multipart(&client, (algorithm, "COMPOSITE"), &parts, claims).await;
         assert_eq!(sent, of_parts);
-        let read = client.send("HEAD", "/first/whole", &SHOWN, b"").await.expect(200);
-        assert_eq!(
-            shown(&read, algorithm),
-            (Some(expected.as_str()), Some("COMPOSITE"))
-        );
     }
 }
