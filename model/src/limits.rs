@@ -43,6 +43,11 @@ pub const PART_BYTES_MIN: u64 = 5 * 1024 * 1024;
 pub const PART_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
 /// Most bytes of one object (5 TiB).
 pub const OBJECT_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024 * 1024;
+/// Most plaintext bytes that the versions and parts of a bucket have together (1 EiB). Copies by reference make many bytes
+/// of few; this keeps sums over a bucket far from the end of their numbers.
+pub const BUCKET_BYTES_MAX: u64 = 1 << 60;
+/// Most references to a blob or a manifest.
+pub const REFERENCES_MAX: u32 = u32::MAX;
 /// Most bytes of an object key (S3 user guide, "Naming objects").
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Most bytes of user metadata, names and values together.

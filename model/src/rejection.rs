@@ -145,4 +145,7 @@ pub enum Rejection {
     /// The bucket would hold more than its quota.
     #[error("the bucket's quota is used up")]
     QuotaExceeded,
+    /// Copies refer to the bytes `limits::REFERENCES_MAX` times already.
+    #[error("too many references")]
+    TooManyReferences,
 }

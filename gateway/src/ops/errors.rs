@@ -118,6 +118,10 @@ fn of_rejection(rejection: &Rejection) -> S3Error {
             ErrorCode::InvalidRequest,
             "The source of the copy consists of too many pieces.",
         ),
+        Rejection::TooManyReferences => S3Error::new(
+            ErrorCode::InvalidRequest,
+            "The bytes were copied too often already. Store them again.",
+        ),
         Rejection::StaleSettings => s3_error(Error::StaleSettings),
         Rejection::Cluster(_)
         | Rejection::Invalid(_)

@@ -131,17 +131,14 @@ pub struct Totals {
 /// What buckets hold and may hold, all together: of as many as `limit`, the oldest.
 ///
 /// # Errors
-/// When the store fails or sums overflow.
+/// When the store fails.
 pub fn totals(rows: &impl Read, limit: usize) -> Result<Totals, StoreError> {
     let mut totals = Totals::default();
     for (_, row) in rows.rows::<BucketRow>(Column::Buckets, &KeyRange::prefix(keys::BUCKETS), limit)? {
         let usage: BucketUsageRow = rows
             .row(Column::Buckets, &keys::bucket_usage(row.bucket))?
             .unwrap_or_default();
-        totals.usage = totals
-            .usage
-            .plus(&usage)
-            .ok_or_else(|| StoreError::Inconsistent("buckets hold too much to be true".to_owned()))?;
+        totals.usage = totals.usage.plus(&usage);
         let count = match row.quota.share(&usage) {
             None => &mut totals.without_quota,
             Some(Share::Below) => &mut totals.within_quota,

@@ -5,7 +5,9 @@ use crate::cluster_time::ClusterTime;
 use crate::fat;
 use crate::fat::rows::InlineRow;
 use crate::ids::{BlobId, ManifestId, UploadId};
-use crate::limits::{COMPLETED_UPLOAD_KEPT_MS, EXTENTS_PER_PAGE, PARTS_ROWS_PER_DRAIN, ROWS_PER_TICK};
+use crate::limits::{
+    COMPLETED_UPLOAD_KEPT_MS, EXTENTS_PER_PAGE, PARTS_ROWS_PER_DRAIN, REFERENCES_MAX, ROWS_PER_TICK,
+};
 use crate::namespace::keys;
 use crate::namespace::rows::{
     BlobOwner, BlobRow, BlobStorage, Content, Extent, ManifestPage, ManifestParts, ManifestRow, PartRow,
@@ -53,13 +55,21 @@ pub(crate) fn share<R: Read>(step: &mut Step<'_, R>, extent: &Extent) -> Result<
     Ok(())
 }
 
+/// One reference more.
+fn one_more(references: u32) -> Result<u32, Rejection> {
+    match references {
+        REFERENCES_MAX => Err(Rejection::TooManyReferences),
+        references => Ok(references + 1),
+    }
+}
+
 /// Adds a reference to a shared blob, which must have one.
-pub(crate) fn refer<R: Read>(step: &mut Step<'_, R>, blob: BlobId) -> Result<(), StoreError> {
+///
+/// # Errors
+/// `TooManyReferences`; or when the store fails or the blob has none.
+pub(crate) fn refer<R: Read>(step: &mut Step<'_, R>, blob: BlobId) -> Result<(), Stop> {
     let mut row = shared(step, blob)?;
-    row.references = row
-        .references
-        .checked_add(1)
-        .ok_or_else(|| StoreError::Inconsistent(format!("{blob} has too many references")))?;
+    row.references = one_more(row.references)?;
     step.put(Column::Blobs, keys::shared_blob(blob), &row);
     Ok(())
 }
@@ -90,15 +100,12 @@ fn shared<R: Read>(step: &Step<'_, R>, blob: BlobId) -> Result<BlobRow, StoreErr
 }
 
 /// Adds a reference to a manifest, which must have one.
-pub(crate) fn refer_manifest<R: Read>(
-    step: &mut Step<'_, R>,
-    manifest: ManifestId,
-) -> Result<(), StoreError> {
+///
+/// # Errors
+/// `TooManyReferences`; or when the store fails or the manifest has none.
+pub(crate) fn refer_manifest<R: Read>(step: &mut Step<'_, R>, manifest: ManifestId) -> Result<(), Stop> {
     let mut row = referred_manifest(step, manifest)?;
-    row.references = row
-        .references
-        .checked_add(1)
-        .ok_or_else(|| StoreError::Inconsistent(format!("{manifest} has too many references")))?;
+    row.references = one_more(row.references)?;
     step.put(Column::Manifests, keys::manifest(manifest), &row);
     Ok(())
 }

@@ -4,6 +4,7 @@
 use crate::cluster_time::{ClusterTime, WallTime};
 use crate::codec::versioned;
 use crate::ids::{BlobId, BucketId, KekId, ManifestId, SessionId, UploadId, UserId, VersionId, VersionName};
+use crate::limits::BUCKET_BYTES_MAX;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -100,14 +101,15 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// Whether a write that makes `before` to `after` goes beyond the quota. What is beyond it already may become
-    /// less, and stay.
+    /// Whether a write that makes `before` to `after` goes beyond the quota, or beyond
+    /// [`BUCKET_BYTES_MAX`]. What is beyond it already may become less, and stay.
     #[must_use]
     pub fn is_exceeded(&self, before: &BucketUsageRow, after: &BucketUsageRow) -> bool {
         let exceeds = |most: Option<u64>, before: u64, after: u64| {
             most.is_some_and(|most| after > most && after > before)
         };
-        exceeds(self.bytes, before.held_bytes(), after.held_bytes())
+        let bytes = self.bytes.unwrap_or(BUCKET_BYTES_MAX).min(BUCKET_BYTES_MAX);
+        exceeds(Some(bytes), before.held_bytes(), after.held_bytes())
             || exceeds(self.objects, before.versions, after.versions)
     }
 
@@ -230,17 +232,17 @@ impl BucketUsageRow {
         self.bytes.saturating_add(self.part_bytes)
     }
 
-    /// Both together.
+    /// Both together; what is more than a number can say is the greatest one.
     #[must_use]
-    pub fn plus(&self, other: &Self) -> Option<Self> {
-        Some(Self {
-            objects: self.objects.checked_add(other.objects)?,
-            versions: self.versions.checked_add(other.versions)?,
-            delete_markers: self.delete_markers.checked_add(other.delete_markers)?,
-            bytes: self.bytes.checked_add(other.bytes)?,
-            uploads: self.uploads.checked_add(other.uploads)?,
-            part_bytes: self.part_bytes.checked_add(other.part_bytes)?,
-        })
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            objects: self.objects.saturating_add(other.objects),
+            versions: self.versions.saturating_add(other.versions),
+            delete_markers: self.delete_markers.saturating_add(other.delete_markers),
+            bytes: self.bytes.saturating_add(other.bytes),
+            uploads: self.uploads.saturating_add(other.uploads),
+            part_bytes: self.part_bytes.saturating_add(other.part_bytes),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod objects;
 mod parts;
 mod reference_model;
 mod releases;
+mod sums;
 mod tags;
 mod uploads;
 mod users;

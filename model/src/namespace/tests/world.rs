@@ -2,6 +2,7 @@
 //! what gateways send.
 
 use crate::cluster_time::{ClusterTime, WallTime};
+use crate::codec::{Versioned, encode};
 use crate::command::{
     Actor, Body, BucketRef, Command, CompleteSlice, CompleteUpload, Conditions, CopyObject, CopyPart,
     CopySource, DeleteObject, FinalizeObject, FinalizePart, ListedPart, Reply, SessionCommand, SliceCommand,
@@ -187,6 +188,12 @@ impl World {
 
     pub fn done(&mut self, command: SessionCommand) {
         assert_eq!(self.submit(command), Reply::Done);
+    }
+
+    /// Makes a row what no commands could make it in a test's time.
+    pub fn set_row<T: Versioned>(&mut self, column: Column, key: Bytes, row: &T) {
+        let value = Some(encode(row));
+        self.rows.apply([Change { column, key, value }]);
     }
 
     pub fn make_bucket(&mut self, name: &str) -> BucketRef {
