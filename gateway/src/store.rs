@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::environment::{Clock, Randomness};
 use crate::error::Error;
 use crate::get::hedge::Hedges;
-use crate::get::{self, Lookup, Object, ObjectName};
+use crate::get::{self, FoundVersion, Lookup, Object, ObjectName};
 use crate::keeper::Keeper;
 use crate::kek::Kek;
 use crate::limits::READ_MEMORY;
@@ -31,7 +31,7 @@ use ullage_model::ids::BucketId;
 use ullage_model::namespace::rows::{
     BucketAccess, BucketDocumentKind, BucketRow, BucketUsageRow, VersionRow,
 };
-use ullage_model::wire::metad::{Answer, ByteRange, ListReply, ListRequest, ObjectAnswer, Query};
+use ullage_model::wire::metad::{Answer, ByteRange, ListReply, ListRequest, Query};
 
 macro_rules! expect_answer {
     ($answer:expr, $pattern:pat => $value:expr, $what:literal) => {
@@ -192,8 +192,8 @@ impl Store {
     /// # Errors
     /// `Rejected(NoSuchBucket)` or `StaleSettings` when there is no such key and the bucket is another one now;
     /// or when the metadata service does not answer.
-    pub async fn head(&self, bucket: &BucketRow, name: &ObjectName) -> Result<Lookup<ObjectAnswer>, Error> {
-        let version = get::head(&self.engine, name).await?;
+    pub async fn head(&self, bucket: &BucketRow, name: &ObjectName) -> Result<Lookup<FoundVersion>, Error> {
+        let version = get::head(&self.engine, bucket.versioning, name).await?;
         self.confirm_absence(bucket, version).await
     }
 
@@ -208,7 +208,7 @@ impl Store {
         name: ObjectName,
         range: ByteRange,
     ) -> Result<Lookup<Object>, Error> {
-        let object = get::open(&self.engine, name, range).await?;
+        let object = get::open(&self.engine, bucket.versioning, name, range).await?;
         self.confirm_absence(bucket, object).await
     }
 

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use ullage_model::ids::{BucketId, VersionId, VersionName};
 use ullage_model::limits::{FRAME_BYTES, LOCATE_PAGE_CHUNKS};
-use ullage_model::namespace::rows::{DeleteMarkerRow, Extent, VersionRow};
+use ullage_model::namespace::rows::{DeleteMarkerRow, Extent, VersionRow, Versioning};
 use ullage_model::units::{frames, stored_bytes};
 use ullage_model::wire::metad::{
     Answer, ByteRange, Found, LocateSource, LocatedPart, LocatedSpan, ObjectAnswer, PageSize, Query,
@@ -83,6 +83,15 @@ impl<T> Lookup<T> {
     }
 }
 
+/// A version that was looked up.
+#[derive(Debug)]
+pub struct FoundVersion {
+    /// The version.
+    pub version: VersionRow,
+    /// How answers name it; not at all if the bucket never kept old versions.
+    pub name: Option<VersionName>,
+}
+
 /// A version that was looked up, and what is needed to read its bytes.
 #[derive(Debug)]
 pub struct Object {
@@ -129,21 +138,31 @@ impl ObjectName {
     }
 }
 
-/// The version of this name without its bytes.
+/// The version of this name without its bytes, in a bucket of which this is known.
 ///
 /// # Errors
 /// When the metadata service does not answer.
-pub async fn head(engine: &Engine, name: &ObjectName) -> Result<Lookup<ObjectAnswer>, Error> {
+pub async fn head(
+    engine: &Engine,
+    versioning: Versioning,
+    name: &ObjectName,
+) -> Result<Lookup<FoundVersion>, Error> {
     let session = engine.keeper.live_session().await?;
-    Lookup::of(session.query(name.query(None)).await?.answer, |answer| answer)
+    Lookup::of(session.query(name.query(None)).await?.answer, |answer| {
+        FoundVersion {
+            name: versioning.shown(answer.version.name()),
+            version: answer.version,
+        }
+    })
 }
 
-/// The version of this name, with where its bytes of `range` are.
+/// The version of this name, with where its bytes of `range` are, in a bucket of which this is known.
 ///
 /// # Errors
 /// When the metadata service does not answer.
 pub async fn open(
     engine: &Arc<Engine>,
+    versioning: Versioning,
     mut name: ObjectName,
     range: ByteRange,
 ) -> Result<Lookup<Object>, Error> {
@@ -152,8 +171,8 @@ pub async fn open(
         // What is read on is this version, whatever becomes current.
         name.version = Some(answer.version.name());
         Object {
+            version_name: versioning.shown(answer.version.name()),
             version: answer.version,
-            version_name: answer.name,
             part: answer.part,
             engine: Arc::clone(engine),
             name,

@@ -5,6 +5,7 @@ use super::convert::{checksum, etag, object_checksum, time};
 use super::errors::{s3_error, undone};
 use super::objects_read::object_name;
 use super::versioning::{found, shown, version_name};
+use crate::get::FoundVersion;
 use crate::limits::SOURCE_CHANGED_RETRIES;
 use crate::s3::Reply;
 use crate::s3::answer::{AttributesAnswer, AttributesPart, PartsPage};
@@ -12,7 +13,6 @@ use crate::s3::attributes::GetObjectAttributes;
 use crate::s3::conditions::WriteCondition;
 use crate::s3::error::{ErrorCode, Result, S3Error};
 use ullage_model::namespace::rows::{Content, Etag, ObjectPart, VersionRow};
-use ullage_model::wire::metad::ObjectAnswer;
 
 /// GetObjectAttributes.
 pub(super) async fn get(call: &Call<'_>, request: &GetObjectAttributes) -> Result<Reply> {
@@ -27,7 +27,7 @@ pub(super) async fn get(call: &Call<'_>, request: &GetObjectAttributes) -> Resul
         let version = version
             .await
             .map_err(|error| undone(error, &WriteCondition::Always))?;
-        let ObjectAnswer { version, name, .. } = found(version, "GET", &request.key, version_id)?;
+        let FoundVersion { version, name } = found(version, "GET", &request.key, version_id)?;
         let Some(parts) = parts(call, request, &version).await? else {
             // The version was replaced before its parts were asked for.
             continue;

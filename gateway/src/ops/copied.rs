@@ -8,7 +8,7 @@ use super::objects_read::object_name;
 use super::versioning::{found, version_name};
 use crate::directory::Bucket;
 use crate::error::Error;
-use crate::get::{Lookup, ObjectName, ObjectStream};
+use crate::get::{FoundVersion, Lookup, ObjectName, ObjectStream};
 use crate::put::PutError;
 use crate::s3::checksum::{ChecksumAlgorithm, ChecksumHasher};
 use crate::s3::copy::CopySource;
@@ -20,7 +20,7 @@ use ullage_model::command;
 use ullage_model::ids::VersionName;
 use ullage_model::namespace::rows::{self, ChecksumKind, Etag, VersionRow};
 use ullage_model::rejection::Rejection;
-use ullage_model::wire::metad::{ByteRange, ObjectAnswer};
+use ullage_model::wire::metad::ByteRange;
 
 /// What a copy is made of.
 pub(super) struct Source<'a> {
@@ -50,9 +50,7 @@ impl<'a> Source<'a> {
         let wanted = version_name(source.version_id.as_deref()).map_err(PutError::Refused)?;
         let name = object_name(call, &bucket, &source.key, wanted);
         let lookup = call.store.head(&bucket, &name).await?;
-        let ObjectAnswer {
-            version, name: shown, ..
-        } = Self::found(lookup, source).map_err(PutError::Refused)?;
+        let FoundVersion { version, name: shown } = Self::found(lookup, source).map_err(PutError::Refused)?;
         sight.check(&version.metadata).map_err(PutError::Refused)?;
         source
             .judge(&etag(&version.etag), time(version.modified))

@@ -110,16 +110,13 @@ pub fn object(
     range: Option<(ByteRange, PageSize)>,
 ) -> Result<Found, StoreError> {
     let live = version::live(rows, bucket, key)?;
-    let row: Option<BucketRow> = rows.row(Column::Buckets, &keys::bucket(bucket))?;
-    let versioning = row.map(|row| row.versioning).unwrap_or_default();
     let entry = match (name, &live) {
         (Some(name), live) => version::named(rows, bucket, key, name, live.as_ref())?,
         (None, Some(live)) => {
             let current = version::current(rows, bucket, key, live)?;
             Some(VersionEntry::Object(Box::new(current)))
         }
-        (None, None) if versioning == Versioning::Off => None,
-        (None, None) => version::newest(rows, bucket, key, None)?,
+        (None, None) => deleted(rows, bucket, key)?,
     };
     let version = match entry {
         None => return Ok(Found::Nothing),
@@ -134,13 +131,16 @@ pub fn object(
         Some((ByteRange::Part(number), _)) => parts::one(rows, &version, number)?,
         _ => None,
     };
-    let name = versioning.shown(version.name());
-    Ok(Found::Object(Box::new(ObjectAnswer {
-        version,
-        name,
-        spans,
-        part,
-    })))
+    Ok(Found::Object(Box::new(ObjectAnswer { version, spans, part })))
+}
+
+/// What is newest of a key without a current version: a delete marker, if the bucket ever kept old versions.
+fn deleted(rows: &impl Read, bucket: BucketId, key: &str) -> Result<Option<VersionEntry>, StoreError> {
+    let row: Option<BucketRow> = rows.row(Column::Buckets, &keys::bucket(bucket))?;
+    match row.map(|row| row.versioning).unwrap_or_default() {
+        Versioning::Off => Ok(None),
+        Versioning::Enabled | Versioning::Suspended => version::newest(rows, bucket, key, None),
+    }
 }
 
 /// Buckets by name from behind `after`, at most `limit` (and `limits::LIST_SCAN_ROWS_MAX`), and whether

@@ -37,7 +37,11 @@ impl Versioning {
     /// How answers name a version; not at all where versioning was never switched on.
     #[must_use]
     pub fn shown(self, name: VersionName) -> Option<VersionName> {
-        (self != Self::Off).then_some(name)
+        match name {
+            VersionName::Null => (self != Self::Off).then_some(name),
+            // There are none where it was not, whatever is known of the bucket.
+            VersionName::Id(_) => Some(name),
+        }
     }
 }
 

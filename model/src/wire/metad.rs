@@ -555,8 +555,6 @@ pub enum Found {
 pub struct ObjectAnswer {
     /// The version.
     pub version: VersionRow,
-    /// How answers name it; not at all if the bucket never kept old versions.
-    pub name: Option<VersionName>,
     /// Spans of the wanted range, without gaps; maybe fewer bytes than wanted.
     pub spans: Vec<LocatedSpan>,
     /// The part that was asked for by `ByteRange::Part`, if there is one.

@@ -31,7 +31,6 @@ use ullage_model::command::{Actor, Seen};
 use ullage_model::ids::VersionName;
 use ullage_model::namespace::rows::{ANONYMOUS_USER, Metadata, ROOT_USER, VersionRow};
 use ullage_model::rejection::Rejection;
-use ullage_model::wire::metad::ObjectAnswer;
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -572,7 +571,7 @@ impl<'a> Call<'a> {
         };
         let refused = match (self.store.head(&sight.bucket, &name).await?, version) {
             (Lookup::Found(found), _) => {
-                let ObjectAnswer { version, .. } = found;
+                let version = found.version;
                 sight.check(&version.metadata).map_err(PutError::Refused)?;
                 return Ok(Some(Seen {
                     version: version.version,
