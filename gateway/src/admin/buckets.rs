@@ -96,9 +96,9 @@ pub(super) async fn show(call: &Call, name: &str) -> Result<Bucket> {
 pub(super) async fn set_quota(call: &Call, name: &str) -> Result<Bucket> {
     let NewQuota { bytes, objects } = document(call)?;
     let row = find(call, name).await?;
-    // What the line of the request cannot say, because it stands in the document.
-    info!(target: AUDIT, user = call.name, bucket = name, ?bytes, ?objects, "a bucket's quota");
     call.store.set_quota(&row, Quota { bytes, objects }).await?;
+    // What the line of the request cannot say, because it stands in the document.
+    info!(target: AUDIT, user = call.name, bucket = name, ?bytes, ?objects, "a bucket's quota was set");
     show(call, name).await
 }
 

@@ -157,10 +157,10 @@ pub(super) fn route(method: &Method, first: Option<&str>, rest: Option<&str>) ->
         ("users", "policy") if method == Method::PUT => Route::SetPolicyOfUser,
         ("users", "policy") => Route::PolicyOfUser,
         ("buckets", "") => Route::Buckets,
-        ("buckets", of) if of.ends_with("/quota") => {
-            Route::SetQuota(of.trim_end_matches("/quota").to_owned())
-        }
-        ("buckets", name) => Route::Bucket(name.to_owned()),
+        ("buckets", of) => match of.strip_suffix("/quota") {
+            Some(name) => Route::SetQuota(name.to_owned()),
+            None => Route::Bucket(of.to_owned()),
+        },
         ("keys", "") => Route::Keys,
         ("keys", access_key) => Route::DeleteKey(access_key.to_owned()),
         _ => return Err(no_route()),

@@ -80,9 +80,15 @@ async fn parts(
     if of == 0 {
         return Ok(None);
     }
-    let parts = found.iter().map(|part| AttributesPart {
-        bytes: part.bytes,
-        checksum: part.checksum.as_ref().and_then(checksum),
+    // A copy may have another checksum than what it is a copy of, whose parts it shares.
+    let of_object = version.checksum.as_ref().map(|known| known.algorithm);
+    let parts = found.iter().map(|part| {
+        let known = part.checksum.as_ref();
+        let known = known.filter(|known| Some(known.algorithm) == of_object);
+        AttributesPart {
+            bytes: part.bytes,
+            checksum: known.and_then(checksum),
+        }
     });
     Ok(Some(Some(PartsPage {
         parts: parts.collect(),

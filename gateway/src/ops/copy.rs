@@ -18,7 +18,7 @@ use crate::put::plan::PutRequest;
 use crate::put::{PutError, Upload};
 use crate::s3::Reply;
 use crate::s3::answer::CopyAnswer;
-use crate::s3::copy::CopyObject;
+use crate::s3::copy::{CopyObject, check_length};
 use crate::s3::error::{ErrorCode, Result, S3Error};
 use crate::s3::tagging::Tags;
 use crate::store::{Copied, CopyRequest};
@@ -158,9 +158,16 @@ impl Copying<'_> {
         {
             return Ok(None);
         }
+        self.check_bytes(version.bytes).await.map_err(PutError::Refused)?;
         let bytes = source.read(self.call, (0, version.bytes), wanted).await?;
         let (_, checksum) = bytes.read_through().await.map_err(PutError::Refused)?;
         Ok(Some(checksum))
+    }
+
+    /// Before the bytes are read: whether they are not too many, for one body or for the bucket.
+    async fn check_bytes(&self, bytes: u64) -> Result<()> {
+        check_length(bytes)?;
+        quota::check(self.call, &self.target, &self.request.key, Some(bytes)).await
     }
 
     async fn by_reference(self, source: Source<'_>) -> std::result::Result<Copied, PutError<S3Error>> {
@@ -183,8 +190,7 @@ impl Copying<'_> {
         let version = &source.version;
         let of_source = version.checksum.as_ref().map(|known| algorithm(known.algorithm));
         let wanted = self.request.checksum.or(of_source).unwrap_or(DEFAULT_CHECKSUM);
-        let fits = quota::check(self.call, &self.target, &self.request.key, Some(version.bytes));
-        fits.await.map_err(PutError::Refused)?;
+        self.check_bytes(version.bytes).await.map_err(PutError::Refused)?;
         let put = PutRequest {
             class: self.class.to_owned(),
             bytes: Some(version.bytes),

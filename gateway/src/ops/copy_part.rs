@@ -123,12 +123,16 @@ impl Copying<'_> {
     ) -> std::result::Result<CopiedPart, PutError<S3Error>> {
         let known = known_digests(&source.version, range);
         let (etag, checksum) = match (of_upload, known) {
-            (None, Some(known)) => known,
+            // As parts that come with none have it.
+            (None, Some((etag, checksum))) => {
+                (etag, checksum.filter(|known| is_full(known, DEFAULT_CHECKSUM)))
+            }
             (Some(wanted), Some((etag, Some(checksum)))) if is_full(&checksum, wanted) => {
                 (etag, Some(checksum))
             }
             (Some(wanted), _) => {
                 // The part must have a checksum: its bytes are read, but not sent anywhere.
+                self.check_quota(upload, range).await?;
                 let bytes = source
                     .read(self.call, (range.start, range.length), wanted)
                     .await?;
@@ -158,6 +162,16 @@ impl Copying<'_> {
         })
     }
 
+    async fn check_quota(
+        &self,
+        upload: UploadRef,
+        range: ByteRange,
+    ) -> std::result::Result<(), PutError<S3Error>> {
+        let part = (upload, self.request.part_number);
+        let fits = quota::check_part(self.call, &self.target, part, Some(range.length));
+        fits.await.map_err(PutError::Refused)
+    }
+
     async fn by_bytes(
         &self,
         upload: UploadRef,
@@ -166,9 +180,7 @@ impl Copying<'_> {
         source: &Source<'_>,
         range: ByteRange,
     ) -> std::result::Result<CopiedPart, PutError<S3Error>> {
-        let part = (upload, self.request.part_number);
-        let fits = quota::check_part(self.call, &self.target, part, Some(range.length));
-        fits.await.map_err(PutError::Refused)?;
+        self.check_quota(upload, range).await?;
         let algorithm = of_upload.unwrap_or(DEFAULT_CHECKSUM);
         let put = PutRequest {
             class: row.class.clone(),

@@ -44,7 +44,10 @@ pub(super) async fn store_object<S: ByteSource>(
 ) -> Result<(StoredAnswer, Option<String>)> {
     let bucket = call.bucket(&request.bucket).await?;
     check_acl(&bucket, request.acl)?;
-    quota::check(call, &bucket, &request.key, plan.decoded_length()).await?;
+    // A condition that does not hold is to be heard of first.
+    if matches!(request.condition, WriteCondition::Always) {
+        quota::check(call, &bucket, &request.key, plan.decoded_length()).await?;
+    }
     let put_request = PutRequest {
         class: request.storage_class.unwrap_or_else(|| DEFAULT_CLASS.to_owned()),
         bytes: plan.decoded_length(),

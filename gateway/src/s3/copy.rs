@@ -6,6 +6,7 @@ use super::conditions::{ReadConditions, ReadVerdict, WriteCondition};
 use super::error::{ErrorCode, Result, S3Error};
 use super::etag::{ETag, ETagCondition};
 use super::head::Head;
+use super::limits::PUT_BYTES_MAX;
 use super::metadata::ObjectHeaders;
 use super::names::check_bucket_name;
 use super::operation::{UploadRequest, bucket, key, parse_part_number, storage_class, upload_request};
@@ -164,15 +165,7 @@ impl UploadPartCopy {
                 ));
             }
         };
-        if wanted.length > super::limits::PUT_BYTES_MAX {
-            return Err(S3Error::new(
-                ErrorCode::InvalidRequest,
-                format!(
-                    "The specified copy source is larger than the maximum allowable size for a copy source: {}",
-                    super::limits::PUT_BYTES_MAX
-                ),
-            ));
-        }
+        check_length(wanted.length)?;
         Ok(wanted)
     }
 }
@@ -241,6 +234,22 @@ impl CopySource {
     }
 }
 
+/// Refuses to copy more bytes at once than one body may have.
+///
+/// # Errors
+/// InvalidRequest.
+pub fn check_length(bytes: u64) -> Result<()> {
+    if bytes <= PUT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(S3Error::new(
+        ErrorCode::InvalidRequest,
+        format!(
+            "The specified copy source is larger than the maximum allowable size for a copy source: {PUT_BYTES_MAX}"
+        ),
+    ))
+}
+
 /// Whether a directive says `REPLACE`; without one it is `COPY`.
 fn replaces(head: &Head<'_>, name: &'static str, unknown: &'static str) -> Result<bool> {
     match head.amz(name)? {
@@ -256,7 +265,14 @@ fn conditions(head: &Head<'_>) -> Result<ReadConditions> {
             .map(|text| ETagCondition::parse(name, text, keep_weak))
             .transpose()
     };
-    let date = |name| -> Result<Option<UnixMs>> { Ok(head.amz(name)?.and_then(UnixMs::parse_http_date)) };
+    let date = |name: &'static str| -> Result<Option<UnixMs>> {
+        let Some(text) = head.amz(name)? else {
+            return Ok(None);
+        };
+        let date = UnixMs::parse_http_date(text);
+        date.map(Some)
+            .ok_or_else(|| S3Error::argument(name, text, "The date is not in the form of HTTP."))
+    };
     Ok(ReadConditions {
         if_match: etags("x-amz-copy-source-if-match", false)?,
         if_none_match: etags("x-amz-copy-source-if-none-match", true)?,

@@ -153,7 +153,8 @@ impl ObjectInfo {
         range.map(|range| range.resolve(self.bytes)).transpose()
     }
 
-    /// The checksum of the bytes that are sent: the object's with all of it, a part's with a part. With a range there is
+    /// The checksum of the bytes that are sent: the object's with all of it; a part's with a part, where the object's is
+    /// made of its parts'. With a range, and with a part of an object whose checksum is that of all its bytes, there is
     /// none: clients that verify would find the object's wrong.
     fn write_checksum_of(&self, selected: Option<ByteRange>, reply: &mut Reply) {
         match (self.part, selected) {
@@ -165,11 +166,11 @@ impl ObjectInfo {
                 }),
                 _,
             ) => {
-                if let Some(checksum) = checksum {
+                let kind = ChecksumType::Composite;
+                let whole = self.checksum.filter(|whole| whole.kind() == kind);
+                let algorithm = whole.map(|whole| whole.checksum.algorithm());
+                if let Some(checksum) = checksum.filter(|part| Some(part.algorithm()) == algorithm) {
                     write_checksum(reply, Some(&ObjectChecksum::full(checksum)));
-                    let kind = self
-                        .checksum
-                        .map_or(ChecksumType::FullObject, |object| object.kind());
                     reply.set(CHECKSUM_TYPE, kind.as_str());
                 }
             }
