@@ -1,9 +1,11 @@
 //! Held against another implementation of MD5, the crate `md-5`.
 
-use super::{Md5Digest, Md5Hasher, md5};
+use super::{ALONG_BYTES, Inbox, Md5Digest, Md5Hasher, Message, Messages, Shared, lock, md5, take_first};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use proptest::prelude::*;
+use std::mem;
+use std::sync::{Arc, Mutex};
 
 fn expected(bytes: &[u8]) -> Md5Digest {
     Md5::digest(bytes).into()
@@ -38,6 +40,50 @@ fn every_length_around_blocks_is_padded_right() {
             expected(&bytes[..length]),
             "{length} bytes"
         );
+    }
+}
+
+#[test]
+fn whoever_has_the_turn_takes_along_what_waits_elsewhere_and_leaves_the_rest_for_later() {
+    let shared = Shared {
+        messages: Mutex::new(Messages {
+            all: Vec::new(),
+            swept: 0,
+        }),
+        turn: Mutex::new(()),
+    };
+    let lengths = [
+        64_000,
+        64_000,
+        64_000,
+        64_000,
+        64_000,
+        64_000,
+        200_000,
+        ALONG_BYTES - 1,
+    ];
+    let messages: Vec<Arc<Message>> = lengths
+        .iter()
+        .map(|length| {
+            let message = Arc::new(Message::default());
+            let piece = body(1, *length);
+            *lock(&message.inbox) = Inbox {
+                bytes: piece.len(),
+                pieces: [piece].into(),
+            };
+            shared.join(&message);
+            message
+        })
+        .collect();
+    assert!(shared.is_company());
+    shared.turn(&messages[0]);
+    let waiting: Vec<usize> = messages.iter().map(|message| message.waiting_bytes()).collect();
+    assert_eq!(waiting, [0, 0, 0, 0, 0, 0, 136_000, ALONG_BYTES - 1]);
+    for (message, length) in messages.iter().zip(lengths) {
+        let mut stream = lock(&message.stream);
+        take_first(&mut [message.waiting(&mut stream)]);
+        let digest = mem::take(&mut *stream).finish();
+        assert_eq!(digest, expected(&body(1, length)), "{length} bytes");
     }
 }
 
