@@ -1,8 +1,8 @@
 //! How the databases use memory and disk. Nothing here touches a file.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel, Options,
-    WriteBufferManager,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, DataBlockIndexType,
+    LogLevel, Options, WriteBufferManager,
 };
 use ullage_model::store::Column;
 
@@ -18,6 +18,8 @@ const ARENA_BYTES: usize = 128 * 1024;
 const MIN_BLOB_BYTES: u64 = 512;
 /// A blob file is closed at this size.
 const BLOB_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// Keys of a block for each place in its table of hashes.
+const BLOCK_HASH_RATIO: f64 = 0.75;
 /// Part of a memtable's size that its filter takes: some ten bits for each of half a million keys.
 const MEMTABLE_FILTER_RATIO: f64 = 0.02;
 /// Of this many neighbouring entries of a table …
@@ -38,23 +40,42 @@ pub(super) const MARKS_COLUMN: &str = "marks";
 pub struct Budget {
     cache: Cache,
     write_buffers: WriteBufferManager,
+    recent_bytes: usize,
 }
 
 impl Budget {
-    /// A block cache and a bound on memtables, in bytes.
+    /// A block cache and a bound on memtables, in bytes, and no room for recent rows.
     #[must_use]
     pub fn new(cache_bytes: usize, write_buffer_bytes: usize) -> Self {
-        let cache = Cache::new_lru_cache(cache_bytes);
-        Self {
-            cache,
-            write_buffers: WriteBufferManager::new_write_buffer_manager(write_buffer_bytes, false),
-        }
+        Self::shared(
+            Cache::new_hyper_clock_cache(cache_bytes, 0),
+            WriteBufferManager::new_write_buffer_manager(write_buffer_bytes, false),
+        )
     }
 
     /// Shares what another service of this process has made.
     #[must_use]
     pub fn shared(cache: Cache, write_buffers: WriteBufferManager) -> Self {
-        Self { cache, write_buffers }
+        Self {
+            cache,
+            write_buffers,
+            recent_bytes: 0,
+        }
+    }
+
+    /// The same, and `bytes` for rows that were written lately.
+    #[must_use]
+    pub fn with_recent_rows(self, bytes: usize) -> Self {
+        Self {
+            recent_bytes: bytes,
+            ..self
+        }
+    }
+
+    /// Bytes of rows written lately that may be kept in memory.
+    #[must_use]
+    pub fn recent_bytes(&self) -> usize {
+        self.recent_bytes
     }
 
     /// Bytes now held by memtables.
@@ -96,15 +117,24 @@ fn database(budget: &Budget) -> Options {
     options
 }
 
-fn column(budget: &Budget, write_buffer_bytes: usize) -> Options {
+/// Tables that are asked for ranges of keys.
+fn tables(budget: &Budget) -> BlockBasedOptions {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(&budget.cache);
     blocks.set_block_size(8 * 1024);
     blocks.set_format_version(5);
-    blocks.set_bloom_filter(10.0, false);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    blocks
+}
+
+fn column(budget: &Budget, write_buffer_bytes: usize) -> Options {
+    let mut blocks = tables(budget);
+    blocks.set_bloom_filter(10.0, false);
+    // Rows are asked for one by one: a table of hashes in each block spares most of its binary search.
+    blocks.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
+    blocks.set_data_block_hash_ratio(BLOCK_HASH_RATIO);
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
@@ -137,6 +167,8 @@ pub(super) fn log(budget: &Budget) -> Options {
 /// Column families of the log database.
 pub(super) fn log_columns(budget: &Budget) -> Vec<ColumnFamilyDescriptor> {
     let mut entries = column(budget, LOG_WRITE_BUFFER_BYTES);
+    // They are read in order, and by an index that is there: neither filters nor hashes would be of use.
+    entries.set_block_based_table_factory(&tables(budget));
     // Entries come in order, so that their tables move down as they are; what is large in them is sealed.
     entries.set_compression_per_level(&[DBCompressionType::None; LEVELS]);
     // The marks keep their column's memtable alive, and with it old write-ahead files: bounded by size.
@@ -181,7 +213,10 @@ pub(super) fn state_columns(budget: &Budget) -> Vec<ColumnFamilyDescriptor> {
         }
         options.set_periodic_compaction_seconds(PERIODIC_COMPACTION_SECONDS);
         // Nearly every command asks these for a row that is not there.
-        if matches!(name, Column::Outcomes | Column::Live | Column::Blobs) {
+        if matches!(
+            name,
+            Column::Outcomes | Column::Live | Column::Blobs | Column::Inline
+        ) {
             options.set_memtable_whole_key_filtering(true);
             options.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER_RATIO);
         }
