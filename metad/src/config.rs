@@ -18,6 +18,8 @@ pub struct MetadConfig {
     pub cache_bytes: usize,
     /// Bound on memtables of its databases, in bytes.
     pub write_buffer_bytes: usize,
+    /// Rows of objects written lately that are kept in memory, in bytes.
+    pub recent_bytes: usize,
     /// Copies that the class `STANDARD` asks for when this node makes a new cluster.
     pub first_copies: u32,
     /// Longest inlined object when this node makes a new cluster, in bytes; 0 = off.
@@ -42,7 +44,9 @@ pub struct MetadConfig {
 }
 
 /// Block cache of a node that is a process of its own, in bytes.
-const PROCESS_CACHE_BYTES: usize = 256 * 1024 * 1024;
+const PROCESS_CACHE_BYTES: usize = 128 * 1024 * 1024;
+/// Rows written lately that such a node keeps, in bytes.
+const PROCESS_RECENT_BYTES: usize = 128 * 1024 * 1024;
 /// Bound on memtables of such a node, in bytes: the more, the less often the same rows are written again.
 const PROCESS_WRITE_BUFFER_BYTES: usize = 128 * 1024 * 1024;
 
@@ -53,6 +57,7 @@ impl MetadConfig {
         Self {
             cache_bytes: PROCESS_CACHE_BYTES,
             write_buffer_bytes: PROCESS_WRITE_BUFFER_BYTES,
+            recent_bytes: PROCESS_RECENT_BYTES,
             ..self
         }
     }
@@ -65,6 +70,7 @@ impl MetadConfig {
             advertise: String::new(),
             cache_bytes: 64 * 1024 * 1024,
             write_buffer_bytes: 64 * 1024 * 1024,
+            recent_bytes: 32 * 1024 * 1024,
             first_copies: 2,
             first_inline_bytes: ullage_model::limits::INLINE_BYTES_DEFAULT,
             first_inline_budget_bytes: 16 * 1024 * 1024 * 1024,

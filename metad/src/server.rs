@@ -147,7 +147,10 @@ impl Node {
         let client = Client::new(network, credentials.clone(), ClientLimits::default());
         let parts = MetadParts {
             data,
-            budget: budget.unwrap_or_else(|| Budget::new(config.cache_bytes, config.write_buffer_bytes)),
+            budget: budget.unwrap_or_else(|| {
+                Budget::new(config.cache_bytes, config.write_buffer_bytes)
+                    .with_recent_rows(config.recent_bytes)
+            }),
             registry: &registry,
             clock,
             random: &mut *random,

@@ -199,6 +199,7 @@ async fn start_metad(
         ..MetadConfig::new(layout.metad())
     };
     let budget = Budget::shared(memory.cache.clone(), memory.write_buffers.clone());
+    let budget = budget.with_recent_rows(config.recent_bytes);
     let clock = Arc::new(ullage_metad::clock::SystemClock::default());
     let mut random = OsRng.unwrap_err();
     Metad::start(config, budget, registry, clock, &mut random)

@@ -1,19 +1,21 @@
-//! The rows of the hot columns in memory, written through: nearly every command reads them, and reading
-//! them must not go to the database.
+//! The rows that apply reads from memory, written through: those of the hot columns, which nearly every command reads,
+//! all of them, and of the others what was written lately.
 
+use super::recent::RecentRows;
 use bytes::Bytes;
 use std::ops::ControlFlow;
 use ullage_model::store::{Change, Column, Direction, KeyRange, Memory, Read, StoreError, Visit};
 
-/// All rows of the hot columns.
+/// All rows of the hot columns, and recent ones of the others.
 #[derive(Debug, Default)]
 pub(super) struct HotRows {
     rows: Memory,
+    recent: RecentRows,
 }
 
 impl HotRows {
-    /// Reads all hot columns of `state`.
-    pub(super) fn load(state: &impl Read) -> Result<Self, StoreError> {
+    /// Reads all hot columns of `state`, and will keep `recent_bytes` of the others.
+    pub(super) fn load(state: &impl Read, recent_bytes: usize) -> Result<Self, StoreError> {
         let mut rows = Memory::default();
         for column in Column::ALL.into_iter().filter(|column| column.is_hot()) {
             state.scan(column, &KeyRange::all(), Direction::Forward, &mut |key, value| {
@@ -22,17 +24,19 @@ impl HotRows {
                 ControlFlow::Continue(())
             })?;
         }
-        Ok(Self { rows })
+        let recent = RecentRows::new(recent_bytes);
+        Ok(Self { rows, recent })
     }
 
     /// Follows what was written to the database.
     pub(super) fn follow(&mut self, changes: impl IntoIterator<Item = Change>) {
-        self.rows.apply(
-            changes
-                .into_iter()
-                .filter(|change| change.column.is_hot())
-                .map(detached),
-        );
+        for change in changes {
+            if change.column.is_hot() {
+                self.rows.apply([detached(change)]);
+            } else {
+                self.recent.follow(change);
+            }
+        }
     }
 }
 
@@ -46,7 +50,7 @@ fn detached(change: Change) -> Change {
     }
 }
 
-/// The state as apply reads it: hot columns from memory, the others from `below`.
+/// The state as apply reads it: hot columns from memory, recent rows too, the others from `below`.
 pub(super) struct HotRead<'a, R> {
     pub(super) hot: &'a HotRows,
     pub(super) below: &'a R,
@@ -55,9 +59,11 @@ pub(super) struct HotRead<'a, R> {
 impl<R: Read> Read for HotRead<'_, R> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         if column.is_hot() {
-            self.hot.rows.get(column, key)
-        } else {
-            self.below.get(column, key)
+            return self.hot.rows.get(column, key);
+        }
+        match self.hot.recent.get(column, key) {
+            Some(row) => Ok(Some(row)),
+            None => self.below.get(column, key),
         }
     }
 
@@ -89,19 +95,24 @@ mod tests {
     }
 
     #[test]
-    fn hot_rows_follow_and_cold_rows_pass_through() {
+    fn hot_rows_follow_and_cold_rows_pass_through_unless_they_were_just_written() {
         let mut below = Memory::default();
         below.apply([
             row(Column::System, "a", Some("1")),
             row(Column::Live, "a", Some("2")),
         ]);
-        let mut hot = HotRows::load(&below).unwrap();
-        hot.follow([row(Column::System, "a", None), row(Column::Live, "a", None)]);
+        let mut hot = HotRows::load(&below, 1 << 20).unwrap();
+        hot.follow([
+            row(Column::System, "a", None),
+            row(Column::Live, "a", None),
+            row(Column::Live, "b", Some("3")),
+        ]);
         let read = HotRead {
             hot: &hot,
             below: &below,
         };
         assert_eq!(read.get(Column::System, b"a").unwrap(), None);
         assert_eq!(read.get(Column::Live, b"a").unwrap(), Some(Bytes::from("2")));
+        assert_eq!(read.get(Column::Live, b"b").unwrap(), Some(Bytes::from("3")));
     }
 }

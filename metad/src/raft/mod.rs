@@ -20,6 +20,7 @@ mod membership;
 mod metrics;
 mod network;
 mod peer_api;
+mod recent;
 mod respond;
 mod retention;
 mod rounds;

@@ -81,7 +81,7 @@ impl StateMachine {
         metrics: Metrics,
     ) -> Result<Self, Error> {
         let state = states.current();
-        let hot = HotRows::load(&**state)?;
+        let hot = HotRows::load(&**state, states.recent_bytes())?;
         let unreadable = |error: io::Error| Error::Corrupt {
             database: "state",
             reason: error.to_string(),

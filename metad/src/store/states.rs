@@ -28,6 +28,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+/// [`States::recent_bytes`] on a simulated disk: little, so that rows are forgotten in simulations too.
+const RECENT_BYTES_IN_MEMORY: usize = 64 * 1024;
+
 /// A directory that removes itself when it is obsolete and nobody uses it.
 #[derive(Debug)]
 struct Place {
@@ -257,6 +260,15 @@ impl States {
     #[must_use]
     pub fn blocks(&self) -> bool {
         matches!(self.medium, Medium::Files(_))
+    }
+
+    /// Bytes of rows written lately that apply may keep in memory.
+    #[must_use]
+    pub fn recent_bytes(&self) -> usize {
+        match &self.medium {
+            Medium::Files(budget) => budget.recent_bytes(),
+            Medium::Memory(_) => RECENT_BYTES_IN_MEMORY,
+        }
     }
 
     /// Where everything lies.

@@ -174,7 +174,7 @@ impl World {
         let client = Client::new(Arc::clone(&network), credentials.clone(), ClientLimits::default());
         let parts = GroupParts {
             data,
-            budget: Budget::new(8 << 20, 16 << 20),
+            budget: Budget::new(8 << 20, 16 << 20).with_recent_rows(1 << 20),
             machine: Arc::new(Puts),
             metrics: Metrics::new(&Registry::new())?,
             steps,

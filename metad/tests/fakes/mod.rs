@@ -99,7 +99,7 @@ impl Node {
         change(&mut config);
         let registry = Registry::new();
         let clock = Arc::new(TestClock::default());
-        let budget = Budget::new(32 << 20, 64 << 20);
+        let budget = Budget::new(32 << 20, 64 << 20).with_recent_rows(1 << 20);
         let mut random = StdRng::seed_from_u64(7);
         let metad = Metad::start(
             config,

@@ -56,7 +56,7 @@ pub(super) struct Stores {
 }
 
 pub(super) fn open(home: &Path, steps: &Steps) -> Result<Stores, crate::Error> {
-    let budget = Budget::new(8 << 20, 16 << 20);
+    let budget = Budget::new(8 << 20, 16 << 20).with_recent_rows(1 << 20);
     let metrics = Metrics::new(&prometheus::Registry::new())?;
     let states = Arc::new(States::open(
         &home.join("state"),
