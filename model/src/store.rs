@@ -74,6 +74,11 @@ impl Column {
         Self::Users,
     ];
 
+    /// Its place in [`Column::ALL`].
+    fn place(self) -> usize {
+        self as usize
+    }
+
     /// Its name on disk.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -117,6 +122,17 @@ impl Column {
         )
     }
 }
+
+const _: () = {
+    let mut place = 0;
+    while place < Column::ALL.len() {
+        assert!(
+            Column::ALL[place] as usize == place,
+            "all columns, as they are declared"
+        );
+        place += 1;
+    }
+};
 
 /// The store could not answer. Stops the replica; never a matter of the command.
 #[derive(Debug, thiserror::Error)]
@@ -258,7 +274,8 @@ pub struct Change {
     pub value: Option<Bytes>,
 }
 
-type Rows<V> = BTreeMap<Column, BTreeMap<Bytes, V>>;
+/// Rows of each column, at its place in [`Column::ALL`].
+type Rows<V> = [BTreeMap<Bytes, V>; Column::ALL.len()];
 
 /// The reference store: sorted maps in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -270,7 +287,7 @@ impl Memory {
     /// Applies changes in order.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
         for Change { column, key, value } in changes {
-            let rows = self.rows.entry(column).or_default();
+            let rows = &mut self.rows[column.place()];
             match value {
                 Some(value) => rows.insert(key, value),
                 None => rows.remove(&key),
@@ -281,7 +298,7 @@ impl Memory {
 
 impl Read for Memory {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.rows.get(&column).and_then(|rows| rows.get(key)).cloned())
+        Ok(self.rows[column.place()].get(key).cloned())
     }
 
     fn scan(
@@ -291,9 +308,10 @@ impl Read for Memory {
         direction: Direction,
         visit: &mut Visit<'_>,
     ) -> Result<(), StoreError> {
-        let Some(rows) = self.rows.get(&column).filter(|_| !range.is_empty()) else {
+        if range.is_empty() {
             return Ok(());
-        };
+        }
+        let rows = &self.rows[column.place()];
         let mut found = rows.range::<Bytes, _>((range.start.as_ref(), range.end.as_ref()));
         loop {
             let next = match direction {
@@ -320,16 +338,13 @@ impl<R: Read> Overlay<R> {
     pub fn new(below: R) -> Self {
         Self {
             below,
-            changed: Rows::new(),
+            changed: Rows::default(),
         }
     }
 
     /// Adds one change.
     pub fn change(&mut self, change: Change) {
-        self.changed
-            .entry(change.column)
-            .or_default()
-            .insert(change.key, change.value);
+        self.changed[change.column.place()].insert(change.key, change.value);
     }
 
     /// Adds changes in order.
@@ -341,7 +356,7 @@ impl<R: Read> Overlay<R> {
 
     /// Forgets all changes.
     pub fn clear(&mut self) {
-        self.changed.clear();
+        self.changed = Rows::default();
     }
 
     /// The store below.
@@ -355,18 +370,18 @@ impl<R: Read> Overlay<R> {
             rows.into_iter()
                 .map(move |(key, value)| Change { column, key, value })
         };
-        self.changed.into_iter().flat_map(rows).collect()
+        Column::ALL.into_iter().zip(self.changed).flat_map(rows).collect()
     }
 
     /// Number of rows changed.
     pub fn changed_rows(&self) -> usize {
-        self.changed.values().map(BTreeMap::len).sum()
+        self.changed.iter().map(BTreeMap::len).sum()
     }
 }
 
 impl<R: Read> Read for Overlay<R> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        match self.changed.get(&column).and_then(|rows| rows.get(key)) {
+        match self.changed[column.place()].get(key) {
             Some(value) => Ok(value.clone()),
             None => self.below.get(column, key),
         }
@@ -379,9 +394,10 @@ impl<R: Read> Read for Overlay<R> {
         direction: Direction,
         visit: &mut Visit<'_>,
     ) -> Result<(), StoreError> {
-        let Some(changed) = self.changed.get(&column).filter(|_| !range.is_empty()) else {
+        let changed = &self.changed[column.place()];
+        if changed.is_empty() || range.is_empty() {
             return self.below.scan(column, range, direction, visit);
-        };
+        }
         let bounds = (range.start.as_ref(), range.end.as_ref());
         let mut above = changed.range::<Bytes, _>(bounds);
         let mut advance = || match direction {
