@@ -127,6 +127,9 @@ enum Commands {
         /// Only rows with these numbers of clients.
         #[arg(long, value_delimiter = ',')]
         clients: Vec<usize>,
+        /// Milliseconds that strace makes each sync of every node take longer; then there is one row, of 64 clients.
+        #[arg(long)]
+        slow_sync: Option<u64>,
         /// JSON for programs instead of a table.
         #[arg(long)]
         json: bool,
@@ -346,6 +349,7 @@ fn main() -> anyhow::Result<()> {
             rounds,
             threads,
             clients,
+            slow_sync,
             json,
         } => {
             let time = Duration::from_secs(seconds);
@@ -356,6 +360,7 @@ fn main() -> anyhow::Result<()> {
                 time,
                 rounds,
                 clients,
+                slow_sync: slow_sync.map(Duration::from_millis),
             };
             measure_commits(&options, threads, json)
         }

@@ -26,11 +26,12 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Starts three nodes with data below `directory`, and writes every key once.
+    /// Starts three nodes with data below `directory`, each by `wrapper` if that is a program, and writes every key
+    /// once.
     ///
     /// # Errors
     /// If they do not elect a leader in time.
-    pub async fn start(program: &Path, directory: &Path) -> anyhow::Result<Self> {
+    pub async fn start(program: &Path, directory: &Path, wrapper: &[String]) -> anyhow::Result<Self> {
         let ports = free_ports(2 * NODES)?;
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let peers: Vec<String> = (0..NODES).map(|at| format!("n{at}={}", url(ports[at]))).collect();
@@ -45,7 +46,15 @@ impl Etcd {
                 std::fs::remove_dir_all(&data).context("remove old data")?;
             }
             let (peer, client) = (url(ports[at]), url(ports[NODES + at]));
-            let node = Command::new(program)
+            let mut command = match wrapper.split_first() {
+                None => Command::new(program),
+                Some((wrapper, arguments)) => {
+                    let mut command = Command::new(wrapper);
+                    command.args(arguments).arg(program);
+                    command
+                }
+            };
+            let node = command
                 .args(["--name", &format!("n{at}"), "--data-dir"])
                 .arg(&data)
                 .args([

@@ -84,11 +84,11 @@ impl Session {
 }
 
 impl Metad {
-    /// Starts three nodes with data below `directory`, and stores every key once.
+    /// Starts three nodes with data below `directory`, each by `wrapper` if that is a program, and stores every key once.
     ///
     /// # Errors
     /// If they do not come up in time.
-    pub async fn start(directory: &Path) -> anyhow::Result<Self> {
+    pub async fn start(directory: &Path, wrapper: &[String]) -> anyhow::Result<Self> {
         // What is compared must lie on one disk. An error means that the directory was set before.
         let _ = tempfile::env::override_temp_dir(directory);
         let mut cluster = Cluster::prepare(Plan {
@@ -98,6 +98,7 @@ impl Metad {
             ..Plan::default()
         })?;
         for node in &mut cluster.metads {
+            node.wrapper = wrapper.to_vec();
             node.spawn()?;
         }
         for node in &mut cluster.metads {

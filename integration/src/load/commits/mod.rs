@@ -82,6 +82,29 @@ pub fn rows() -> Vec<Row> {
     ]
 }
 
+/// The only row when every sync is made slower: one with enough clients that others commit meanwhile.
+#[must_use]
+pub fn slow_rows() -> Vec<Row> {
+    vec![Row {
+        operation: Operation::Commit,
+        clients: 64,
+        goal: 2.0,
+    }]
+}
+
+/// A program before that of each node which makes each of its syncs take `delay` longer: strace, told to look at
+/// syncs alone, so that everything else goes on at its own pace.
+fn slowed(delay: Duration) -> Vec<String> {
+    let inject = format!("inject=fsync,fdatasync:delay_exit={}", delay.as_micros());
+    let arguments = ["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"];
+    let syscalls = ["-e", "trace=fsync,fdatasync", "-e", &inject];
+    arguments
+        .iter()
+        .chain(&syscalls)
+        .map(ToString::to_string)
+        .collect()
+}
+
 /// How to measure.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -97,6 +120,8 @@ pub struct Options {
     pub rounds: u32,
     /// Only rows with these numbers of clients; all if empty.
     pub clients: Vec<usize>,
+    /// What each sync of a node takes longer, both of etcd's and Ullage's; then there is one row.
+    pub slow_sync: Option<Duration>,
 }
 
 /// The rounds of one row.
@@ -117,6 +142,8 @@ pub struct Measured {
 pub struct Report {
     /// The machine's disk.
     pub disk: Vec<DiskBound>,
+    /// What each sync of each node took longer than the disk.
+    pub slow_sync: Option<Duration>,
     /// The rows.
     pub rows: Vec<Measured>,
 }
@@ -128,16 +155,21 @@ pub struct Report {
 pub async fn measure(options: &Options) -> anyhow::Result<Report> {
     std::fs::create_dir_all(&options.directory).context("make the directory")?;
     let disk = disk::measure(&options.directory, &[300, 4 << 10], Duration::from_secs(1))?;
+    let wrapper = options.slow_sync.map(slowed).unwrap_or_default();
     let etcd = match &options.etcd {
-        Some(program) => Some(Arc::new(etcd::Etcd::start(program, &options.directory).await?)),
+        Some(program) => {
+            let etcd = etcd::Etcd::start(program, &options.directory, &wrapper).await?;
+            Some(Arc::new(etcd))
+        }
         None => None,
     };
     let metad = match options.ullage {
-        true => Some(Arc::new(metad::Metad::start(&options.directory).await?)),
+        true => Some(Arc::new(metad::Metad::start(&options.directory, &wrapper).await?)),
         false => None,
     };
     let mut measured = Vec::new();
-    for row in rows() {
+    let rows = options.slow_sync.map_or_else(rows, |_| slow_rows());
+    for row in rows {
         if !options.clients.is_empty() && !options.clients.contains(&row.clients) {
             continue;
         }
@@ -155,7 +187,11 @@ pub async fn measure(options: &Options) -> anyhow::Result<Report> {
         }
         measured.push(result);
     }
-    Ok(Report { disk, rows: measured })
+    Ok(Report {
+        disk,
+        slow_sync: options.slow_sync,
+        rows: measured,
+    })
 }
 
 impl Measured {
@@ -275,6 +311,9 @@ impl Report {
                 show_time(bound.p50_seconds),
                 show_rate(bound.writes_per_second, false)
             ));
+        }
+        if let Some(delay) = self.slow_sync {
+            text.push_str(&format!(" in the nodes each sync takes {delay:?} longer;"));
         }
         text.push_str("\n\n| clients | ullage | p50 | p99 | CPU | etcd | p50 | p99 | CPU | ratio | goal |\n");
         text.push_str("|---|---|---|---|---|---|---|---|---|---|---|\n");
