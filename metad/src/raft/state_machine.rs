@@ -50,7 +50,8 @@ type Responder = Option<ApplyResponder<TypeConfig>>;
 pub struct StateMachine {
     states: Arc<States>,
     state: Arc<OpenState>,
-    hot: HotRows,
+    // Boxed, so that what starts a group is not long.
+    hot: Box<HotRows>,
     position: Option<Position>,
     membership: StoredMembership,
     machine: Arc<dyn Machine>,
@@ -81,7 +82,7 @@ impl StateMachine {
         metrics: Metrics,
     ) -> Result<Self, Error> {
         let state = states.current();
-        let hot = HotRows::load(&**state, states.recent_bytes())?;
+        let hot = Box::new(HotRows::load(&**state, states.recent_bytes())?);
         let unreadable = |error: io::Error| Error::Corrupt {
             database: "state",
             reason: error.to_string(),
