@@ -265,10 +265,10 @@ impl States {
     /// Bytes of rows written lately that apply may keep in memory.
     #[must_use]
     pub fn recent_bytes(&self) -> usize {
-        match &self.medium {
-            Medium::Files(budget) => budget.recent_bytes(),
-            Medium::Memory(_) => RECENT_BYTES_IN_MEMORY,
-        }
+        let Medium::Files(budget) = &self.medium else {
+            return RECENT_BYTES_IN_MEMORY;
+        };
+        budget.recent_bytes()
     }
 
     /// Where everything lies.
@@ -491,8 +491,7 @@ impl States {
     }
 }
 
-/// Makes the entries of an open database's directory durable. Its files are RocksDB's to sync, and to delete
-/// while this runs.
+/// Makes the entries of an open database's directory durable. Its files are RocksDB's to sync and to delete.
 fn sync_opened(path: &Path) -> Result<(), Error> {
     sync_directory(path)?;
     path.parent().map_or(Ok(()), sync_directory)
@@ -570,15 +569,12 @@ fn first_pointer(root: &Path) -> Result<Pointer, Error> {
     })
 }
 
-/// Removes what the pointer does not name; returns the first number that is free.
+/// Removes what the pointer does not name; returns the first free number.
 fn sweep(root: &Path, pointer: Pointer) -> Result<u64, Error> {
     let mut next = pointer.state.max(pointer.snapshot.unwrap_or(0)) + 1;
     for path in list(root)? {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default();
+        let name = name.to_string_lossy();
         if name == "pointer.new" {
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         }
