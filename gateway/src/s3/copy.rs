@@ -295,6 +295,19 @@ mod tests {
         })
     }
 
+    #[test]
+    fn dates_of_conditions_must_be_dates() {
+        let date = |text| {
+            let headers = [
+                ("x-amz-copy-source", "from/key"),
+                ("x-amz-copy-source-if-unmodified-since", text),
+            ];
+            copy("/buck/to", &headers).map(drop).map_err(|error| error.code())
+        };
+        assert_eq!(date("Sun, 06 Nov 1994 08:49:37 GMT"), Ok(()));
+        assert_eq!(date("2026-11-23T00:00:00Z"), Err(ErrorCode::InvalidArgument));
+    }
+
     fn part(headers: &[(&str, &str)]) -> std::result::Result<UploadPartCopy, ErrorCode> {
         let headers = [&[("x-amz-copy-source", "from/key")], headers].concat();
         request("PUT", "/buck/to?partNumber=3&uploadId=up", &headers)

@@ -222,6 +222,9 @@ async fn a_quota_set_by_an_operator_holds_and_usage_is_exact() {
     client.send("PUT", "/first/a", &[], &[b'a'; 15]).await.expect(200);
     let full = client.send("PUT", "/first/b", &[], &[b'b'; 6]).await;
     full.expect_error(403, "QuotaExceeded");
+    let absent = [("if-none-match", "*")];
+    let held = client.send("PUT", "/first/a", &absent, &[b'b'; 6]).await;
+    held.expect_error(412, "PreconditionFailed");
     client.send("PUT", "/first/b", &[], &[b'b'; 5]).await.expect(200);
     client.send("PUT", "/first/a", &[], &[b'c'; 15]).await.expect(200);
     let copied = [("x-amz-copy-source", "/first/a")];

@@ -327,6 +327,17 @@ async fn whole_objects_become_parts_with_what_is_known_of_them() {
         .await;
     let got = got.expect(200);
     assert!(got.body == [first.as_slice(), last].concat());
+    let numbered = "/goal/copy?partNumber=1";
+    let part = client
+        .send("GET", numbered, &[("x-amz-checksum-mode", "ENABLED")], b"")
+        .await;
+    let part = part.expect(206);
+    assert_eq!(
+        part.header("x-amz-checksum-type"),
+        None,
+        "it is the whole object's"
+    );
+    assert_eq!(part.header("x-amz-checksum-crc64nvme"), None);
     // The full-object checksum of what was never read as a whole is right.
     let put = client.send("PUT", "/goal/same", &[], &got.body).await.expect(200);
     assert_eq!(
