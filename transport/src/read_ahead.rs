@@ -118,10 +118,10 @@ mod tests {
         let mut word = [0; 4];
         far.read_exact(&mut word).await.unwrap();
         assert!(far.ahead.capacity() > 0);
-        let more = far.read_u8();
-        let mut more = std::pin::pin!(more);
-        assert!(futures::poll!(&mut more).is_pending());
-        drop(more);
+        {
+            let mut more = std::pin::pin!(far.read_u8());
+            assert!(futures::poll!(&mut more).is_pending());
+        }
         assert_eq!(far.ahead.capacity(), 0);
         drop(near);
     }

@@ -19,8 +19,6 @@ use ullage_model::wire::chunk::{ChunkRefusal, GrantAction, ReadRequest};
 const WINDOW_FRAMES: u32 = 32;
 /// Frames that go out together: few large parts cost less on the way than many small ones.
 const PART_FRAMES: u32 = 8;
-/// Their bytes.
-const PART_BYTES: usize = PART_FRAMES as usize * (FRAME_BYTES + FRAME_TAG_BYTES) as usize;
 /// Up to this many bytes are read where the caller runs, if they are in the page cache.
 const INLINE_BYTES: usize = 256 * 1024;
 /// A copy that compaction moves while it is read is looked up again this often.
@@ -253,10 +251,12 @@ fn read_frames(device: &dyn Device, window: &Window, wait: Wait) -> Result<Vec<B
         }
         left = rest;
     }
+    let part_bytes = u64::from(PART_FRAMES) * (FRAME_BYTES + FRAME_TAG_BYTES);
+    let part_bytes = usize::try_from(part_bytes).unwrap_or(usize::MAX);
     let mut stored = stored.freeze();
     let mut parts = Vec::with_capacity(window.frames.div_ceil(PART_FRAMES) as usize);
     while !stored.is_empty() {
-        parts.push(stored.split_to(stored.len().min(PART_BYTES)));
+        parts.push(stored.split_to(stored.len().min(part_bytes)));
     }
     Ok(parts)
 }
