@@ -149,6 +149,23 @@ pub trait ReadRows: Read {
         })?;
         failed.map_or(Ok(found), Err)
     }
+
+    /// The last row of `range`, as (key, row).
+    ///
+    /// # Errors
+    /// When the store fails or the row does not decode.
+    fn last_row<T: Versioned>(
+        &self,
+        column: Column,
+        range: &KeyRange,
+    ) -> Result<Option<(Bytes, T)>, StoreError> {
+        let mut found = None;
+        self.scan(column, range, Direction::Backward, &mut |key, value| {
+            found = Some((Bytes::copy_from_slice(key), decode_row(column, value)));
+            ControlFlow::Break(())
+        })?;
+        found.map(|(key, row)| Ok((key, row?))).transpose()
+    }
 }
 
 impl<R: Read + ?Sized> ReadRows for R {}

@@ -6,13 +6,13 @@ use crate::ids::ManifestId;
 use crate::limits::{CHUNK_BYTES_MAX, LOCATE_PAGE_CHUNKS, PART_BYTES_MAX};
 use crate::namespace::rows::{BlobStorage, Content, Extent, ManifestPage, VersionRow};
 use crate::namespace::{keys, parts};
-use crate::step::{ReadRows, decode_row};
-use crate::store::{Column, Direction, KeyRange, Read, StoreError};
-use crate::wire::metad::{ByteRange, LocateSource, LocatedSpan, PageSize, SpanPlace};
+use crate::step::ReadRows;
+use crate::store::{Column, KeyRange, Read, StoreError};
+use crate::wire::metad::{ByteRange, LocateSource, LocatedPart, LocatedSpan, PageSize, SpanPlace};
 use std::ops::{Bound, ControlFlow, Range};
 
-/// The first page of where the bytes of `range` of a live version are. Empty where the range, cut to the
-/// object, is.
+/// The first page of where the bytes of `range` of a live version are, and the part, if `range` names one that is
+/// there. Empty where the range, cut to the object, is.
 ///
 /// # Errors
 /// When the store fails, or bytes of the version are nowhere.
@@ -21,15 +21,26 @@ pub fn version(
     version: &VersionRow,
     range: ByteRange,
     page: PageSize,
-) -> Result<Vec<LocatedSpan>, StoreError> {
-    let wanted = match range {
-        ByteRange::Part(number) => match parts::one(rows, version, number)? {
-            Some(part) => part.part.offset..part.part.offset.saturating_add(part.part.bytes),
-            None => 0..0,
-        },
-        ByteRange::From { first, bytes } => cut(first, bytes, version.bytes),
-        ByteRange::Last(bytes) => version.bytes.saturating_sub(bytes)..version.bytes,
+) -> Result<(Vec<LocatedSpan>, Option<LocatedPart>), StoreError> {
+    let (wanted, part) = match range {
+        ByteRange::Part(number) => {
+            let part = parts::one(rows, version, number)?;
+            let located = part.as_ref().map(|located| &located.part);
+            let wanted = located.map_or(0..0, |part| cut(part.offset, part.bytes, version.bytes));
+            (wanted, part)
+        }
+        ByteRange::From { first, bytes } => (cut(first, bytes, version.bytes), None),
+        ByteRange::Last(bytes) => (version.bytes.saturating_sub(bytes)..version.bytes, None),
     };
+    Ok((first_page(rows, version, wanted, page)?, part))
+}
+
+fn first_page(
+    rows: &impl Read,
+    version: &VersionRow,
+    wanted: Range<u64>,
+    page: PageSize,
+) -> Result<Vec<LocatedSpan>, StoreError> {
     let chunks = usize::try_from(page.0).map_or(LOCATE_PAGE_CHUNKS, |chunks| chunks.min(LOCATE_PAGE_CHUNKS));
     if wanted.is_empty() || chunks == 0 {
         return Ok(Vec::new());
@@ -242,21 +253,12 @@ fn page_with(
         start: Bound::Included(keys::manifest_page(manifest, 0)),
         end: Bound::Included(keys::manifest_page(manifest, offset)),
     };
-    let mut found = None;
-    rows.scan(
-        Column::Manifests,
-        &range,
-        Direction::Backward,
-        &mut |key, value| {
-            found = Some((fat::keys::tail::<8>(key), decode_row(Column::Manifests, value)));
-            ControlFlow::Break(())
-        },
-    )?;
-    match found {
-        None => Ok(None),
-        Some((Some(start), page)) => Ok(Some((u64::from_be_bytes(start), page?))),
-        Some((None, _)) => Err(StoreError::Inconsistent("a key of pages is too short".to_owned())),
-    }
+    let Some((key, page)) = rows.last_row(Column::Manifests, &range)? else {
+        return Ok(None);
+    };
+    let start = fat::keys::tail::<8>(&key)
+        .ok_or_else(|| StoreError::Inconsistent("a key of pages is too short".to_owned()))?;
+    Ok(Some((u64::from_be_bytes(start), page)))
 }
 
 /// Keys of the chunk rows that hold bytes `first..behind` of the extent's blob.

@@ -5,10 +5,10 @@ use crate::ids::ManifestId;
 use crate::limits::LIST_PAGE_KEYS_MAX;
 use crate::namespace::keys;
 use crate::namespace::rows::{Content, Etag, ManifestParts, ManifestRow, ObjectPart, VersionRow};
-use crate::step::{ReadRows, decode_row};
-use crate::store::{Column, Direction, KeyRange, Read, StoreError};
+use crate::step::ReadRows;
+use crate::store::{Column, KeyRange, Read, StoreError};
 use crate::wire::metad::LocatedPart;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 
 /// The part of this number; `None` if there is none. An object that was not made of parts is its own part 1.
 ///
@@ -83,21 +83,9 @@ fn row_with(rows: &impl Read, manifest: ManifestId, number: u32) -> Result<(u32,
         start: Bound::Included(keys::manifest_parts(manifest, 0)),
         end: Bound::Included(keys::manifest_parts(manifest, number)),
     };
-    let mut found = None;
-    rows.scan(
-        Column::Manifests,
-        &range,
-        Direction::Backward,
-        &mut |key, value| {
-            let first = fat::keys::tail::<4>(key).map(u32::from_be_bytes);
-            found = first.map(|first| (first, decode_row(Column::Manifests, value)));
-            ControlFlow::Break(())
-        },
-    )?;
-    match found {
-        Some((first, row)) => Ok((first, row?)),
-        None => Err(StoreError::Inconsistent(format!(
-            "{manifest} has no part {number}"
-        ))),
-    }
+    let found = rows.last_row(Column::Manifests, &range)?;
+    let numbered = found.and_then(|(key, row)| Some((fat::keys::tail::<4>(&key)?, row)));
+    let (first, row) =
+        numbered.ok_or_else(|| StoreError::Inconsistent(format!("{manifest} has no part {number}")))?;
+    Ok((u32::from_be_bytes(first), row))
 }

@@ -123,13 +123,9 @@ pub fn object(
         Some(VersionEntry::DeleteMarker(marker)) => return Ok(Found::DeleteMarker(marker)),
         Some(VersionEntry::Object(version)) => *version,
     };
-    let spans = match range {
+    let (spans, part) = match range {
         Some((range, page)) => locate::version(rows, &version, range, page)?,
-        None => Vec::new(),
-    };
-    let part = match range {
-        Some((ByteRange::Part(number), _)) => parts::one(rows, &version, number)?,
-        _ => None,
+        None => (Vec::new(), None),
     };
     Ok(Found::Object(Box::new(ObjectAnswer { version, spans, part })))
 }
