@@ -93,6 +93,12 @@ impl Message {
         }
     }
 
+    /// Hashes all that waits, and nothing of others.
+    fn take_own(&self) {
+        let mut stream = lock(&self.stream);
+        take_first(&mut [self.waiting(&mut stream)]);
+    }
+
     /// What was not taken of it, before what came meanwhile; the caller holds `stream`.
     fn put_back(&self, left: VecDeque<Bytes>) {
         let mut inbox = lock(&self.inbox);
@@ -118,6 +124,16 @@ impl Shared {
         let alive = |one: &&Weak<Message>| one.strong_count() > 0;
         let messages = lock(&self.messages);
         messages.all.iter().filter(alive).nth(worth_while() - 1).is_some()
+    }
+
+    /// Hashes what waits for `own`, if that is much.
+    fn hash(&self, own: &Message, waiting: usize) {
+        if !self.is_company() {
+            // Nobody to share lanes with: nobody to wait for either.
+            own.take_own();
+        } else if waiting >= TURN_BYTES {
+            self.turn(own);
+        }
     }
 
     /// Hashes all that waits for `own`, and in the same strokes of what waits for others as much as is worth while.
@@ -190,8 +206,8 @@ impl Md5Hasher {
             inbox.bytes += bytes.len();
             inbox.bytes
         };
-        if waiting >= TURN_BYTES || (waiting >= TURN_BYTES_ALONE && !SHARED.is_company()) {
-            SHARED.turn(message);
+        if waiting >= TURN_BYTES_ALONE {
+            SHARED.hash(message, waiting);
         }
     }
 
@@ -200,12 +216,11 @@ impl Md5Hasher {
         let Some(message) = self.shared else {
             return self.alone.finish();
         };
-        if message.waiting_bytes() >= ALONG_BYTES {
+        if message.waiting_bytes() >= ALONG_BYTES && SHARED.is_company() {
             SHARED.turn(&message);
         }
-        let mut stream = lock(&message.stream);
-        take_first(&mut [message.waiting(&mut stream)]);
-        mem::take(&mut *stream).finish()
+        message.take_own();
+        mem::take(&mut *lock(&message.stream)).finish()
     }
 }
 

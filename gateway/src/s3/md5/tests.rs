@@ -44,6 +44,30 @@ fn every_length_around_blocks_is_padded_right() {
 }
 
 #[test]
+fn a_few_bodies_wait_for_nobodys_turn() {
+    let shared = Shared {
+        messages: Mutex::new(Messages {
+            all: Vec::new(),
+            swept: 0,
+        }),
+        turn: Mutex::new(()),
+    };
+    let _of_somebody_else = lock(&shared.turn);
+    for seed in 0..2 {
+        let message = Arc::new(Message::default());
+        shared.join(&message);
+        let piece = body(seed, 700_000);
+        *lock(&message.inbox) = Inbox {
+            bytes: piece.len(),
+            pieces: [piece].into(),
+        };
+        shared.hash(&message, message.waiting_bytes());
+        let digest = mem::take(&mut *lock(&message.stream)).finish();
+        assert_eq!(digest, expected(&body(seed, 700_000)));
+    }
+}
+
+#[test]
 fn whoever_has_the_turn_takes_along_what_waits_elsewhere_and_leaves_the_rest_for_later() {
     let shared = Shared {
         messages: Mutex::new(Messages {
