@@ -193,7 +193,20 @@ impl Store {
     /// `Rejected(NoSuchBucket)` or `StaleSettings` when there is no such key and the bucket is another one now;
     /// or when the metadata service does not answer.
     pub async fn head(&self, bucket: &BucketRow, name: &ObjectName) -> Result<Lookup<FoundVersion>, Error> {
-        let version = get::head(&self.engine, bucket.versioning, name).await?;
+        self.head_with_part(bucket, name, None).await
+    }
+
+    /// As [`Store::head`], with what is known of its part of this number, if one is named and there.
+    ///
+    /// # Errors
+    /// As [`Store::head`].
+    pub async fn head_with_part(
+        &self,
+        bucket: &BucketRow,
+        name: &ObjectName,
+        part: Option<u32>,
+    ) -> Result<Lookup<FoundVersion>, Error> {
+        let version = get::head(&self.engine, bucket.versioning, name, part).await?;
         self.confirm_absence(bucket, version).await
     }
 

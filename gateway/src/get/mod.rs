@@ -90,6 +90,8 @@ pub struct FoundVersion {
     pub version: VersionRow,
     /// How answers name it; not at all if the bucket never kept old versions.
     pub name: Option<VersionName>,
+    /// The part that was asked for by its number, if there is one.
+    pub part: Option<LocatedPart>,
 }
 
 /// A version that was looked up, and what is needed to read its bytes.
@@ -138,7 +140,7 @@ impl ObjectName {
     }
 }
 
-/// The version of this name without its bytes, in a bucket of which this is known.
+/// The version of this name without its bytes, in a bucket of which this is known; and its part of this number.
 ///
 /// # Errors
 /// When the metadata service does not answer.
@@ -146,12 +148,16 @@ pub async fn head(
     engine: &Engine,
     versioning: Versioning,
     name: &ObjectName,
+    part: Option<u32>,
 ) -> Result<Lookup<FoundVersion>, Error> {
     let session = engine.keeper.live_session().await?;
-    Lookup::of(session.query(name.query(None)).await?.answer, |answer| {
+    // Where the part's bytes are is not asked.
+    let range = part.map(|number| (ByteRange::Part(number), PageSize(0)));
+    Lookup::of(session.query(name.query(range)).await?.answer, |answer| {
         FoundVersion {
             name: versioning.shown(answer.version.name()),
             version: answer.version,
+            part: answer.part,
         }
     })
 }

@@ -2,8 +2,8 @@
 //! they come to is in [`super::authorize`].
 
 use super::errors::{s3_error, undone};
-use super::objects_read::object_name;
-use super::versioning::{change_undone, found, shown as version_shown, version_name};
+use super::objects_read::look_at;
+use super::versioning::{change_undone, shown as version_shown, version_name};
 use super::{Body, Call, audit, bucket_documents, owner, public_access};
 use crate::directory::{Bucket, bucket_ref};
 use crate::policy::{Policy, PolicyError, PolicyKind};
@@ -17,7 +17,7 @@ use crate::s3::operation::{BucketRequest, ObjectRequest, PutBucketAcl, PutObject
 use crate::s3::route::OperationName;
 use http::StatusCode;
 use ullage_model::ids::UserId;
-use ullage_model::namespace::rows::{self, BucketAccess, BucketDocumentKind, VersionRow};
+use ullage_model::namespace::rows::{self, BucketAccess, BucketDocumentKind};
 
 const ABSENT: (BucketDocumentKind, ErrorCode) = (BucketDocumentKind::Policy, ErrorCode::NoSuchBucketPolicy);
 
@@ -256,41 +256,18 @@ pub(super) async fn set_access(
 
 /// GetObjectAcl.
 pub(super) async fn get_object_acl(call: &Call<'_>, request: &ObjectRequest) -> Result<Reply> {
-    let found = look_at(call, "GET", request, |bucket, version| {
-        (version.creator, shown(bucket, version.metadata.acl))
-    });
-    let ((creator, acl), name) = found.await?;
-    Ok(access_control_policy(&owner(creator), acl).with_version(name))
-}
-
-/// Looks at the object or the version that a request is about, if the caller may do there what the operation does.
-/// With what `take` takes of it comes how answers name the version.
-async fn look_at<T>(
-    call: &Call<'_>,
-    method: &'static str,
-    request: &ObjectRequest,
-    take: impl Fn(&Bucket, VersionRow) -> T,
-) -> Result<(T, Option<String>)> {
-    let version_id = request.version_id.as_deref();
-    let version = version_name(version_id)?;
-    let looked = call.decided_sight(&request.bucket, |bucket, sight| async move {
-        let name = object_name(call, &bucket, &request.key, version);
-        let head = call.store.head(&bucket, &name).await?;
-        Ok((sight.check_found(head, |answer| &answer.version)?, bucket))
-    });
-    let (lookup, bucket) = looked
-        .await
-        .map_err(|error| undone(error, &WriteCondition::Always))?;
-    let answer = found(lookup, method, &request.key, version_id)?;
-    Ok((take(&bucket, answer.version), version_shown(answer.name)))
+    let (found, bucket) = look_at(call, "GET", request.named(), None).await?;
+    let acl = shown(&bucket, found.version.metadata.acl);
+    let reply = access_control_policy(&owner(found.version.creator), acl);
+    Ok(reply.with_version(version_shown(found.name)))
 }
 
 /// PutObjectAcl.
 pub(super) async fn put_object_acl(call: &Call<'_>, body: Body<'_>, request: &PutObjectAcl) -> Result<Reply> {
     let object = &request.object;
-    let (creator, _) = look_at(call, "PUT", object, |_, version| version.creator).await?;
-    let asked = asked_acl(body, request.acl, creator).await?;
     let version_id = object.version_id.as_deref();
+    let (found, _) = look_at(call, "PUT", object.named(), None).await?;
+    let asked = asked_acl(body, request.acl, found.version.creator).await?;
     let name = (object.key.as_str(), version_name(version_id)?);
     let set = call.decided_change(
         &object.bucket,

@@ -2,32 +2,26 @@
 
 use super::Call;
 use super::convert::{checksum, etag, object_checksum, time};
-use super::errors::{s3_error, undone};
-use super::objects_read::object_name;
-use super::versioning::{found, shown, version_name};
+use super::errors::s3_error;
+use super::objects_read::look_at;
+use super::versioning::shown;
 use crate::get::FoundVersion;
 use crate::limits::SOURCE_CHANGED_RETRIES;
 use crate::s3::Reply;
 use crate::s3::answer::{AttributesAnswer, AttributesPart, PartsPage};
 use crate::s3::attributes::GetObjectAttributes;
-use crate::s3::conditions::WriteCondition;
 use crate::s3::error::{ErrorCode, Result, S3Error};
 use ullage_model::namespace::rows::{Content, Etag, ObjectPart, VersionRow};
 
 /// GetObjectAttributes.
 pub(super) async fn get(call: &Call<'_>, request: &GetObjectAttributes) -> Result<Reply> {
-    let version_id = request.version_id.as_deref();
-    let wanted = version_name(version_id)?;
+    let named = (
+        request.bucket.as_str(),
+        request.key.as_str(),
+        request.version_id.as_deref(),
+    );
     for _ in 0..=SOURCE_CHANGED_RETRIES {
-        let version = call.decided_sight(&request.bucket, |bucket, sight| async move {
-            let name = object_name(call, &bucket, &request.key, wanted);
-            let version = call.store.head(&bucket, &name).await?;
-            sight.check_found(version, |answer| &answer.version)
-        });
-        let version = version
-            .await
-            .map_err(|error| undone(error, &WriteCondition::Always))?;
-        let FoundVersion { version, name } = found(version, "GET", &request.key, version_id)?;
+        let (FoundVersion { version, name, .. }, _) = look_at(call, "GET", named, None).await?;
         let Some(parts) = parts(call, request, &version).await? else {
             // The version was replaced before its parts were asked for.
             continue;

@@ -50,7 +50,9 @@ impl<'a> Source<'a> {
         let wanted = version_name(source.version_id.as_deref()).map_err(PutError::Refused)?;
         let name = object_name(call, &bucket, &source.key, wanted);
         let lookup = call.store.head(&bucket, &name).await?;
-        let FoundVersion { version, name: shown } = Self::found(lookup, source).map_err(PutError::Refused)?;
+        let FoundVersion {
+            version, name: shown, ..
+        } = Self::found(lookup, source).map_err(PutError::Refused)?;
         sight.check(&version.metadata).map_err(PutError::Refused)?;
         source
             .judge(&etag(&version.etag), time(version.modified))

@@ -5,7 +5,8 @@ use super::convert::{checksum, etag, object_checksum, object_headers, time};
 use super::errors::{s3_error, undone};
 use super::versioning::{found, shown, version_name};
 use super::{Answer, Call};
-use crate::get::{Object, ObjectName};
+use crate::directory::Bucket;
+use crate::get::{FoundVersion, ObjectName};
 use crate::s3::Reply;
 use crate::s3::answer::{ObjectInfo, PartInfo, ReadAnswer};
 use crate::s3::conditions::WriteCondition;
@@ -13,6 +14,7 @@ use crate::s3::error::{ErrorCode, Result, S3Error};
 use crate::s3::operation::ReadObject;
 use crate::s3::range::RangeRequest;
 use futures::StreamExt as _;
+use std::sync::Arc;
 use ullage_model::ids::VersionName;
 use ullage_model::namespace::rows::{BucketRow, VersionRow};
 use ullage_model::wire::metad::{ByteRange, LocatedPart};
@@ -24,7 +26,17 @@ pub(super) async fn get(call: &Call<'_>, request: &ReadObject) -> Result<Answer>
         Some(number) => ByteRange::Part(number),
         None => request.range.map_or(WHOLE, wanted),
     };
-    let mut object = open(call, request, "GET", likely).await?;
+    let version_id = request.version_id.as_deref();
+    let version = version_name(version_id)?;
+    let object = call.decided_sight(&request.bucket, |bucket, sight| async move {
+        let name = object_name(call, &bucket, &request.key, version);
+        let object = call.store.open(&bucket, name, likely).await?;
+        sight.check_found(object, |object| &object.version)
+    });
+    let object = object
+        .await
+        .map_err(|error| undone(error, &WriteCondition::Always))?;
+    let mut object = found(object, "GET", &request.key, version_id)?;
     let info = info(&mut object.version, object.part.as_ref());
     let (reply, range) = match info.answer(request)? {
         ReadAnswer::NotModified(reply) => (reply, None),
@@ -48,50 +60,42 @@ pub(super) async fn get(call: &Call<'_>, request: &ReadObject) -> Result<Answer>
     })
 }
 
-async fn open(
-    call: &Call<'_>,
-    request: &ReadObject,
-    method: &'static str,
-    likely: ByteRange,
-) -> Result<Object> {
-    let version_id = request.version_id.as_deref();
-    let version = version_name(version_id)?;
-    let object = call.decided_sight(&request.bucket, |bucket, sight| async move {
-        let name = object_name(call, &bucket, &request.key, version);
-        let object = call.store.open(&bucket, name, likely).await?;
-        sight.check_found(object, |object| &object.version)
-    });
-    let object = object
-        .await
-        .map_err(|error| undone(error, &WriteCondition::Always))?;
-    found(object, method, &request.key, version_id)
-}
-
 /// HeadObject.
 pub(super) async fn head(call: &Call<'_>, request: &ReadObject) -> Result<Reply> {
-    if let Some(number) = request.part_number {
-        let mut object = open(call, request, "HEAD", ByteRange::Part(number)).await?;
-        let info = info(&mut object.version, object.part.as_ref());
-        return head_reply(&info, request, object.version_name);
+    let named = (
+        request.bucket.as_str(),
+        request.key.as_str(),
+        request.version_id.as_deref(),
+    );
+    let (mut found, _) = look_at(call, "HEAD", named, request.part_number).await?;
+    match info(&mut found.version, found.part.as_ref()).answer(request)? {
+        ReadAnswer::NotModified(reply) | ReadAnswer::Bytes(reply, _) => {
+            Ok(reply.with_version(shown(found.name)))
+        }
     }
-    let version_id = request.version_id.as_deref();
+}
+/// Looks at an object, or at the version named, if the caller may do with it what the operation needs; and at its part
+/// of this number. With it comes the bucket under whose settings that was judged.
+///
+/// # Errors
+/// NoSuchBucket, NoSuchKey, NoSuchVersion, AccessDenied; MethodNotAllowed for a delete marker that is named; or what
+/// looking up fails with.
+pub(super) async fn look_at(
+    call: &Call<'_>,
+    method: &'static str,
+    (bucket, key, version_id): (&str, &str, Option<&str>),
+    part: Option<u32>,
+) -> Result<(FoundVersion, Arc<Bucket>)> {
     let version = version_name(version_id)?;
-    let head = call.decided_sight(&request.bucket, |bucket, sight| async move {
-        let name = object_name(call, &bucket, &request.key, version);
-        let head = call.store.head(&bucket, &name).await?;
-        sight.check_found(head, |answer| &answer.version)
+    let looked = call.decided_sight(bucket, |bucket, sight| async move {
+        let name = object_name(call, &bucket, key, version);
+        let head = call.store.head_with_part(&bucket, &name, part).await?;
+        Ok((sight.check_found(head, |found| &found.version)?, bucket))
     });
-    let head = head
+    let (lookup, bucket) = looked
         .await
         .map_err(|error| undone(error, &WriteCondition::Always))?;
-    let mut answer = found(head, "HEAD", &request.key, version_id)?;
-    head_reply(&info(&mut answer.version, None), request, answer.name)
-}
-
-fn head_reply(info: &ObjectInfo, request: &ReadObject, name: Option<VersionName>) -> Result<Reply> {
-    match info.answer(request)? {
-        ReadAnswer::NotModified(reply) | ReadAnswer::Bytes(reply, _) => Ok(reply.with_version(shown(name))),
-    }
+    Ok((found(lookup, method, key, version_id)?, bucket))
 }
 
 /// All bytes of an object.

@@ -1,40 +1,29 @@
 //! GetObjectTagging, PutObjectTagging, DeleteObjectTagging.
 
 use super::authorize::Need;
-use super::errors::undone;
-use super::objects_read::object_name;
-use super::versioning::{change_undone, found, shown, version_name};
+use super::objects_read::look_at;
+use super::versioning::{change_undone, shown, version_name};
 use super::{Body, Call};
 use crate::directory::bucket_ref;
 use crate::policy::Action;
 use crate::s3::Reply;
 use crate::s3::answer::{deleted, tagging};
-use crate::s3::conditions::WriteCondition;
 use crate::s3::error::Result;
 use crate::s3::limits::OBJECT_TAGS_MAX;
-use crate::s3::tagging::{ObjectTagging, Tags};
+use crate::s3::operation::ObjectRequest;
+use crate::s3::tagging::Tags;
 use crate::store::TagsRequest;
 use http::StatusCode;
 
 /// GetObjectTagging.
-pub(super) async fn get(call: &Call<'_>, request: &ObjectTagging) -> Result<Reply> {
-    let version_id = request.version_id.as_deref();
-    let version = version_name(version_id)?;
-    let head = call.decided_sight(&request.bucket, |bucket, sight| async move {
-        let name = object_name(call, &bucket, &request.key, version);
-        let head = call.store.head(&bucket, &name).await?;
-        sight.check_found(head, |answer| &answer.version)
-    });
-    let head = head
-        .await
-        .map_err(|error| undone(error, &WriteCondition::Always))?;
-    let found = found(head, "GET", &request.key, version_id)?;
+pub(super) async fn get(call: &Call<'_>, request: &ObjectRequest) -> Result<Reply> {
+    let (found, _) = look_at(call, "GET", request.named(), None).await?;
     let reply = tagging(&Tags(found.version.metadata.tags));
     Ok(reply.with_version(shown(found.name)))
 }
 
 /// PutObjectTagging.
-pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: &ObjectTagging) -> Result<Reply> {
+pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: &ObjectRequest) -> Result<Reply> {
     call.require_bucket(&request.bucket).await?;
     let tags = Tags::parse_document(&body.document().await?, OBJECT_TAGS_MAX)?;
     let actions = (Action::PutObjectTagging, Action::PutObjectVersionTagging);
@@ -43,7 +32,7 @@ pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: &ObjectTagging
 }
 
 /// DeleteObjectTagging.
-pub(super) async fn delete(call: &Call<'_>, request: &ObjectTagging) -> Result<Reply> {
+pub(super) async fn delete(call: &Call<'_>, request: &ObjectRequest) -> Result<Reply> {
     let actions = (Action::DeleteObjectTagging, Action::DeleteObjectVersionTagging);
     let version = set(call, request, actions, "DELETE", Tags::default()).await?;
     Ok(deleted().with_version(version))
@@ -52,7 +41,7 @@ pub(super) async fn delete(call: &Call<'_>, request: &ObjectTagging) -> Result<R
 /// Replaces the tags; answers how the version that has them now is named.
 async fn set(
     call: &Call<'_>,
-    request: &ObjectTagging,
+    request: &ObjectRequest,
     actions: (Action, Action),
     method: &'static str,
     tags: Tags,

@@ -20,7 +20,7 @@ use super::names::check_bucket_name;
 use super::range::RangeRequest;
 use super::route::{OperationName, Route};
 use super::sigv4::Authenticated;
-use super::tagging::{ObjectTagging, Tags};
+use super::tagging::Tags;
 use super::versioning::{ListObjectVersions, version_id};
 
 /// A request, understood.
@@ -67,11 +67,11 @@ pub enum Operation {
     /// Deletes up to 1000 objects; its body is [`super::request_xml::DeleteObjectsBody`].
     DeleteObjects(BucketRequest),
     /// Tells the tags of an object.
-    GetObjectTagging(ObjectTagging),
+    GetObjectTagging(ObjectRequest),
     /// Replaces the tags of an object; its body is [`Tags::parse_document`].
-    PutObjectTagging(ObjectTagging),
+    PutObjectTagging(ObjectRequest),
     /// Takes all tags from an object.
-    DeleteObjectTagging(ObjectTagging),
+    DeleteObjectTagging(ObjectRequest),
     /// Whether a bucket keeps old versions.
     GetBucketVersioning(BucketRequest),
     /// Sets that; its body is [`super::versioning::VersioningStatus::parse_document`].
@@ -152,6 +152,13 @@ pub struct ObjectRequest {
     pub key: String,
     /// `versionId`; without it the current version is meant.
     pub version_id: Option<String>,
+}
+
+impl ObjectRequest {
+    /// Bucket, key, and version if one is named.
+    pub fn named(&self) -> (&str, &str, Option<&str>) {
+        (&self.bucket, &self.key, self.version_id.as_deref())
+    }
 }
 
 /// CreateBucket.
@@ -463,9 +470,9 @@ fn operation(head: &Head<'_>, name: OperationName) -> Result<Operation> {
         OperationName::GetObjectAttributes => {
             Operation::GetObjectAttributes(GetObjectAttributes::parse(head)?)
         }
-        OperationName::GetObjectTagging => Operation::GetObjectTagging(ObjectTagging::parse(head)?),
-        OperationName::PutObjectTagging => Operation::PutObjectTagging(ObjectTagging::parse(head)?),
-        OperationName::DeleteObjectTagging => Operation::DeleteObjectTagging(ObjectTagging::parse(head)?),
+        OperationName::GetObjectTagging => Operation::GetObjectTagging(object_request(head)?),
+        OperationName::PutObjectTagging => Operation::PutObjectTagging(object_request(head)?),
+        OperationName::DeleteObjectTagging => Operation::DeleteObjectTagging(object_request(head)?),
         OperationName::CreateMultipartUpload => {
             without_conditions()?;
             Operation::CreateMultipartUpload(CreateMultipartUpload {

@@ -3,9 +3,7 @@
 use super::error::{ErrorCode, Result, S3Error};
 use super::head::Head;
 use super::limits;
-use super::operation::{bucket, key};
 use super::percent;
-use super::versioning::version_id;
 use super::xml::XmlReader;
 
 const HEADER: &str = "x-amz-tagging";
@@ -13,32 +11,6 @@ const HEADER: &str = "x-amz-tagging";
 /// Tags in the order given: keys, each once, and values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags(pub Vec<(String, String)>);
-
-/// GetObjectTagging, PutObjectTagging (whose body is [`Tags::parse_document`]) and DeleteObjectTagging.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectTagging {
-    /// The bucket.
-    pub bucket: String,
-    /// The key.
-    pub key: String,
-    /// `versionId`; without it the current version is meant.
-    pub version_id: Option<String>,
-}
-
-impl ObjectTagging {
-    /// Reads the request.
-    ///
-    /// # Errors
-    /// NotImplemented for conditions, which these operations do not have.
-    pub(super) fn parse(head: &Head<'_>) -> Result<Self> {
-        super::conditions::refuse_all(head)?;
-        Ok(Self {
-            bucket: bucket(head)?,
-            key: key(head)?,
-            version_id: version_id(head)?,
-        })
-    }
-}
 
 impl Tags {
     /// Reads `x-amz-tagging` of a request that makes an object: pairs as in a query. No header, no tags.

@@ -81,8 +81,8 @@ impl Needs {
             Operation::PutPublicAccessBlock(it) | Operation::DeletePublicAccessBlock(it) => {
                 of_bucket(A::PutBucketPublicAccessBlock, &it.bucket)
             }
-            Operation::GetObjectAcl(it) => acl_of((A::GetObjectAcl, A::GetObjectVersionAcl), it),
-            Operation::PutObjectAcl(it) => acl_of((A::PutObjectAcl, A::PutObjectVersionAcl), &it.object),
+            Operation::GetObjectAcl(it) => of_version((A::GetObjectAcl, A::GetObjectVersionAcl), it),
+            Operation::PutObjectAcl(it) => of_version((A::PutObjectAcl, A::PutObjectVersionAcl), &it.object),
             Operation::GetObject(it) | Operation::HeadObject(it) => Self::Of(vec![read(it)]),
             Operation::GetObjectAttributes(it) => {
                 let actions = [READ, (A::GetObjectAttributes, A::GetObjectVersionAttributes)];
@@ -100,11 +100,13 @@ impl Needs {
             Operation::GetBucketVersioning(it) => of_bucket(A::GetBucketVersioning, &it.bucket),
             Operation::PutBucketVersioning(it) => of_bucket(A::PutBucketVersioning, &it.bucket),
             Operation::ListObjectVersions(it) => of_bucket(A::ListBucketVersions, &it.scope.bucket),
-            Operation::GetObjectTagging(it) => tags_of((A::GetObjectTagging, A::GetObjectVersionTagging), it),
+            Operation::GetObjectTagging(it) => {
+                of_version((A::GetObjectTagging, A::GetObjectVersionTagging), it)
+            }
             // The tags that it sets are in the body.
             Operation::PutObjectTagging(_) => Self::ByHandler,
             Operation::DeleteObjectTagging(it) => {
-                tags_of((A::DeleteObjectTagging, A::DeleteObjectVersionTagging), it)
+                of_version((A::DeleteObjectTagging, A::DeleteObjectVersionTagging), it)
             }
             Operation::CreateMultipartUpload(it) => Self::Of(begin(it)),
             Operation::UploadPart(it) => of_object(A::PutObject, &it.upload.bucket, &it.upload.key),
@@ -176,24 +178,9 @@ fn read(request: &ReadObject) -> Need {
     Need::version(READ, &request.bucket, &request.key, request.version_id.as_deref())
 }
 
-fn tags_of(actions: (Action, Action), request: &tagging::ObjectTagging) -> Needs {
-    let version = request.version_id.as_deref();
-    Needs::Of(vec![Need::version(
-        actions,
-        &request.bucket,
-        &request.key,
-        version,
-    )])
-}
-
-fn acl_of(actions: (Action, Action), request: &ObjectRequest) -> Needs {
-    let version = request.version_id.as_deref();
-    Needs::Of(vec![Need::version(
-        actions,
-        &request.bucket,
-        &request.key,
-        version,
-    )])
+fn of_version(actions: (Action, Action), request: &ObjectRequest) -> Needs {
+    let (bucket, key, version) = request.named();
+    Needs::Of(vec![Need::version(actions, bucket, key, version)])
 }
 
 /// Storing an object, and what is stored with it.
