@@ -168,8 +168,9 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
         operation,
         OperationName::PutObject | OperationName::CopyObject | OperationName::CreateMultipartUpload
     );
+    let copies_object = operation == OperationName::CopyObject;
     let copies_part = operation == OperationName::UploadPartCopy;
-    let copies = operation == OperationName::CopyObject || copies_part;
+    let copies = copies_object || copies_part;
     let has_checksummed_body = writes_bytes(operation)
         || matches!(
             operation,
@@ -200,9 +201,7 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
         "x-amz-bucket-object-lock-enabled" => makes_bucket && value.eq_ignore_ascii_case("false"),
         "x-amz-object-ownership" => makes_bucket,
         "x-amz-checksum-mode" => is_read(operation),
-        "x-amz-checksum-algorithm" => {
-            (copies && !copies_part) || operation == OperationName::CreateMultipartUpload
-        }
+        "x-amz-checksum-algorithm" => copies_object || operation == OperationName::CreateMultipartUpload,
         "x-amz-checksum-type" => completes || operation == OperationName::CreateMultipartUpload,
         "x-amz-copy-source"
         | "x-amz-copy-source-if-match"
@@ -211,9 +210,9 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
         | "x-amz-copy-source-if-unmodified-since"
         | "x-amz-source-expected-bucket-owner" => copies,
         "x-amz-copy-source-range" => copies_part,
-        "x-amz-tagging-directive" => copies && !copies_part,
+        "x-amz-tagging-directive" => copies_object,
         // s3fs says it of every object whose metadata changed, copied or not: they come with the request.
-        "x-amz-metadata-directive" => (copies && !copies_part) || (creates && value == "REPLACE"),
+        "x-amz-metadata-directive" => copies_object || (creates && value == "REPLACE"),
         "x-amz-object-attributes" | "x-amz-max-parts" | "x-amz-part-number-marker" => {
             operation == OperationName::GetObjectAttributes
         }
