@@ -1,4 +1,4 @@
-//! Uploads cut off in the middle: once their leases have closed, the FAT's room is back, the bytes on
+//! Uploads cut off in the middle, or refused at their end: once their leases have closed, the FAT's room is back, the bytes on
 //! disk are back, and the vendors' own tables equal the FAT copy by copy.
 
 use anyhow::ensure;
@@ -63,6 +63,21 @@ async fn cut_many_off(s3: &S3, seed: u64, uploads: u64, largest: u64) -> anyhow:
     Ok(total)
 }
 
+/// Sends bodies whole, of one chunk and of several, that are not what their heads say: the vendors have them when they
+/// are refused.
+async fn refused_many(s3: &S3, seed: u64) -> anyhow::Result<()> {
+    for (index, length) in (0..).zip([100_000, MIB, 3 * MIB, 9 * MIB]) {
+        let key = format!("refused/{index}");
+        let content = Content::new(seed, &key, length);
+        // The digest of nothing.
+        let headers = [("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg==")];
+        let request = Request::object("PUT", BUCKET, &key).headers(&headers);
+        let answer = s3.send(&request, Body::Content(content)).await?.expect(400)?;
+        ensure!(answer.text().contains("BadDigest"), "{}", answer.text());
+    }
+    Ok(())
+}
+
 /// Waits until the FAT's room is what it was and nothing waits to be erased.
 async fn wait_for_room(admin: &Admin, before: &Status) -> anyhow::Result<Status> {
     settle::until(settle::deadline(), async || {
@@ -92,6 +107,7 @@ async fn room_and_tables_agree_after_uploads_were_cut_off() -> anyhow::Result<()
     let total = before.room.free + before.room.leased + before.room.used + before.room.erasing;
 
     cut_many_off(&s3, seed, 30, 40 * MIB).await?;
+    refused_many(&s3, seed).await?;
     let upload = s3.create_upload(BUCKET, "aborted").await?;
     for number in 1..=3 {
         s3.put_part(BUCKET, "aborted", &upload, number, kept.part(0, 6 * MIB))
