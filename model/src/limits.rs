@@ -17,7 +17,7 @@ pub const COPIES_MAX: u32 = 16;
 /// Rows that one command may change. Keeps every Raft entry and every apply step short.
 pub const ROWS_PER_COMMAND: usize = 4096;
 /// Chunks in one slice or in one finalize; a longer body is committed in several slices.
-pub const CHUNKS_PER_SLICE: usize = 64;
+pub const CHUNKS_PER_SLICE: usize = 56;
 /// Copies in one batch of erase orders, erase acknowledgements or close lists.
 pub const COPIES_PER_BATCH: usize = 512;
 /// Outcomes of commands in one report of an agent …
@@ -166,6 +166,10 @@ const _: () = assert!(PART_BYTES_MAX.div_ceil(PART_BYTES_MIN) + 1 == EXTENTS_PER
 const _: () = assert!(
     EXTENTS_PER_PART * 3 + 16 <= ROWS_PER_COMMAND,
     "a part is copied over one as long, whose blobs are released"
+);
+const _: () = assert!(
+    CHUNKS_PER_SLICE * (COPIES_MAX as usize * 2 + 2) + EXTENTS_PER_PART * 2 + 16 <= ROWS_PER_COMMAND,
+    "a part is sent over one that was copied, whose blobs are released"
 );
 const _: () = assert!((EXTENTS_PER_PAGE + EXTENTS_PER_PART) * 2 + EXTENTS_PER_PAGE <= ROWS_PER_COMMAND);
 const _: () = assert!(
