@@ -107,7 +107,8 @@ impl<'a> Source<'a> {
             .map_err(PutError::Refused)?;
         Ok(CopiedBytes {
             bytes: object.read(first, bytes),
-            hashers: Some((Md5Hasher::new(), ChecksumHasher::new(algorithm))),
+            md5: Some(Md5Hasher::new()),
+            checksum: Some(ChecksumHasher::new(algorithm)),
             made: None,
         })
     }
@@ -121,7 +122,8 @@ pub(super) fn is_full(checksum: &rows::Checksum, algorithm: ChecksumAlgorithm) -
 /// Bytes of an object, verified as they were read, and digested as they pass.
 pub(super) struct CopiedBytes {
     bytes: ObjectStream,
-    hashers: Option<(Md5Hasher, ChecksumHasher)>,
+    md5: Option<Md5Hasher>,
+    checksum: Option<ChecksumHasher>,
     made: Option<(Etag, rows::Checksum)>,
 }
 
@@ -129,16 +131,20 @@ impl CopiedBytes {
     /// The next bytes; `None` after the last.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
         let next = self.bytes.next().await.map_err(s3_error)?;
-        if let (Some(bytes), Some((md5, checksum))) = (&next, &mut self.hashers) {
-            md5.update(bytes);
-            checksum.update(bytes);
+        if let Some(bytes) = &next {
+            if let Some(md5) = &mut self.md5 {
+                md5.update(bytes);
+            }
+            if let Some(checksum) = &mut self.checksum {
+                checksum.update(bytes);
+            }
         }
         Ok(next)
     }
 
     /// Entity tag and checksum of all that has passed; no more may pass.
     pub(super) fn digests(&mut self) -> Result<(Etag, rows::Checksum)> {
-        if let Some((md5, checksum)) = self.hashers.take() {
+        if let (Some(md5), Some(checksum)) = (self.md5.take(), self.checksum.take()) {
             self.made = Some((Etag::Md5(md5.finish()), row_checksum(&checksum.finish())));
         }
         self.made.clone().ok_or_else(|| ErrorCode::InternalError.into())
@@ -148,5 +154,13 @@ impl CopiedBytes {
     pub(super) async fn read_through(mut self) -> Result<(Etag, rows::Checksum)> {
         while self.next().await?.is_some() {}
         self.digests()
+    }
+
+    /// Reads all of it, for its checksum only.
+    pub(super) async fn checksum_through(mut self) -> Result<rows::Checksum> {
+        self.md5 = None;
+        while self.next().await?.is_some() {}
+        let checksum = self.checksum.take().ok_or(ErrorCode::InternalError)?;
+        Ok(row_checksum(&checksum.finish()))
     }
 }

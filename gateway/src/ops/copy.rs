@@ -160,7 +160,7 @@ impl Copying<'_> {
         }
         self.check_bytes(version.bytes).await.map_err(PutError::Refused)?;
         let bytes = source.read(self.call, (0, version.bytes), wanted).await?;
-        let (_, checksum) = bytes.read_through().await.map_err(PutError::Refused)?;
+        let checksum = bytes.checksum_through().await.map_err(PutError::Refused)?;
         Ok(Some(checksum))
     }
 
