@@ -34,7 +34,8 @@ const TAGS_MD5: (&str, &str) = ("content-md5", "EbdZDxVT2OADmYhaGBi6mA==");
 /// Who asks, in the order of the columns of [`MATRIX`].
 const PRINCIPALS: [&str; 6] = ["root", "writer", "reader", "team", "none", "anonymous"];
 
-type Headers = &'static [(&'static str, &'static str)];
+/// Headers of a request in a matrix.
+pub type Headers = &'static [(&'static str, &'static str)];
 
 const SIZE: Headers = &[("x-amz-object-attributes", "ObjectSize")];
 
@@ -385,24 +386,37 @@ async fn everybody_may_do_what_the_matrix_says_and_nothing_else() {
     let begun = root(&gateway, "POST", "/private/team/parts?uploads", &[], "").await;
     let upload = begun.expect(200).element("UploadId").expect("an upload");
 
+    let fill = |target: &str, who: &str| target.replace("{}", who).replace("{upload}", &upload);
+    let principals: Vec<(usize, &str)> = PRINCIPALS.into_iter().enumerate().collect();
+    check_matrix(&gateway, MATRIX, &principals, fill).await;
+}
+
+/// Sends each request of a matrix as each principal, and compares how it ends with what stands at the principal's place.
+/// Method, target (filled in by `fill`), headers, body; and per principal: `+` done, `-` AccessDenied, `0` not found,
+/// `4` InvalidRequest.
+pub async fn check_matrix(
+    gateway: &Gateway,
+    matrix: &[(&str, &str, Headers, &str, &str)],
+    principals: &[(usize, &str)],
+    fill: impl Fn(&str, &str) -> String,
+) {
     let mut wrong = Vec::new();
-    for (method, target, headers, body, expected) in MATRIX {
-        assert_eq!(expected.len(), PRINCIPALS.len(), "{target}");
-        for (who, expected) in PRINCIPALS.iter().zip(expected.chars()) {
-            let target = target.replace("{}", who).replace("{upload}", &upload);
-            let answer = send_as(&gateway, who, method, &target, headers, body).await;
+    for (method, target, headers, body, expected) in matrix {
+        assert_eq!(expected.len(), principals.len(), "{target}");
+        for (place, who) in principals {
+            let answer = send_as(gateway, who, method, &fill(target, who), headers, body).await;
+            let code = answer.element("Code");
+            let is = |wanted: &str| *method == "HEAD" || code.as_deref() == Some(wanted);
             let got = match answer.status {
                 200..300 => '+',
-                403 if *method == "HEAD" || answer.element("Code").as_deref() == Some("AccessDenied") => '-',
+                403 if is("AccessDenied") => '-',
                 404 => '0',
-                400 if *method == "HEAD" || answer.element("Code").as_deref() == Some("InvalidRequest") => {
-                    '4'
-                }
+                400 if is("InvalidRequest") => '4',
                 _ => '!',
             };
-            if got != expected {
+            if expected.chars().nth(*place) != Some(got) {
                 wrong.push(format!(
-                    "{who}: {method} {target} {headers:?}: {got}, not {expected}: {} {}",
+                    "{who}: {method} {target} {headers:?}: {got} of {expected}: {} {}",
                     answer.status,
                     answer.text()
                 ));

@@ -1,7 +1,7 @@
 //! Policies that ask for the tags of the object that a request is about.
 
 use super::Gateway;
-use super::access::{root, send_as, user};
+use super::access::{Headers, check_matrix, root, user};
 use serde_json::json;
 
 /// What is tagged `grape=merlot` everybody reads, and the user `none` may give it tags, if it stays merlot; what is
@@ -23,8 +23,6 @@ const MERLOT: &str = "<Tagging><TagSet><Tag><Key>grape</Key><Value>merlot</Value
 const SHIRAZ: &str = "<Tagging><TagSet><Tag><Key>grape</Key><Value>shiraz</Value></Tag></TagSet></Tagging>";
 
 const PRINCIPALS: [&str; 4] = ["root", "writer", "none", "anonymous"];
-
-type Headers = &'static [(&'static str, &'static str)];
 
 const SIZE: Headers = &[("x-amz-object-attributes", "ObjectSize")];
 const PRIVATE: Headers = &[("x-amz-acl", "private")];
@@ -122,31 +120,14 @@ async fn what_policies_say_of_tags_holds_of_the_version_that_is_served() {
         .await
         .expect(204);
 
-    let mut wrong = Vec::new();
-    for (method, target, headers, body, expected) in MATRIX {
-        assert_eq!(expected.len(), PRINCIPALS.len(), "{target}");
-        let mut filled = (*target).to_owned();
-        for (name, version) in &versions {
-            filled = filled.replace(name, version);
-        }
-        // Root last: what it may do, it may undo for the others.
-        for (who, expected) in PRINCIPALS.iter().rev().zip(expected.chars().rev()) {
-            let answer = send_as(&gateway, who, method, &filled, headers, body).await;
-            let got = match answer.status {
-                200..300 => '+',
-                403 if *method == "HEAD" || answer.element("Code").as_deref() == Some("AccessDenied") => '-',
-                404 => '0',
-                _ => '!',
-            };
-            if got != expected {
-                wrong.push(format!(
-                    "{who}: {method} {target} {headers:?}: {got}, not {expected}: {} {}",
-                    answer.status,
-                    answer.text()
-                ));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let fill = |target: &str, _: &str| {
+        let target = target.to_owned();
+        versions
+            .iter()
+            .fold(target, |target, (name, version)| target.replace(name, version))
+    };
+    // Root last: what it may do, it may undo for the others.
+    let principals: Vec<(usize, &str)> = PRINCIPALS.into_iter().enumerate().rev().collect();
+    check_matrix(&gateway, MATRIX, &principals, fill).await;
     gateway.metad.check_invariants();
 }
