@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -257,20 +257,25 @@ impl Drop for Daemon {
     }
 }
 
+/// A program, or a wrapper of it (its name and its arguments), if there is one.
+#[must_use]
+pub fn wrapped(wrapper: &[String], program: &Path) -> Command {
+    match wrapper.split_first() {
+        None => Command::new(program),
+        Some((wrapper, arguments)) => {
+            let mut command = Command::new(wrapper);
+            command.args(arguments).arg(program);
+            command
+        }
+    }
+}
+
 /// The `ullage` binary, or a wrapper of it, in an environment without settings of the surroundings.
 ///
 /// # Errors
 /// If the binary is not there.
 pub fn ullage(wrapper: &[String]) -> anyhow::Result<Command> {
-    let binary = binary()?;
-    let mut command = match wrapper.split_first() {
-        None => Command::new(&binary),
-        Some((program, arguments)) => {
-            let mut wrapped = Command::new(program);
-            wrapped.args(arguments).arg(&binary);
-            wrapped
-        }
-    };
+    let mut command = wrapped(wrapper, &binary()?);
     for (name, _) in
         std::env::vars().filter(|(name, _)| name.starts_with("ULLAGE_") || name.starts_with("AWS_"))
     {

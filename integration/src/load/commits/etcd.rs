@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::grpc::{Channel, Value, fields, put_bytes};
 use super::{COMMAND_BYTES, CONNECTIONS, KEYS, Service};
+use crate::daemon::wrapped;
 
 /// Nodes.
 const NODES: usize = 3;
@@ -46,15 +47,7 @@ impl Etcd {
                 std::fs::remove_dir_all(&data).context("remove old data")?;
             }
             let (peer, client) = (url(ports[at]), url(ports[NODES + at]));
-            let mut command = match wrapper.split_first() {
-                None => Command::new(program),
-                Some((wrapper, arguments)) => {
-                    let mut command = Command::new(wrapper);
-                    command.args(arguments).arg(program);
-                    command
-                }
-            };
-            let node = command
+            let node = wrapped(wrapper, program)
                 .args(["--name", &format!("n{at}"), "--data-dir"])
                 .arg(&data)
                 .args([
