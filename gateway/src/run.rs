@@ -9,7 +9,9 @@ use crate::kek::Kek;
 use crate::limits::{CONNECT_WAIT, END_SESSION_WAIT, START_PAUSE, START_SAID_EVERY};
 use crate::metrics::Metrics;
 use crate::network::{NetworkAgents, NetworkMetad};
-use crate::server::{self, Listeners, Readiness, RootKeys, ServerParts, ServerSettings, StoreSlot};
+use crate::server::{
+    self, ANSWER_PATIENCE, Listeners, Readiness, RootKeys, ServerParts, ServerSettings, StoreSlot,
+};
 use crate::store::{Store, StoreParts};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -80,6 +82,7 @@ pub async fn run(config: GatewayConfig, seams: Seams, stop: CancellationToken) -
         region: config.region.clone(),
         domains: config.domain.iter().cloned().collect(),
         root,
+        answer_patience: ANSWER_PATIENCE,
     };
     let parts = ServerParts {
         store: slot.clone(),

@@ -21,7 +21,9 @@ use ullage_gateway::config::GatewayConfig;
 use ullage_gateway::environment::{SystemClock, SystemRandomness};
 use ullage_gateway::kek::Kek;
 use ullage_gateway::metrics::Metrics;
-use ullage_gateway::server::{self, Listeners, Readiness, RootKeys, ServerParts, ServerSettings};
+use ullage_gateway::server::{
+    self, ANSWER_PATIENCE, Listeners, Readiness, RootKeys, ServerParts, ServerSettings,
+};
 use ullage_gateway::store::{Store, StoreParts};
 use ullage_metad::config::MetadConfig;
 use ullage_metad::service::Metad;
@@ -90,6 +92,7 @@ impl Services {
                 access_key: layout.credentials.access_key.clone(),
                 secret_key: layout.credentials.secret_key.clone().into(),
             },
+            answer_patience: ANSWER_PATIENCE,
         };
         let parts = ServerParts {
             store: Arc::clone(&store).into(),

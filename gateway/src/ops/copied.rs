@@ -1,26 +1,101 @@
-//! What CopyObject and UploadPartCopy share: the source of a copy, and its bytes on their way through the gateway.
+//! What CopyObject and UploadPartCopy share: when they are tried again, the source of a copy, and its bytes on their
+//! way through the gateway.
 
 use super::Call;
 use super::authorize::{Caller, Sight};
 use super::convert::{etag, row_algorithm, row_checksum, time};
-use super::errors::s3_error;
+use super::errors::{s3_error, undone};
 use super::objects_read::object_name;
 use super::versioning::{found, version_name};
 use crate::directory::Bucket;
 use crate::error::Error;
 use crate::get::{FoundVersion, Lookup, ObjectName, ObjectStream};
+use crate::limits::SOURCE_CHANGED_RETRIES;
 use crate::put::PutError;
 use crate::s3::checksum::{ChecksumAlgorithm, ChecksumHasher};
+use crate::s3::conditions::WriteCondition;
 use crate::s3::copy::CopySource;
 use crate::s3::error::{ErrorCode, Result, S3Error};
 use crate::s3::md5::Md5Hasher;
 use bytes::Bytes;
-use std::sync::Arc;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use ullage_model::command;
-use ullage_model::ids::VersionName;
+use ullage_model::ids::{VersionId, VersionName};
 use ullage_model::namespace::rows::{self, ChecksumKind, Etag, VersionRow};
 use ullage_model::rejection::Rejection;
 use ullage_model::wire::metad::ByteRange;
+
+/// A copy under the present settings: made again when they changed meanwhile or its source was replaced, within bounds.
+///
+/// # Errors
+/// What `attempt` failed with last; OperationAborted if things kept changing.
+pub(super) async fn made<T, F>(
+    call: &Call<'_>,
+    target: &str,
+    condition: &WriteCondition,
+    attempt: impl Fn(Caller, Arc<Bucket>) -> F,
+) -> Result<T>
+where
+    F: Future<Output = std::result::Result<T, PutError<S3Error>>>,
+{
+    let mut tries = 0;
+    loop {
+        match call.decided_as(target, &attempt).await {
+            Err(PutError::Failed(Error::Rejected(Rejection::SourceChanged)))
+                if tries < SOURCE_CHANGED_RETRIES =>
+            {
+                tries += 1;
+            }
+            copied => return copied.map_err(|error| undone(error, condition)),
+        }
+    }
+}
+
+/// What became of bytes that were stored: final, as the data path has tried again already, with the bytes it held.
+pub(super) fn stored<T>(
+    stored: std::result::Result<T, PutError<S3Error>>,
+    condition: &WriteCondition,
+) -> std::result::Result<T, PutError<S3Error>> {
+    stored.map_err(|error| PutError::Refused(undone(error, condition)))
+}
+
+/// Which bytes of which version were read, and with checksums of which algorithm.
+type WhatWasRead = (VersionId, (u64, u64), ChecksumAlgorithm);
+
+/// Digests of bytes that were read for them, kept from one attempt to the next: a version's bytes never change.
+#[derive(Debug)]
+pub(super) struct Kept<T>(Mutex<Option<(WhatWasRead, T)>>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> Kept<T> {
+    /// What an earlier attempt made of the same bytes, else what `make` makes of them now.
+    ///
+    /// # Errors
+    /// What `make` fails with.
+    pub(super) async fn or_made<E>(
+        &self,
+        what: WhatWasRead,
+        make: impl Future<Output = std::result::Result<T, E>>,
+    ) -> std::result::Result<T, E> {
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = lock()
+            .as_ref()
+            .filter(|(of, _)| *of == what)
+            .map(|(_, kept)| kept.clone());
+        if let Some(kept) = kept {
+            return Ok(kept);
+        }
+        let made = make.await?;
+        *lock() = Some((what, made.clone()));
+        Ok(made)
+    }
+}
 
 /// What a copy is made of.
 pub(super) struct Source<'a> {

@@ -4,14 +4,11 @@
 use super::access::{check_acl, row_acl};
 use super::authorize::{Caller, Need, Said};
 use super::convert::{DEFAULT_CLASS, algorithm, conditions, etag, object_checksum, row_metadata, time};
-use super::copied::{CopiedBytes, Source, is_full};
-use super::errors::undone;
+use super::copied::{CopiedBytes, Kept, Source, is_full, made, stored};
 use super::objects_write::DEFAULT_CHECKSUM;
 use super::versioning::shown;
 use super::{Call, quota};
 use crate::directory::{Bucket, bucket_ref};
-use crate::error::Error;
-use crate::limits::SOURCE_CHANGED_RETRIES;
 use crate::policy::Action;
 use crate::put::finalize::ObjectFinish;
 use crate::put::plan::PutRequest;
@@ -26,7 +23,6 @@ use bytes::Bytes;
 use std::sync::Arc;
 use ullage_model::ids::VersionName;
 use ullage_model::namespace::rows::{Checksum, Metadata};
-use ullage_model::rejection::Rejection;
 
 /// CopyObject.
 pub(super) async fn object(call: &Call<'_>, request: &CopyObject) -> Result<Reply> {
@@ -37,26 +33,19 @@ pub(super) async fn object(call: &Call<'_>, request: &CopyObject) -> Result<Repl
     if !call.store.view().classes.contains_key(&class) {
         return Err(S3Error::from(ErrorCode::InvalidStorageClass).with("StorageClassRequested", class));
     }
-    let mut tries = 0;
-    let copied = loop {
-        tries += 1;
-        let copied = call.decided_as(&request.bucket, |caller, target| {
-            let copying = Copying {
-                call,
-                request,
-                class: &class,
-                caller,
-                target,
-            };
-            copying.copy()
-        });
-        match copied.await {
-            Err(PutError::Failed(Error::Rejected(Rejection::SourceChanged)))
-                if tries <= SOURCE_CHANGED_RETRIES => {}
-            copied => break copied,
-        }
-    };
-    let (copied, of_source) = copied.map_err(|error| undone(error, &request.condition))?;
+    let kept = Kept::default();
+    let copied = made(call, &request.bucket, &request.condition, |caller, target| {
+        let copying = Copying {
+            call,
+            request,
+            class: &class,
+            kept: &kept,
+            caller,
+            target,
+        };
+        copying.copy()
+    });
+    let (copied, of_source) = copied.await?;
     let answer = CopyAnswer {
         etag: etag(&copied.etag),
         last_modified: time(copied.modified),
@@ -73,6 +62,7 @@ struct Copying<'a> {
     call: &'a Call<'a>,
     request: &'a CopyObject,
     class: &'a str,
+    kept: &'a Kept<Checksum>,
     caller: Caller,
     target: Arc<Bucket>,
 }
@@ -82,6 +72,7 @@ impl Copying<'_> {
     async fn copy(self) -> std::result::Result<(Copied, Option<VersionName>), PutError<S3Error>> {
         let source = Source::find(self.call, &self.caller, &self.request.source).await?;
         self.allow(&source).map_err(PutError::Refused)?;
+        self.call.progress.takes_long();
         let of_source = source.shown;
         let copied = if source.version.class == self.class {
             self.by_reference(source).await?
@@ -158,10 +149,14 @@ impl Copying<'_> {
         {
             return Ok(None);
         }
-        self.check_bytes(version.bytes).await.map_err(PutError::Refused)?;
-        let bytes = source.read(self.call, (0, version.bytes), wanted).await?;
-        let checksum = bytes.checksum_through().await.map_err(PutError::Refused)?;
-        Ok(Some(checksum))
+        let all = (0, version.bytes);
+        let made = async {
+            self.check_bytes(version.bytes).await.map_err(PutError::Refused)?;
+            let bytes = source.read(self.call, all, wanted).await?;
+            bytes.checksum_through().await.map_err(PutError::Refused)
+        };
+        let checksum = self.kept.or_made((version.version, all, wanted), made);
+        Ok(Some(checksum.await?))
     }
 
     /// Before the bytes are read: whether they are not too many, for one body or for the bucket.
@@ -202,7 +197,10 @@ impl Copying<'_> {
             metadata: self.metadata(source.version.metadata),
             copying: self,
         };
-        let stored = store.put(&put, &mut upload).await?;
+        let stored = stored(
+            store.put(&put, &mut upload).await,
+            &upload.copying.request.condition,
+        )?;
         Ok(Copied {
             version: stored.version,
             etag: stored.etag,

@@ -2,15 +2,14 @@
 //! room of the upload's class.
 
 use super::authorize::Caller;
-use super::convert::{algorithm, etag, object_checksum, parse_upload_id, time};
-use super::copied::{CopiedBytes, Source, is_full};
-use super::errors::undone;
-use super::objects_write::{DEFAULT_CHECKSUM, no_such_upload};
+use super::convert::{algorithm, etag, object_checksum, time};
+use super::copied::{CopiedBytes, Kept, Source, is_full, made, stored};
+use super::multipart::open_upload;
+use super::objects_write::DEFAULT_CHECKSUM;
 use super::versioning::shown;
 use super::{Call, quota};
 use crate::directory::{Bucket, bucket_ref};
 use crate::error::Error;
-use crate::limits::SOURCE_CHANGED_RETRIES;
 use crate::put::finalize::PartFinish;
 use crate::put::plan::PutRequest;
 use crate::put::{PutError, Upload};
@@ -28,32 +27,28 @@ use std::sync::Arc;
 use ullage_model::cluster_time::WallTime;
 use ullage_model::command::{Actor, UploadRef};
 use ullage_model::ids::VersionName;
-use ullage_model::namespace::rows::{
-    BlobStorage, Checksum, Content, Etag, UploadRow, UploadState, VersionRow,
-};
+use ullage_model::namespace::rows::{BlobStorage, Checksum, Content, Etag, UploadRow, VersionRow};
 use ullage_model::rejection::Rejection;
 
 /// UploadPartCopy.
 pub(super) async fn part(call: &Call<'_>, request: &UploadPartCopy) -> Result<Reply> {
-    let mut tries = 0;
-    let copied = loop {
-        tries += 1;
-        let copied = call.decided_as(&request.upload.bucket, |caller, target| {
+    let kept = Kept::default();
+    let copied = made(
+        call,
+        &request.upload.bucket,
+        &WriteCondition::Always,
+        |caller, target| {
             let copying = Copying {
                 call,
                 request,
+                kept: &kept,
                 caller,
                 target,
             };
             copying.copy()
-        });
-        match copied.await {
-            Err(PutError::Failed(Error::Rejected(Rejection::SourceChanged)))
-                if tries <= SOURCE_CHANGED_RETRIES => {}
-            copied => break copied,
-        }
-    };
-    let (copied, of_source) = copied.map_err(|error| undone(error, &WriteCondition::Always))?;
+        },
+    );
+    let (copied, of_source) = copied.await?;
     let answer = CopyAnswer {
         etag: etag(&copied.etag),
         last_modified: time(copied.modified),
@@ -74,6 +69,7 @@ struct CopiedPart {
 struct Copying<'a> {
     call: &'a Call<'a>,
     request: &'a UploadPartCopy,
+    kept: &'a Kept<(Etag, Checksum)>,
     caller: Caller,
     target: Arc<Bucket>,
 }
@@ -81,13 +77,15 @@ struct Copying<'a> {
 impl Copying<'_> {
     /// The part, and how answers name the version it was made of.
     async fn copy(self) -> std::result::Result<(CopiedPart, Option<VersionName>), PutError<S3Error>> {
-        let (upload, row) = self.upload().await?;
+        let upload = open_upload(self.call, &self.target, &self.request.upload);
+        let (upload, row) = upload.await.map_err(PutError::Refused)?;
         let of_upload = row.checksum.map(|(named, _)| algorithm(named));
         let source = Source::find(self.call, &self.caller, &self.request.source).await?;
         let range = self
             .request
             .resolve(source.version.bytes)
             .map_err(PutError::Refused)?;
+        self.call.progress.takes_long();
         let mut copied = if row.class == source.version.class && !is_inlined(&source.version) {
             let copied = self.by_reference(upload, of_upload, &source, range).await;
             match copied {
@@ -101,17 +99,6 @@ impl Copying<'_> {
         };
         copied.checksum = copied.checksum.filter(|_| of_upload.is_some());
         Ok((copied, source.shown))
-    }
-
-    async fn upload(&self) -> std::result::Result<(UploadRef, UploadRow), PutError<S3Error>> {
-        let upload_id = &self.request.upload.upload_id;
-        let upload = parse_upload_id(upload_id).map_err(PutError::Refused)?;
-        let key = self.request.upload.key.clone();
-        let row = self.call.store.upload(self.target.bucket, key, upload).await?;
-        let row = row
-            .filter(|row| !matches!(row.state, UploadState::Completed { .. }))
-            .ok_or_else(|| PutError::Refused(no_such_upload(upload_id)))?;
-        Ok((upload, row))
     }
 
     async fn by_reference(
@@ -132,11 +119,14 @@ impl Copying<'_> {
             }
             (Some(wanted), _) => {
                 // The part must have a checksum: its bytes are read, but not sent anywhere.
-                self.check_quota(upload, range).await?;
-                let bytes = source
-                    .read(self.call, (range.start, range.length), wanted)
-                    .await?;
-                let (etag, checksum) = bytes.read_through().await.map_err(PutError::Refused)?;
+                let some = (range.start, range.length);
+                let made = async {
+                    self.check_quota(upload, range).await?;
+                    let bytes = source.read(self.call, some, wanted).await?;
+                    bytes.read_through().await.map_err(PutError::Refused)
+                };
+                let made = self.kept.or_made((source.version.version, some, wanted), made);
+                let (etag, checksum) = made.await?;
                 (etag, Some(checksum))
             }
             (None, None) => (unread(&source.version, range), None),
@@ -196,7 +186,10 @@ impl Copying<'_> {
             upload,
             copying: self,
         };
-        let stored = self.call.store.put(&put, &mut part).await?;
+        let stored = stored(
+            self.call.store.put(&put, &mut part).await,
+            &WriteCondition::Always,
+        )?;
         Ok(CopiedPart {
             etag: stored.etag,
             checksum: stored.checksum,

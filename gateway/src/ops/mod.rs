@@ -38,7 +38,7 @@ use crate::s3::answer::Owner;
 use crate::s3::error::{ErrorCode, Result};
 use crate::s3::route::OperationName;
 use crate::s3::{BodyPlan, Operation, S3Error};
-use crate::server::{ObjectBytes, RequestBody, RootKeys, Shared};
+use crate::server::{ObjectBytes, Progress, RequestBody, RootKeys, Shared};
 use crate::store::Store;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -73,6 +73,8 @@ pub(crate) struct Call<'a> {
     pub(crate) region: &'a str,
     /// The Host that the request names, with its port, and its path as it came: for answers only.
     pub(crate) url: (&'a str, &'a str),
+    /// How far it has come.
+    pub(crate) progress: &'a Progress,
     /// `x-amz-expected-bucket-owner`
     pub(crate) expected_owner: Option<String>,
 }

@@ -6,10 +6,9 @@ use super::convert::{
     row_kind, row_metadata, row_object_checksum, upload_id,
 };
 use super::errors::{s3_error, undone};
-use super::objects_write::no_such_upload;
 use super::versioning::shown;
 use super::{Body, Call};
-use crate::directory::bucket_ref;
+use crate::directory::{Bucket, bucket_ref};
 use crate::put::PutError;
 use crate::s3::Reply;
 use crate::s3::answer::{CompleteAnswer, InitiateAnswer, deleted};
@@ -21,8 +20,8 @@ use crate::s3::operation::{CompleteMultipartUpload, CreateMultipartUpload, Uploa
 use crate::s3::request_xml::{CompleteBody, CompletedPart};
 use crate::store::{CompleteRequest, NewUpload, PartFacts};
 use bytes::Bytes;
-use ullage_model::command::ListedPart;
-use ullage_model::namespace::rows::{self, Etag, Metadata, UploadRow};
+use ullage_model::command::{ListedPart, UploadRef};
+use ullage_model::namespace::rows::{self, Etag, Metadata, UploadRow, UploadState};
 
 /// CreateMultipartUpload.
 pub(super) async fn create(call: &Call<'_>, request: CreateMultipartUpload) -> Result<Reply> {
@@ -94,16 +93,12 @@ pub(super) async fn complete(
     let bucket_row = call.bucket(bucket).await?;
     let upload = parse_upload_id(upload_id)?;
     let document = CompleteBody::parse(&body.document().await?)?;
-    let row = call
-        .store
-        .upload(bucket_row.bucket, key.clone(), upload)
-        .await
-        .map_err(s3_error)?;
-    let row = row.ok_or_else(|| no_such_upload(upload_id))?;
+    let row = find_upload(call, &bucket_row, (key, upload), upload_id).await?;
     check_type(&row, request.checksum_type)?;
     let parts = document.parts.iter().map(|part| listed(&row, upload_id, part));
     let parts = parts.collect::<Result<Vec<_>>>()?;
     check_composite(&row, &document.parts)?;
+    call.progress.takes_long();
     let completed = call.decided(bucket, |actor, bucket| {
         let complete = CompleteRequest {
             actor,
@@ -131,6 +126,39 @@ pub(super) async fn complete(
         checksum: completed.checksum.as_ref().and_then(object_checksum),
     };
     Ok(answer.into_reply().with_version(shown(completed.version)))
+}
+
+/// The upload that parts may be added to.
+///
+/// # Errors
+/// NoSuchUpload when there is none, or it was completed; or what looking it up fails with.
+pub(super) async fn open_upload(
+    call: &Call<'_>,
+    bucket: &Bucket,
+    request: &UploadRequest,
+) -> Result<(UploadRef, UploadRow)> {
+    let UploadRequest { key, upload_id, .. } = request;
+    let upload = parse_upload_id(upload_id)?;
+    let row = find_upload(call, bucket, (key, upload), upload_id).await?;
+    match row.state {
+        UploadState::Completed { .. } => Err(no_such_upload(upload_id)),
+        _ => Ok((upload, row)),
+    }
+}
+
+/// The upload, completed or not.
+async fn find_upload(
+    call: &Call<'_>,
+    bucket: &Bucket,
+    (key, upload): (&str, UploadRef),
+    upload_id: &str,
+) -> Result<UploadRow> {
+    let row = call.store.upload(bucket.bucket, key.to_owned(), upload).await;
+    row.map_err(s3_error)?.ok_or_else(|| no_such_upload(upload_id))
+}
+
+fn no_such_upload(upload_id: &str) -> S3Error {
+    S3Error::from(ErrorCode::NoSuchUpload).with("UploadId", upload_id)
 }
 
 fn check_type(row: &UploadRow, expected: Option<ChecksumType>) -> Result<()> {

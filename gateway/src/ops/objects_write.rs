@@ -3,10 +3,10 @@
 
 use super::access::{check_acl, row_acl};
 use super::convert::{
-    DEFAULT_CLASS, algorithm, conditions, etag, kind, object_checksum, parse_upload_id, row_checksum,
-    row_metadata,
+    DEFAULT_CLASS, algorithm, conditions, etag, kind, object_checksum, row_checksum, row_metadata,
 };
-use super::errors::{s3_error, undone};
+use super::errors::undone;
+use super::multipart::open_upload;
 use super::versioning::shown;
 use super::{Body, Call, quota};
 use crate::directory::{Bucket, bucket_ref};
@@ -25,7 +25,7 @@ use crate::server::{ByteSource, DecodedBody, RequestBody};
 use bytes::Bytes;
 use std::sync::Arc;
 use ullage_model::command::{Actor, UploadRef};
-use ullage_model::namespace::rows::{Etag, Metadata, UploadState};
+use ullage_model::namespace::rows::{Etag, Metadata};
 
 /// The checksum that is made when the client sends none, as S3 does.
 pub(super) const DEFAULT_CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
@@ -86,16 +86,7 @@ pub(super) async fn store_object<S: ByteSource>(
 /// UploadPart.
 pub(super) async fn upload_part(call: &Call<'_>, body: Body<'_>, request: &UploadPart) -> Result<Reply> {
     let bucket = call.bucket(&request.upload.bucket).await?;
-    let upload_ref = parse_upload_id(&request.upload.upload_id)?;
-    let key = &request.upload.key;
-    let row = call
-        .store
-        .upload(bucket.bucket, key.clone(), upload_ref)
-        .await
-        .map_err(s3_error)?;
-    let row = row
-        .filter(|row| !matches!(row.state, UploadState::Completed { .. }))
-        .ok_or_else(|| no_such_upload(&request.upload.upload_id))?;
+    let (upload_ref, row) = open_upload(call, &bucket, &request.upload).await?;
     let of_upload = row.checksum.map(|(named, _)| algorithm(named));
     let checksum = row.checksum.map(|(named, of)| (algorithm(named), kind(of)));
     body.plan.check_upload_checksum(checksum)?;
@@ -117,7 +108,7 @@ pub(super) async fn upload_part(call: &Call<'_>, body: Body<'_>, request: &Uploa
         body: DecodedBody::new(body.wire, body.plan, wanted),
         actor: call.caller.actor,
         bucket,
-        key: key.clone(),
+        key: request.upload.key.clone(),
         upload: upload_ref,
         number: request.part_number,
     };
@@ -132,10 +123,6 @@ pub(super) async fn upload_part(call: &Call<'_>, body: Body<'_>, request: &Uploa
             .map(|object| object.checksum),
     };
     Ok(answer.into_reply())
-}
-
-pub(super) fn no_such_upload(upload_id: &str) -> S3Error {
-    S3Error::from(ErrorCode::NoSuchUpload).with("UploadId", upload_id)
 }
 
 fn md5_of(digests: &BodyDigests) -> Result<Etag> {

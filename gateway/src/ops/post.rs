@@ -10,7 +10,7 @@ use crate::s3::form::{FormFields, PostPolicy, check_head};
 use crate::s3::limits::PUT_BYTES_MAX;
 use crate::s3::names::check_bucket_name;
 use crate::s3::{Authenticated, Credential, Endpoint, Head, Operation, Realm, Reply, UnixMs};
-use crate::server::{FORM_MEMORY, Form, RequestBody, Shared, boundary};
+use crate::server::{FORM_MEMORY, Form, Progress, RequestBody, Shared, boundary};
 use crate::store::Store;
 use std::net::IpAddr;
 
@@ -31,6 +31,8 @@ pub(crate) struct Posted<'a> {
     pub(crate) now: UnixMs,
     /// Names the request in what happens behind it.
     pub(crate) request_id: u64,
+    /// How far the request has come.
+    pub(crate) progress: &'a Progress,
     /// Where its fields are held.
     pub(crate) memory: &'a Budget,
 }
@@ -70,6 +72,7 @@ pub(crate) async fn post_object(posted: &Posted<'_>, body: &mut RequestBody) -> 
         request_id: posted.request_id,
         region: posted.realm.region,
         url: (head.host(), head.raw_path()),
+        progress: posted.progress,
         expected_owner: expected_owner(head, &acting)?,
     };
     let success = fields.success();

@@ -3,7 +3,7 @@
 use super::convert::{algorithm, etag, kind, object_checksum, parse_upload_id, time, upload_id};
 use super::errors::{s3_error, undone};
 use super::list::{held, memory};
-use super::objects_write::no_such_upload;
+use super::multipart::open_upload;
 use super::{Call, owner};
 use crate::s3::Reply;
 use crate::s3::answer::{ListPartsAnswer, ListUploadsAnswer, PartEntry, UploadEntry};
@@ -12,7 +12,7 @@ use crate::s3::error::Result;
 use crate::s3::list_uploads::{ListMultipartUploads, ListParts};
 use crate::server::limits::LISTED_BYTES;
 use ullage_model::command::UploadRef;
-use ullage_model::namespace::rows::{UploadRow, UploadState};
+use ullage_model::namespace::rows::UploadRow;
 use ullage_model::wire::metad::{UploadedPart, UploadsRequest};
 
 /// ListMultipartUploads.
@@ -66,17 +66,8 @@ fn entry(row: UploadRow) -> UploadEntry {
 /// ListParts.
 pub(super) async fn parts(call: &Call<'_>, request: &ListParts) -> Result<Reply> {
     let memory = memory(call, request.max_parts, LISTED_BYTES.0).await?;
-    let upload_id = &request.upload.upload_id;
     let bucket = call.bucket(&request.upload.bucket).await?;
-    let upload = parse_upload_id(upload_id)?;
-    let row = call
-        .store
-        .upload(bucket.bucket, request.upload.key.clone(), upload)
-        .await;
-    let row = row
-        .map_err(s3_error)?
-        .filter(|row| !matches!(row.state, UploadState::Completed { .. }))
-        .ok_or_else(|| no_such_upload(upload_id))?;
+    let (upload, row) = open_upload(call, &bucket, &request.upload).await?;
     let limit = request.max_parts as usize;
     let parts = call.store.parts(upload, request.part_number_marker, limit).await;
     let (parts, more) = parts.map_err(s3_error)?;

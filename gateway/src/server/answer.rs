@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tracing::warn;
 
+use super::late::LateBody;
 use crate::error::Error;
 use futures::StreamExt as _;
 
@@ -30,6 +31,8 @@ pub(crate) enum AnswerBody {
         /// Counts what is sent.
         sent: IntCounter,
     },
+    /// A document that is still being made.
+    Late(LateBody),
 }
 
 impl fmt::Debug for AnswerBody {
@@ -43,6 +46,7 @@ impl fmt::Debug for AnswerBody {
                 .debug_struct("Object")
                 .field("left", left)
                 .finish_non_exhaustive(),
+            Self::Late(_) => f.write_str("Late"),
         }
     }
 }
@@ -64,6 +68,7 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Late(late) => late.poll(cx),
             Self::Object { left: 0, .. } => Poll::Ready(None),
             Self::Object {
                 first,
@@ -99,6 +104,7 @@ impl Body for AnswerBody {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Object { left, .. } => *left == 0,
+            Self::Late(late) => late.is_end(),
         }
     }
 
@@ -106,6 +112,7 @@ impl Body for AnswerBody {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Object { left, .. } => SizeHint::with_exact(*left),
+            Self::Late(_) => SizeHint::default(),
         }
     }
 }

@@ -28,6 +28,9 @@ pub const LISTING_MEMORY: u64 = 128 * 1024 * 1024;
 pub const LISTED_BYTES: (u64, u64) = (4 * 1024, 256);
 /// How long a client may take nothing of an answer.
 pub const WRITE_STALL: Duration = Duration::from_secs(120);
+/// How long an answer may take until its head is sent, and whitespace each time this has passed again, where S3 does so
+/// (`late.rs`): clients give up after a minute, some after ten seconds.
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long requests may go on after shutdown has begun.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Pause after the kernel refused to accept, for example for want of descriptors.

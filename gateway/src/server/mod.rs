@@ -6,6 +6,7 @@ mod answer;
 mod body;
 mod form;
 mod io;
+mod late;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub mod metrics;
@@ -22,6 +23,7 @@ use prometheus::Registry;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -29,6 +31,8 @@ use zeroize::Zeroizing;
 pub(crate) use answer::{AnswerBody, ObjectBytes};
 pub(crate) use body::{ByteSource, DecodedBody, RequestBody, document_memory};
 pub(crate) use form::{FORM_MEMORY, Form, boundary};
+pub(crate) use late::Progress;
+pub use limits::ANSWER_PATIENCE;
 
 /// The key pair that may do everything.
 #[derive(Clone)]
@@ -56,6 +60,9 @@ pub struct ServerSettings {
     pub domains: Vec<String>,
     /// The root keys.
     pub root: RootKeys,
+    /// How long a client waits for the head of an answer that may take long, and for each byte behind it:
+    /// [`ANSWER_PATIENCE`] but in tests.
+    pub answer_patience: Duration,
 }
 
 /// The two sockets, bound already.
@@ -143,6 +150,7 @@ pub async fn run(
         region: settings.region,
         root: settings.root,
         signing_keys: SigningKeys::new(),
+        answer_patience: settings.answer_patience,
         listings: Budget::new(limits::LISTING_MEMORY, "memory for listings is used up"),
         store: parts.store,
         ready: parts.ready,
@@ -171,6 +179,7 @@ pub(crate) struct Shared {
     pub(crate) region: String,
     pub(crate) root: RootKeys,
     pub(crate) signing_keys: SigningKeys,
+    answer_patience: Duration,
     /// Memory for listings.
     pub(crate) listings: Budget,
     store: StoreSlot,

@@ -3,7 +3,8 @@
 
 use super::Shared;
 use super::answer::AnswerBody;
-use super::body::{RequestBody, document_memory, strangers_memory};
+use super::body::{Afterwards, RequestBody, document_memory, strangers_memory};
+use super::late::{LateBody, Progress, in_time};
 use super::listener::Answers;
 use super::metrics::ServerMetrics;
 use crate::memory::Budget;
@@ -13,6 +14,7 @@ use crate::s3::route::OperationName;
 use crate::s3::{self, Authenticated, Credential, Head, Realm, Reply, RequestIds, S3Error, UnixMs};
 use crate::store::Store;
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
@@ -85,7 +87,7 @@ impl S3Api {
         parts: &Parts,
         body: &mut RequestBody,
         (request_id, peer): (u64, IpAddr),
-        asked: &mut Option<OperationName>,
+        progress: &Progress,
     ) -> Result<Answer> {
         let Some(store) = self.shared.serving() else {
             return Err(S3Error::new(
@@ -96,8 +98,9 @@ impl S3Api {
         let head = Head::parse(parts, &self.shared.endpoint)?;
         // Whoever is not known learns nothing, not even which operations there are.
         let route = s3::route(&head);
-        *asked = route.as_ref().ok().map(|route| route.operation);
+        let asked = route.as_ref().ok().map(|route| route.operation);
         if let Some(operation) = asked {
+            progress.asks(operation);
             Span::current().record("operation", operation.as_str());
         }
         if let Some(OperationName::PreflightBucket | OperationName::PreflightObject) = asked {
@@ -113,6 +116,7 @@ impl S3Api {
                 realm: self.realm(),
                 now,
                 request_id,
+                progress,
                 memory: &self.strangers,
             };
             // On the heap, as few requests are forms.
@@ -144,6 +148,7 @@ impl S3Api {
             request_id,
             region: &self.shared.region,
             url: (head.host(), head.raw_path()),
+            progress,
             expected_owner: request.expected_bucket_owner,
         };
         let body = ops::Body {
@@ -193,6 +198,55 @@ impl S3Api {
     }
 }
 
+impl S3Api {
+    /// Performs, and answers what goes wrong.
+    async fn outcome(
+        &self,
+        parts: &Parts,
+        body: &mut RequestBody,
+        (request_id, peer): (u64, IpAddr),
+        progress: &Progress,
+    ) -> Answer {
+        let ids = self.ids(request_id);
+        let span = debug_span!("s3", request_id = %ids.request_id, operation = field::Empty);
+        let performed = self.perform(parts, body, (request_id, peer), progress);
+        let performed = AssertUnwindSafe(performed.instrument(span)).catch_unwind().await;
+        let answer = performed.unwrap_or_else(|_| {
+            error!(request_id = %ids.request_id, "a request panicked");
+            Err(ErrorCode::InternalError.into())
+        });
+        answer.unwrap_or_else(|error| {
+            if error.code() == ErrorCode::InternalError {
+                // What failed was logged where it was seen; this says whose request it was.
+                let operation = progress.asked().map_or("", OperationName::as_str);
+                error!(request_id = %ids.request_id, operation, "answered InternalError");
+            }
+            Answer::Whole(Reply::error(&error, parts.uri.path(), &ids))
+        })
+    }
+
+    /// The body that follows a head which was sent before the outcome was known.
+    fn late(
+        self: Arc<Self>,
+        work: BoxFuture<'static, (Answer, RequestBody)>,
+        (progress, started): (Arc<Progress>, Instant),
+    ) -> AnswerBody {
+        let patience = self.shared.answer_patience;
+        let in_flight = InFlight::new(&self.metrics);
+        let rest = async move {
+            let (answer, _) = work.await;
+            let (Answer::Whole(reply) | Answer::Object { reply, .. }) = answer;
+            self.metrics
+                .answered(progress.asked(), reply.status, started.elapsed());
+            let rest = reply.into_late_rest();
+            self.metrics.sent.inc_by(rest.len() as u64);
+            drop(in_flight);
+            rest
+        };
+        AnswerBody::Late(LateBody::new(rest.boxed(), patience))
+    }
+}
+
 impl Answers for S3Api {
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Response<AnswerBody> {
         let started = Instant::now();
@@ -200,28 +254,31 @@ impl Answers for S3Api {
         let request_id = self.shared.random.number();
         let ids = self.ids(request_id);
         let (parts, incoming) = request.into_parts();
+        let (parts, progress) = (Arc::new(parts), Arc::new(Progress::default()));
         let mut body = RequestBody::new(incoming, &parts.headers, self.metrics.received.clone());
-        let mut asked = None;
-        let span = debug_span!("s3", request_id = %ids.request_id, operation = field::Empty);
         // On the heap: the states of all operations together are too large for every connection's task.
-        let performed = Box::pin(self.perform(&parts, &mut body, (request_id, peer), &mut asked));
-        let performed = AssertUnwindSafe(performed.instrument(span)).catch_unwind().await;
-        let answer = performed.unwrap_or_else(|_| {
-            error!(request_id = %ids.request_id, "a request panicked");
-            Err(ErrorCode::InternalError.into())
-        });
-        let answer = answer.unwrap_or_else(|error| {
-            if error.code() == ErrorCode::InternalError {
-                // What failed was logged where it was seen; this says whose request it was.
-                let operation = asked.map_or("", OperationName::as_str);
-                error!(request_id = %ids.request_id, operation, "answered InternalError");
-            }
-            Answer::Whole(Reply::error(&error, parts.uri.path(), &ids))
-        });
+        let mut work = {
+            let (api, parts, progress) = (Arc::clone(&self), Arc::clone(&parts), Arc::clone(&progress));
+            let work = async move {
+                let answer = api.outcome(&parts, &mut body, (request_id, peer), &progress);
+                (answer.await, body)
+            };
+            work.boxed()
+        };
+        let Some((answer, body)) = in_time(&mut work, &progress, self.shared.answer_patience).await else {
+            let mut response = Reply::late()
+                .into_http(&parts.method, &ids)
+                .map(AnswerBody::whole);
+            self.add_cors_headers(&parts, &mut response).await;
+            // There is nothing left to be read, but it is not worth finding out.
+            Afterwards::Close.apply(&parts, &mut response);
+            return response.map(|_| self.late(work, (progress, started)));
+        };
         let mut response = self.response(answer, &parts.method, &ids);
         self.add_cors_headers(&parts, &mut response).await;
         body.settle().await.apply(&parts, &mut response);
-        self.metrics.answered(asked, response.status(), started.elapsed());
+        self.metrics
+            .answered(progress.asked(), response.status(), started.elapsed());
         drop(in_flight);
         response
     }

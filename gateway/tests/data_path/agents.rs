@@ -8,6 +8,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -91,6 +92,8 @@ pub struct Agents {
     sent: Mutex<Vec<(VendorId, ChunkId, Vec<Hop>)>>,
     /// Vendors that take nothing and say nothing, as if they were stopped.
     stopped: Mutex<BTreeSet<VendorId>>,
+    /// How often chunks were read.
+    reads: AtomicU64,
     /// Probes that came, by vendor, with their times.
     probes: Mutex<Vec<(VendorId, tokio::time::Instant)>>,
 }
@@ -115,6 +118,7 @@ impl Agents {
             faulty: Mutex::default(),
             sent: Mutex::default(),
             stopped: Mutex::default(),
+            reads: AtomicU64::new(0),
             probes: Mutex::default(),
         })
     }
@@ -202,6 +206,11 @@ impl Agents {
         sent.iter()
             .map(|(vendor, chunk, route)| (*vendor, *chunk, hops(route)))
             .collect()
+    }
+
+    /// How often chunks were read so far.
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 
     /// From now on `vendor` takes nothing and says nothing.
@@ -363,6 +372,7 @@ impl Agents {
     }
 
     fn read_now(&self, vendor: VendorId, request: &ReadRequest) -> Result<Bytes, ChunkRefusal> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         let grant: GrantBody = codec::decode(&request.grant.body).unwrap();
         assert_eq!((grant.vendor, grant.session), (vendor, request.session));
         assert_eq!(grant.action, GrantAction::Read);

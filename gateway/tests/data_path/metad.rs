@@ -20,6 +20,7 @@ use ullage_model::ids::{ClusterId, Epoch, SessionId, VendorId};
 use ullage_model::invariants;
 use ullage_model::limits::{FRAME_BYTES, LEASE_MS};
 use ullage_model::namespace;
+use ullage_model::namespace::rows::Quota;
 use ullage_model::rejection::Rejection;
 use ullage_model::step::At;
 use ullage_model::store::Memory;
@@ -59,6 +60,8 @@ pub struct MetadFaults {
     pub slow: Duration,
     /// So many times a bucket is not made because the settings were others.
     pub stale_creates: u32,
+    /// So many times the bucket's settings change just before a body or a copy gets visible there.
+    pub settings_changes: u32,
     /// What becomes of the next finalizes, one after the other.
     pub finalizes: VecDeque<Loss>,
     /// Of 100 resolves, so many find no leader.
@@ -387,6 +390,41 @@ impl Metad {
         }
     }
 
+    fn change_settings(&self, command: &SessionCommand) {
+        let target = match command {
+            SessionCommand::FinalizeObject(finalize) => finalize.bucket,
+            SessionCommand::FinalizePart(finalize) => finalize.bucket,
+            SessionCommand::CopyObject(copy) => copy.target,
+            SessionCommand::CopyPart(copy) => copy.target,
+            _ => return,
+        };
+        let mut faults = self.faults.lock().unwrap();
+        if faults.settings_changes == 0 {
+            return;
+        }
+        faults.settings_changes -= 1;
+        let open = Command::OpenSession {
+            gateway: "another".to_owned(),
+            instance: 1,
+        };
+        let Reply::Session(session) = self.command(&open) else {
+            panic!("no session")
+        };
+        let quota = Quota {
+            bytes: Some((1 << 40) + u64::from(faults.settings_changes)),
+            objects: None,
+        };
+        let reply = self.command(&Command::InSession {
+            session,
+            sequence: 1,
+            command: SessionCommand::SetBucketQuota {
+                bucket: target.bucket,
+                quota,
+            },
+        });
+        assert_eq!(reply, Reply::Done);
+    }
+
     fn renewed(&self, session: SessionId) -> RenewSessionReply {
         let vendors = self.read(|rows| query::vendor_rows(rows).unwrap());
         let info = |row: ullage_model::fat::rows::VendorRow| VendorInfo {
@@ -477,6 +515,7 @@ impl MetadClient for Metad {
                     });
                 }
             }
+            self.change_settings(&command);
             let is_finalize = matches!(command, SessionCommand::FinalizeObject(_));
             let command = Command::InSession {
                 session,

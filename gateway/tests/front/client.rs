@@ -242,13 +242,38 @@ impl Connection {
             .header("content-length")
             .and_then(|text| text.parse().ok())
             .unwrap_or(0);
-        if !bodiless {
+        if answer.header("transfer-encoding") == Some("chunked") {
+            answer.body = self.chunks().await?;
+        } else if !bodiless {
             while self.buffered.len() < length {
                 self.more().await?;
             }
             answer.body = self.buffered.drain(..length).collect();
         }
         Some(answer)
+    }
+
+    /// The body of an answer whose length was not known when it began.
+    async fn chunks(&mut self) -> Option<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let end = loop {
+                match self.buffered.windows(2).position(|window| window == b"\r\n") {
+                    Some(at) => break at,
+                    None => self.more().await?,
+                }
+            };
+            let size: Vec<u8> = self.buffered.drain(..end + 2).collect();
+            let size = usize::from_str_radix(std::str::from_utf8(&size).ok()?.trim(), 16).ok()?;
+            while self.buffered.len() < size + 2 {
+                self.more().await?;
+            }
+            body.extend(self.buffered.drain(..size));
+            self.buffered.drain(..2);
+            if size == 0 {
+                return Some(body);
+            }
+        }
     }
 
     async fn more(&mut self) -> Option<()> {

@@ -2,6 +2,7 @@
 
 use super::Gateway;
 use super::client::{Answer, Client};
+use super::metad::MetadFaults;
 
 async fn buckets(gateway: &Gateway) -> Client {
     let client = gateway.client();
@@ -219,4 +220,47 @@ async fn what_cannot_be_copied_is_refused_with_s3s_words() {
         .send("GET", "/goal/key", &[], b"")
         .await
         .expect_error(404, "NoSuchKey");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_are_read_once_though_settings_change_meanwhile() {
+    let gateway = Gateway::start().await;
+    let client = buckets(&gateway).await;
+    let bytes: Vec<u8> = (0..3 << 20).map(|at: usize| (at % 239) as u8).collect();
+    client.send("PUT", "/from/key", &[], &bytes).await.expect(200);
+    let crc32 = ("x-amz-checksum-algorithm", "CRC32");
+    let begun = client.send("POST", "/goal/parts?uploads=", &[crc32], b"").await;
+    let upload = begun.expect(200).element("UploadId").expect("an id");
+    let part = format!("/goal/parts?partNumber=1&uploadId={upload}");
+    let single = ("x-amz-storage-class", "SINGLE");
+    let begun = client.send("POST", "/goal/single?uploads=", &[single], b"").await;
+    let upload = begun.expect(200).element("UploadId").expect("an id");
+    let moved_part = format!("/goal/single?partNumber=1&uploadId={upload}");
+    let range = ("x-amz-copy-source-range", "bytes=1-3000000");
+    let changing = |settings_changes| MetadFaults {
+        settings_changes,
+        ..MetadFaults::default()
+    };
+    for (target, headers) in [
+        ("/goal/copy", vec![crc32]),
+        ("/goal/copy", vec![single]),
+        (&part, vec![range]),
+        (&moved_part, vec![]),
+    ] {
+        let before = gateway.agents.reads();
+        copy(&client, target, "from/key", &headers).await.expect(200);
+        let once = gateway.agents.reads() - before;
+        assert!(once > 0, "{target}: nothing is read");
+        // Settings that settle, and such that do not: in neither case are bytes read for each attempt.
+        for (changes, status) in [(2, 200), (1000, 409)] {
+            gateway.metad.set_faults(changing(changes));
+            let before = gateway.agents.reads();
+            let copied = copy(&client, target, "from/key", &headers).await;
+            let reads = gateway.agents.reads() - before;
+            assert_eq!(copied.status, status, "{target}: {}", copied.text());
+            assert!(reads < 2 * once, "{target}: {reads} reads in place of {once}");
+            gateway.metad.set_faults(MetadFaults::default());
+        }
+    }
+    assert!(body(&client, "/goal/copy").await == bytes);
 }

@@ -16,6 +16,7 @@ mod conditions;
 mod copies;
 mod forms;
 mod hostile;
+mod late;
 #[allow(dead_code)]
 #[path = "../data_path/metad.rs"]
 mod metad;
@@ -38,13 +39,16 @@ use futures::future::BoxFuture;
 use metad::Metad;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use ullage_gateway::admin::{LocalCopies, LocalCopy, LocalFatError, LocalFats};
 use ullage_gateway::environment::{SystemClock, SystemRandomness};
 use ullage_gateway::kek::Kek;
 use ullage_gateway::metrics::Metrics;
-use ullage_gateway::server::{self, Listeners, Readiness, RootKeys, ServerParts, ServerSettings};
+use ullage_gateway::server::{
+    self, ANSWER_PATIENCE, Listeners, Readiness, RootKeys, ServerParts, ServerSettings,
+};
 use ullage_gateway::store::{Store, StoreParts};
 use ullage_model::ids::{CopyId, DeviceId, VendorId};
 use ullage_model::limits::INLINE_BYTES_MAX;
@@ -109,6 +113,11 @@ struct Gateway {
 
 impl Gateway {
     async fn start() -> Self {
+        Self::start_with(ANSWER_PATIENCE).await
+    }
+
+    /// One that lets clients wait for so long.
+    async fn start_with(answer_patience: Duration) -> Self {
         let random = Arc::new(SystemRandomness);
         let clock = Arc::new(SystemClock::default());
         let registry = prometheus::Registry::new();
@@ -141,6 +150,7 @@ impl Gateway {
                 access_key: ACCESS_KEY.to_owned(),
                 secret_key: SECRET_KEY.to_owned().into(),
             },
+            answer_patience,
         };
         let (ready, shutdown) = (Readiness::default(), CancellationToken::new());
         ready.set(true);

@@ -5,6 +5,7 @@
 mod access;
 mod attributes;
 mod bucket;
+mod late;
 mod list;
 mod multipart;
 mod object;
@@ -20,6 +21,7 @@ use http::{Method, Response, StatusCode};
 pub use access::{access_control_policy, bucket_policy, ownership_controls, policy_status};
 pub use attributes::{AttributesAnswer, AttributesPart, PartsPage};
 pub use bucket::{BucketEntry, ListBucketsAnswer, bucket_created, bucket_location, deleted, head_bucket};
+pub use late::{LATE_DOCUMENT, STILL_AT_IT};
 pub use list::{ListEntry, ListObjectsAnswer, ListObjectsV2Answer, Owner};
 pub use multipart::{CompleteAnswer, InitiateAnswer};
 pub use object::{

@@ -5,4 +5,4 @@ mod reader;
 mod writer;
 
 pub use reader::XmlReader;
-pub use writer::XmlWriter;
+pub use writer::{DECLARATION, XmlWriter};

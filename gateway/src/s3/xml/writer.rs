@@ -8,6 +8,9 @@ use std::fmt::Write as _;
 /// S3's namespace, unchanged since 2006.
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
+/// What every document begins with.
+pub const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
+
 /// A document being written.
 #[derive(Debug)]
 pub struct XmlWriter {
@@ -29,7 +32,7 @@ impl XmlWriter {
     /// Starts with the XML declaration and room for `bytes`.
     pub fn with_capacity(bytes: usize) -> Self {
         let mut out = String::with_capacity(bytes.max(64));
-        out.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+        out.push_str(DECLARATION);
         Self { out }
     }
 
