@@ -26,6 +26,9 @@ const ALONE_BYTES: u64 = 4 * 1024;
 const TURN_BYTES_ALONE: usize = 128 * 1024;
 /// Bytes that wait before a hasher takes its turn. One read off the wire may go beyond.
 const TURN_BYTES: usize = 512 * 1024;
+/// Pieces that wait at most: one of a few bytes may keep alive the whole buffer that was read into. Connections that fill
+/// their buffers have fewer, the others need no company to keep up.
+const PIECES: usize = 64;
 /// Bytes for which another's turn takes a message along.
 const ALONG_BYTES: usize = 4 * 1024;
 /// Messages that are looked at for one turn, of which the fullest go along.
@@ -173,7 +176,7 @@ impl Shared {
     }
 }
 
-/// MD5 of a stream of bytes. Holds up to half a MiB of them back, and what one read off the wire gives.
+/// MD5 of a stream of bytes. Holds up to half a MiB of them back, in a few pieces, and what one read off the wire gives.
 #[derive(Debug, Default)]
 pub struct Md5Hasher {
     alone: Stream,
@@ -200,13 +203,15 @@ impl Md5Hasher {
             SHARED.join(&message);
             message
         });
-        let waiting = {
+        let (pieces, waiting) = {
             let mut inbox = lock(&message.inbox);
             inbox.pieces.push_back(bytes.clone());
             inbox.bytes += bytes.len();
-            inbox.bytes
+            (inbox.pieces.len(), inbox.bytes)
         };
-        if waiting >= TURN_BYTES_ALONE {
+        if pieces >= PIECES && waiting < TURN_BYTES {
+            message.take_own();
+        } else if waiting >= TURN_BYTES_ALONE {
             SHARED.hash(message, waiting);
         }
     }

@@ -1,6 +1,8 @@
 //! Held against another implementation of MD5, the crate `md-5`.
 
-use super::{ALONG_BYTES, Inbox, Md5Digest, Md5Hasher, Message, Messages, Shared, lock, md5, take_first};
+use super::{
+    ALONG_BYTES, Inbox, Md5Digest, Md5Hasher, Message, Messages, PIECES, Shared, lock, md5, take_first,
+};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use proptest::prelude::*;
@@ -40,6 +42,32 @@ fn every_length_around_blocks_is_padded_right() {
             expected(&bytes[..length]),
             "{length} bytes"
         );
+    }
+}
+
+/// However few bytes a piece has, what it was cut from may be many.
+#[test]
+fn bytes_that_come_in_small_pieces_wait_in_few() {
+    let bytes = body(3, 100_000);
+    // With and without enough others for it to be worth while to wait.
+    for others in [0, 20] {
+        let others: Vec<Md5Hasher> = (0..others)
+            .map(|seed| {
+                let mut hasher = Md5Hasher::new();
+                hasher.update(&body(seed, 5000));
+                hasher
+            })
+            .collect();
+        let mut hasher = Md5Hasher::new();
+        for (at, _) in bytes.iter().enumerate() {
+            hasher.update(&bytes.slice(at..=at));
+            let pieces = hasher
+                .shared
+                .iter()
+                .map(|message| lock(&message.inbox).pieces.len());
+            assert!(pieces.sum::<usize>() <= PIECES, "{at}, beside {}", others.len());
+        }
+        assert_eq!(hasher.finish(), expected(&bytes));
     }
 }
 
