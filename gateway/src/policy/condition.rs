@@ -325,12 +325,10 @@ impl Condition {
         match (values, &self.key) {
             (Values::Networks(networks), _) => !networks.iter().any(Network::is_broad),
             (Values::Texts(patterns), ConditionKey::Userid | ConditionKey::Username) => {
-                !patterns.iter().any(Pattern::has_wildcards)
+                patterns.iter().all(Pattern::is_fixed)
             }
-            (Values::Texts(patterns), ConditionKey::PrincipalArn) => {
-                !patterns.iter().any(Pattern::has_wildcards)
-            }
-            (Values::Arns(arns), _) => !arns.iter().flatten().any(Pattern::has_wildcards),
+            (Values::Texts(patterns), ConditionKey::PrincipalArn) => patterns.iter().all(Pattern::is_fixed),
+            (Values::Arns(arns), _) => arns.iter().flatten().all(Pattern::is_fixed),
             _ => false,
         }
     }

@@ -108,10 +108,10 @@ impl Pattern {
         Ok(())
     }
 
-    /// True if it has a wildcard.
-    pub(super) fn has_wildcards(&self) -> bool {
-        let wild = |token: &Token| matches!(token, Token::AnyText | Token::AnyCharacter);
-        self.tokens.iter().any(wild)
+    /// True if one text alone fits, whoever asks: without wildcards and variables.
+    pub(super) fn is_fixed(&self) -> bool {
+        let fixed = |token: &Token| matches!(token, Token::Literal(_));
+        self.tokens.iter().all(fixed)
     }
 
     /// Whether `text` fits. A variable without a value and without a default fits nothing.

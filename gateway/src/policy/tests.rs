@@ -559,6 +559,13 @@ fn public_means_everybody_without_a_tie() {
         r#","Condition":{"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::*:user/a"}}"#
     ));
     assert!(public(r#","Condition":{"StringNotEquals":{"aws:userid":"a"}}"#));
+    // Whoever it is has its own name.
+    assert!(public(
+        r#","Condition":{"StringEquals":{"aws:username":"${aws:username}"}}"#
+    ));
+    assert!(public(
+        r#","Condition":{"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::000000000000:user/${aws:username}"}}"#
+    ));
     assert!(!public(
         r#","Condition":{"IpAddress":{"aws:SourceIp":["10.0.0.0/8","192.0.2.1"]}}"#
     ));
