@@ -334,7 +334,16 @@ impl Store {
     /// # Errors
     /// When the metadata service does not answer.
     pub async fn usage(&self, bucket: BucketId) -> Result<BucketUsageRow, Error> {
-        let answer = self.query(Query::Usage(bucket)).await?;
+        let usage = self.usage_of(vec![bucket]).await?;
+        usage.first().copied().ok_or(Error::UnexpectedAnswer("usage"))
+    }
+
+    /// Exact usage of each of these buckets, of which there are at most `LIST_PAGE_KEYS_MAX`.
+    ///
+    /// # Errors
+    /// When the metadata service does not answer.
+    pub async fn usage_of(&self, buckets: Vec<BucketId>) -> Result<Vec<BucketUsageRow>, Error> {
+        let answer = self.query(Query::Usage(buckets)).await?;
         expect_answer!(answer, Answer::Usage(usage) => usage, "usage")
     }
 

@@ -77,12 +77,12 @@ pub(super) async fn list(call: &Call) -> Result<Buckets> {
         .buckets(String::new(), after, ADMIN_PAGE_BUCKETS)
         .await?;
     let next = rows.last().map(|row| row.name.clone()).filter(|_| more);
-    let mut buckets = Vec::with_capacity(rows.len());
-    for row in rows {
-        let usage = call.store.usage(row.bucket).await?;
-        buckets.push(Bucket::new(row, usage));
-    }
-    Ok(Buckets { buckets, next })
+    let usage = call.store.usage_of(rows.iter().map(|row| row.bucket).collect());
+    let shown = rows.into_iter().zip(usage.await?);
+    Ok(Buckets {
+        buckets: shown.map(|(row, usage)| Bucket::new(row, usage)).collect(),
+        next,
+    })
 }
 
 /// One bucket as it is now.

@@ -16,6 +16,7 @@ use crate::s3::error::{ErrorCode, Result, S3Error};
 use crate::s3::operation::{BucketRequest, ObjectRequest, PutBucketAcl, PutObjectAcl};
 use crate::s3::route::OperationName;
 use http::StatusCode;
+use std::collections::BTreeSet;
 use ullage_model::ids::UserId;
 use ullage_model::namespace::rows::{self, BucketAccess, BucketDocumentKind};
 
@@ -68,14 +69,10 @@ impl From<PolicyError> for S3Error {
 
 /// A name that no user has is a mistake: what it was meant to grant or deny, it would not.
 async fn check_users(call: &Call<'_>, policy: &Policy) -> Result<()> {
-    if policy.users_named().next().is_none() {
-        return Ok(());
-    }
-    let users = call.store.users().await.map_err(s3_error)?;
-    let unknown = policy
-        .users_named()
-        .find(|name| !users.iter().any(|user| user.name == *name));
-    match unknown {
+    let named: BTreeSet<String> = policy.users_named().map(str::to_owned).collect();
+    let named = named.into_iter().collect();
+    let unknown = call.store.without_user(named).await.map_err(s3_error)?;
+    match unknown.first() {
         None => Ok(()),
         Some(name) => Err(malformed(format!(
             "Invalid principal in policy: there is no user {name:?}."

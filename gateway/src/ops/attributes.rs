@@ -76,16 +76,14 @@ async fn parts(
     }
     // A copy may have another checksum than what it is a copy of, whose parts it shares.
     let of_object = version.checksum.as_ref().map(|known| known.algorithm);
-    let parts = found.iter().map(|part| {
+    let part = |part: &ObjectPart| {
         let known = part.checksum.as_ref();
         let known = known.filter(|known| Some(known.algorithm) == of_object);
         AttributesPart {
             bytes: part.bytes,
             checksum: known.and_then(checksum),
         }
-    });
-    Ok(Some(Some(PartsPage {
-        parts: parts.collect(),
-        of,
-    })))
+    };
+    let parts = of_object.map(|_| found.iter().map(part).collect());
+    Ok(Some(Some(PartsPage { parts, of })))
 }

@@ -30,7 +30,7 @@ pub(crate) use errors::s3_error;
 pub(crate) use post::{Posted, post_object};
 
 use crate::admin::AUDIT;
-use crate::directory::User;
+use crate::directory::{Bucket, User};
 use crate::error::Error;
 use crate::memory::{Budget, Reservation};
 use crate::s3::Reply;
@@ -41,7 +41,7 @@ use crate::s3::{BodyPlan, Operation, S3Error};
 use crate::server::{ObjectBytes, Progress, RequestBody, RootKeys, Shared};
 use crate::store::Store;
 use bytes::Bytes;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tracing::info;
 use ullage_model::ids::UserId;
 use ullage_model::namespace::rows::{ANONYMOUS_USER, BucketRow, ROOT_USER};
@@ -65,6 +65,8 @@ pub(crate) struct Call<'a> {
     pub(crate) access_key: Option<&'a str>,
     /// What the operation needs its caller to be allowed.
     pub(crate) needs: Needs,
+    /// The bucket under whose settings that was found allowed before the body was read.
+    pub(crate) admitted: OnceLock<Arc<Bucket>>,
     /// What policies may ask of the request.
     pub(crate) request: RequestFacts<'a>,
     /// Names the request in what happens behind it.

@@ -9,6 +9,7 @@ use super::errors::{s3_error, undone};
 use super::versioning::shown;
 use super::{Body, Call};
 use crate::directory::{Bucket, bucket_ref};
+use crate::error::Error;
 use crate::put::PutError;
 use crate::s3::Reply;
 use crate::s3::answer::{CompleteAnswer, InitiateAnswer, deleted};
@@ -22,6 +23,7 @@ use crate::store::{CompleteRequest, NewUpload, PartFacts};
 use bytes::Bytes;
 use ullage_model::command::{ListedPart, UploadRef};
 use ullage_model::namespace::rows::{self, Etag, Metadata, UploadRow, UploadState};
+use ullage_model::rejection::Rejection;
 
 /// CreateMultipartUpload.
 pub(super) async fn create(call: &Call<'_>, request: CreateMultipartUpload) -> Result<Reply> {
@@ -115,9 +117,10 @@ pub(super) async fn complete(
             call.store.complete_upload(&complete, whole).await
         }
     });
-    let completed = completed
-        .await
-        .map_err(|error| undone(error, &request.condition))?;
+    let completed = completed.await.map_err(|error| match error {
+        PutError::Failed(Error::Rejected(refused)) => of_part(refused, upload_id, &document.parts, request),
+        other => undone(other, &request.condition),
+    })?;
     let answer = CompleteAnswer {
         location: CompleteAnswer::location(call.url.0, call.url.1),
         bucket: bucket.clone(),
@@ -199,12 +202,7 @@ fn check_composite(row: &UploadRow, parts: &[CompletedPart]) -> Result<()> {
 
 /// A part as the client lists it. An ETag that no part can have names no part.
 fn listed(row: &UploadRow, upload_id: &str, part: &CompletedPart) -> Result<ListedPart> {
-    let no_such_part = || {
-        S3Error::from(ErrorCode::InvalidPart)
-            .with("UploadId", upload_id)
-            .with("PartNumber", part.part_number.to_string())
-            .with("ETag", part.etag.as_str())
-    };
+    let no_such_part = || no_such_part(upload_id, part);
     if let (Some((of_upload, _)), Some(checksum)) = (row.checksum, &part.checksum)
         && algorithm(of_upload) != checksum.algorithm()
     {
@@ -218,6 +216,37 @@ fn listed(row: &UploadRow, upload_id: &str, part: &CompletedPart) -> Result<List
             .as_ref()
             .map(|checksum| Bytes::copy_from_slice(checksum.bytes())),
     })
+}
+
+fn no_such_part(upload_id: &str, part: &CompletedPart) -> S3Error {
+    S3Error::from(ErrorCode::InvalidPart)
+        .with("UploadId", upload_id)
+        .with("PartNumber", part.part_number.to_string())
+        .with("ETag", part.etag.as_str())
+}
+
+/// The answer to a refusal: one that is about a part names it as the client listed it.
+fn of_part(
+    refused: Rejection,
+    upload_id: &str,
+    parts: &[CompletedPart],
+    request: &CompleteMultipartUpload,
+) -> S3Error {
+    let listed = |number| parts.iter().find(|part| part.part_number == number);
+    match refused {
+        Rejection::InvalidPart(number) => match listed(number) {
+            Some(part) => no_such_part(upload_id, part),
+            None => s3_error(Error::Rejected(refused)),
+        },
+        Rejection::PartTooSmall { number, .. } => {
+            let error = undone(Error::Rejected(refused).into(), &request.condition);
+            match listed(number) {
+                Some(part) => error.with("ETag", part.etag.as_str()),
+                None => error,
+            }
+        }
+        _ => undone(Error::Rejected(refused).into(), &request.condition),
+    }
 }
 
 /// Entity tag and checksum of the whole, from its parts' (entity tag, checksum, bytes).

@@ -16,7 +16,7 @@ use crate::s3::range::RangeRequest;
 use futures::StreamExt as _;
 use std::sync::Arc;
 use ullage_model::ids::VersionName;
-use ullage_model::namespace::rows::{BucketRow, VersionRow};
+use ullage_model::namespace::rows::{BucketRow, Content, VersionRow};
 use ullage_model::wire::metad::{ByteRange, LocatedPart};
 
 /// GetObject.
@@ -38,7 +38,11 @@ pub(super) async fn get(call: &Call<'_>, request: &ReadObject) -> Result<Answer>
         .map_err(|error| undone(error, &WriteCondition::Always))?;
     let mut object = found(object, "GET", &request.key, version_id)?;
     let info = info(&mut object.version, object.part.as_ref());
-    let (reply, range) = match info.answer(request)? {
+    let answer = match info.answer(request) {
+        Ok(answer) => answer,
+        Err(error) => return Err(with_part_count(call, error, &object.version).await),
+    };
+    let (reply, range) = match answer {
         ReadAnswer::NotModified(reply) => (reply, None),
         ReadAnswer::Bytes(reply, range) => (reply, range),
     };
@@ -68,12 +72,29 @@ pub(super) async fn head(call: &Call<'_>, request: &ReadObject) -> Result<Reply>
         request.version_id.as_deref(),
     );
     let (mut found, _) = look_at(call, "HEAD", named, request.part_number).await?;
-    match info(&mut found.version, found.part.as_ref()).answer(request)? {
-        ReadAnswer::NotModified(reply) | ReadAnswer::Bytes(reply, _) => {
+    match info(&mut found.version, found.part.as_ref()).answer(request) {
+        Ok(ReadAnswer::NotModified(reply) | ReadAnswer::Bytes(reply, _)) => {
             Ok(reply.with_version(shown(found.name)))
         }
+        Err(error) => Err(with_part_count(call, error, &found.version).await),
     }
 }
+
+/// An error that is about a part that is not there also tells how many there are.
+async fn with_part_count(call: &Call<'_>, error: S3Error, version: &VersionRow) -> S3Error {
+    if error.code() != ErrorCode::InvalidPartNumber {
+        return error;
+    }
+    let count = match &version.content {
+        Content::Manifest(manifest) => match call.store.object_parts(*manifest, 0, 1).await {
+            Ok((_, count)) => count,
+            Err(other) => return s3_error(other),
+        },
+        Content::Empty | Content::Single(_) | Content::Shared(_) => 1,
+    };
+    error.with("ActualPartCount", count.to_string())
+}
+
 /// Looks at an object, or at the version named, if the caller may do with it what the operation needs; and at its part
 /// of this number. With it comes the bucket under whose settings that was judged.
 ///

@@ -13,6 +13,7 @@ use crate::s3::{Authenticated, Credential, Endpoint, Head, Operation, Realm, Rep
 use crate::server::{FORM_MEMORY, Form, Progress, RequestBody, Shared, boundary};
 use crate::store::Store;
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 /// A form that nobody has looked at yet.
 #[derive(Debug)]
@@ -62,6 +63,7 @@ pub(crate) async fn post_object(posted: &Posted<'_>, body: &mut RequestBody) -> 
         caller: signer.caller,
         access_key: authenticated.and_then(Authenticated::access_key),
         needs: Needs::of(&Operation::PutObject(request.clone())),
+        admitted: OnceLock::new(),
         request: RequestFacts {
             head,
             acting: &acting,

@@ -11,7 +11,7 @@ use super::metadata::ObjectHeaders;
 use super::names::check_bucket_name;
 use super::operation::{UploadRequest, bucket, key, parse_part_number, storage_class, upload_request};
 use super::percent;
-use super::range::{ByteRange, RangeRequest};
+use super::range::{ByteRange, number};
 use super::tagging::Tags;
 use super::time::UnixMs;
 use super::versioning::check_version_id;
@@ -123,17 +123,14 @@ impl UploadPartCopy {
         super::conditions::refuse_all(head)?;
         let range = match head.amz(RANGE)? {
             None => None,
-            Some(text) => match RangeRequest::parse(text) {
-                Some(RangeRequest::Between(first, last)) => Some((first, last)),
-                _ => {
-                    return Err(S3Error::argument(
-                        RANGE,
-                        text,
-                        "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last \
-                         are the zero-based offsets of the first and last bytes to copy",
-                    ));
-                }
-            },
+            Some(text) => Some(first_and_last(text).ok_or_else(|| {
+                S3Error::argument(
+                    RANGE,
+                    text,
+                    "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last \
+                     are the zero-based offsets of the first and last bytes to copy",
+                )
+            })?),
         };
         Ok(Self {
             source: CopySource::parse(head)?,
@@ -168,6 +165,13 @@ impl UploadPartCopy {
         check_length(wanted.length)?;
         Ok(wanted)
     }
+}
+
+/// `bytes=first-last` to the letter: what Range forgives, this does not.
+fn first_and_last(text: &str) -> Option<(u64, u64)> {
+    let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
+    let (first, last) = (number(first)?, number(last)?);
+    (first <= last).then_some((first, last))
 }
 
 impl CopySource {
@@ -344,6 +348,10 @@ mod tests {
             "bytes=19-10",
             "bytes=1-2,4-5",
             "bytes=a-b",
+            "Bytes = 1 - 5",
+            "Bytes=1-5",
+            "bytes=1 -5",
+            "bytes=1-5 ",
             "",
         ] {
             assert_eq!(

@@ -80,7 +80,7 @@ impl ByteRange {
 }
 
 /// Decimal digits only; what is too large for a u64 is beyond any object.
-fn number(text: &str) -> Option<u64> {
+pub(super) fn number(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }

@@ -52,8 +52,8 @@ pub const DELETES_IN_FLIGHT: usize = 64;
 /// Chunks of one object that the admin API shows at most (32 TiB of default chunks are 8 million; a page of
 /// JSON must end somewhere).
 pub const FAT_CHUNKS_SHOWN_MAX: usize = 100_000;
-/// Buckets in one page of the admin API; each of them is asked about by itself.
-pub const ADMIN_PAGE_BUCKETS: usize = 100;
+/// Buckets in one page of the admin API.
+pub const ADMIN_PAGE_BUCKETS: usize = 1000;
 /// Copies in one page of the admin API.
 pub const ADMIN_PAGE_COPIES: usize = 1000;
 /// Objects looked at for one page of a user's FAT.
@@ -61,5 +61,6 @@ pub const ADMIN_PAGE_OBJECTS: usize = 1000;
 
 const _: () =
     assert!(HEAD_BYTES_MAX > crate::s3::limits::HEADER_BYTES_MAX + crate::s3::limits::TARGET_BYTES_MAX);
+const _: () = assert!(ADMIN_PAGE_BUCKETS <= ullage_model::limits::LIST_PAGE_KEYS_MAX);
 const _: () = assert!(CONNECTION_BUFFER_BYTES >= HEAD_BYTES_MAX);
 const _: () = assert!(DOCUMENT_MEMORY >= crate::s3::limits::COMPLETE_BODY_MAX);

@@ -20,7 +20,7 @@ use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tracing::{Instrument as _, Span, debug_span, error, field};
 
@@ -138,6 +138,7 @@ impl S3Api {
             caller,
             access_key: authenticated.access_key(),
             needs: Needs::of(&request.operation),
+            admitted: OnceLock::new(),
             request: RequestFacts {
                 head: &head,
                 acting: &head,

@@ -5,6 +5,7 @@ use crate::error::Error;
 use ullage_model::command::{Command, Reply, SessionCommand};
 use ullage_model::fat::rows::{ClassRow, CopyPlace, LeaseRow, LeaseVendorRow, RoomRow, VendorRow};
 use ullage_model::ids::{CopyId, UserId, VendorId};
+use ullage_model::limits::LIST_PAGE_KEYS_MAX;
 use ullage_model::namespace::rows::{BucketRow, Quota, UserPolicy, UserRow, VersionRow};
 use ullage_model::wire::enrol::{InviteRequest, JoinToken};
 use ullage_model::wire::members::{MembersReply, MembersRequest};
@@ -67,6 +68,21 @@ impl Store {
     /// When the metadata service does not answer.
     pub async fn users(&self) -> Result<Vec<UserRow>, Error> {
         expect_answer!(self.query(Query::Users).await?, Answer::Users(users) => users, "users")
+    }
+
+    /// Which of these names no user has; of any number of names.
+    ///
+    /// # Errors
+    /// When the metadata service does not answer.
+    pub async fn without_user(&self, names: Vec<String>) -> Result<Vec<String>, Error> {
+        let mut unknown = Vec::new();
+        for names in names.chunks(LIST_PAGE_KEYS_MAX) {
+            let answer = self.query(Query::UsersNamed(names.to_vec())).await?;
+            let known = expect_answer!(answer, Answer::UsersNamed(known) => known, "users")?;
+            let named = names.iter().zip(known);
+            unknown.extend(named.filter(|(_, known)| !known).map(|(name, _)| name.clone()));
+        }
+        Ok(unknown)
     }
 
     /// All access keys with their users.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, missing_docs)]
 
+#[allow(dead_code)]
 mod agents;
 mod chains;
 mod harness;

@@ -107,6 +107,8 @@ async fn a_part_is_read_by_its_number() {
             .send("GET", &format!("{target}?partNumber=4"), &[], b"")
             .await;
         behind.expect_error(416, "InvalidPartNumber");
+        let told = ["PartNumberRequested", "ActualPartCount"].map(|name| behind.element(name));
+        assert_eq!(told, [Some("4".to_owned()), Some("3".to_owned())]);
     }
     let both = client
         .send("GET", "/from/key?partNumber=1", &[("range", "bytes=0-1")], b"")
@@ -145,6 +147,7 @@ async fn an_object_in_one_piece_is_its_own_first_part() {
         assert!(made.is_some() && got.header("x-amz-checksum-crc64nvme") == made);
         let behind = client.send("GET", "/from/key?partNumber=2", &[], b"").await;
         behind.expect_error(416, "InvalidPartNumber");
+        assert_eq!(behind.element("ActualPartCount").as_deref(), Some("1"));
     }
     client.send("PUT", "/from/key", &[], b"").await.expect(200);
     let empty = client
@@ -288,6 +291,13 @@ async fn objects_are_copied_by_parts_and_outlive_their_source() {
         complete(&client, "/goal/copy", &upload, &parts).await.expect(200);
         let got = client.send("GET", "/goal/copy", &[], b"").await.expect(200);
         assert!(got.body == bytes, "{headers:?}");
+        // Of an object that has no checksum, nothing but the number of its parts is told.
+        let told = ("x-amz-object-attributes", "ObjectParts");
+        let told = attributes(&client, "/goal/copy", &[told]).await.expect(200);
+        assert_eq!(told.element("PartsCount").as_deref(), Some("3"));
+        let sizes = if is_shown { 3 } else { 0 };
+        assert_eq!(told.elements("Size").len(), sizes, "{}", told.text());
+        assert_eq!(told.element("MaxParts").is_some(), is_shown, "{}", told.text());
         let second = client
             .send("GET", "/goal/copy?partNumber=2", &[], b"")
             .await
@@ -400,9 +410,24 @@ async fn parts_that_cannot_be_copied_are_refused_with_s3s_words() {
                 .expect(200),
         ));
     }
-    complete(&client, "/goal/copy", &upload, &parts)
-        .await
-        .expect_error(400, "EntityTooSmall");
+    let short = complete(&client, "/goal/copy", &upload, &parts).await;
+    short.expect_error(400, "EntityTooSmall");
+    let etag = parts[0].split('"').nth(1).expect("an ETag");
+    for (name, value) in [("PartNumber", "1"), ("ProposedSize", "3"), ("ETag", etag)] {
+        assert_eq!(short.element(name).as_deref(), Some(value), "{}", short.text());
+    }
+    let other = "0123456789abcdef0123456789abcdef";
+    let wrong = [parts[0].replace(etag, other)];
+    let refused = complete(&client, "/goal/copy", &upload, &wrong).await;
+    refused.expect_error(400, "InvalidPart");
+    for (name, value) in [("PartNumber", "1"), ("UploadId", &upload), ("ETag", other)] {
+        assert_eq!(
+            refused.element(name).as_deref(),
+            Some(value),
+            "{}",
+            refused.text()
+        );
+    }
     complete(&client, "/goal/copy", &upload, &parts[..1])
         .await
         .expect(200);

@@ -3,10 +3,11 @@
 
 use crate::fat;
 use crate::ids::{BucketId, UserId, VersionId, VersionName};
-use crate::limits::LIST_SCAN_ROWS_MAX;
+use crate::limits::{LIST_PAGE_KEYS_MAX, LIST_SCAN_ROWS_MAX};
 use crate::namespace::keys::{self, VersionKey};
 use crate::namespace::rows::{
-    AccessKeyRow, BucketRow, PartRow, UploadRow, UploadState, UserRow, VersionEntry, VersionRow, Versioning,
+    AccessKeyRow, BucketRow, BucketUsageRow, PartRow, UploadRow, UploadState, UserRow, VersionEntry,
+    VersionRow, Versioning,
 };
 use crate::namespace::{
     bucket, document, list, list_uploads, list_versions, locate, parts, upload, user, version,
@@ -65,15 +66,13 @@ pub fn answer(rows: &impl Read, query: &Query) -> Result<Answer, StoreError> {
             let (found, count) = parts::page(rows, *manifest, *after, *limit)?;
             Answer::ObjectParts(found, count)
         }
+        Query::UsersNamed(names) => Answer::UsersNamed(users_named(rows, names)?),
         Query::Users => Answer::Users(users(rows)?),
         Query::AccessKeys => Answer::AccessKeys(access_keys(rows)?),
         Query::Leases => Answer::Leases(fat::query::leases(rows)?),
         Query::Vendors => Answer::Vendors(fat::query::vendors(rows)?),
         Query::Classes => Answer::Classes(fat::query::classes(rows)?),
-        Query::Usage(bucket) => Answer::Usage(
-            rows.row(Column::Buckets, &keys::bucket_usage(*bucket))?
-                .unwrap_or_default(),
-        ),
+        Query::Usage(buckets) => Answer::Usage(usage(rows, buckets)?),
         Query::UserObjects { user, after, limit } => user_objects(rows, *user, after.as_ref(), *limit)?,
         Query::Copies { vendor, after, limit } => {
             let (found, more) = fat::query::copies(rows, *vendor, *after, *limit)?;
@@ -196,6 +195,19 @@ fn upload_parts(
         })
     });
     Ok((numbered.collect::<Result<_, StoreError>>()?, more))
+}
+
+fn usage(rows: &impl Read, buckets: &[BucketId]) -> Result<Vec<BucketUsageRow>, StoreError> {
+    let of = |bucket: &BucketId| {
+        let row = rows.row(Column::Buckets, &keys::bucket_usage(*bucket))?;
+        Ok(row.unwrap_or_default())
+    };
+    buckets.iter().take(LIST_PAGE_KEYS_MAX).map(of).collect()
+}
+
+fn users_named(rows: &impl Read, names: &[String]) -> Result<Vec<bool>, StoreError> {
+    let is_known = |name: &String| Ok(rows.get(Column::Users, &keys::user_by_name(name))?.is_some());
+    names.iter().take(LIST_PAGE_KEYS_MAX).map(is_known).collect()
 }
 
 fn users(rows: &impl Read) -> Result<Vec<UserRow>, StoreError> {

@@ -195,6 +195,21 @@ impl Call<'_> {
         }
     }
 
+    /// As [`Call::authorize`] for all that the operation needs. Under the very settings of the admission that is known.
+    fn authorize_all(&self, caller: &Caller, bucket: &Arc<Bucket>) -> Result<()> {
+        if self.was_admitted(caller, bucket) {
+            return Ok(());
+        }
+        self.authorize(caller, bucket, self.needs())
+    }
+
+    /// Whether this caller was allowed everything when it was admitted, and nothing changed since: a judgement depends on
+    /// nothing but the request, the caller's settings and the bucket's.
+    fn was_admitted(&self, caller: &Caller, bucket: &Arc<Bucket>) -> bool {
+        let admitted = self.admitted.get();
+        caller.actor == self.caller.actor && admitted.is_some_and(|admitted| Arc::ptr_eq(admitted, bucket))
+    }
+
     fn judge_all<'n>(
         &self,
         caller: &Caller,
@@ -231,7 +246,7 @@ impl Call<'_> {
     /// NoSuchBucket; AccessDenied.
     pub(super) async fn bucket(&self, name: &str) -> Result<Arc<Bucket>> {
         let bucket = self.look_up(name, self.expected_owner.as_deref()).await?;
-        self.authorize(&self.caller, &bucket, self.needs())?;
+        self.authorize_all(&self.caller, &bucket)?;
         Ok(bucket)
     }
 
@@ -243,8 +258,8 @@ impl Call<'_> {
         self.look_up(name, self.expected_owner.as_deref()).await.map(drop)
     }
 
-    /// Refuses early what is refused anyway: before a body is asked for. What is allowed here is judged again under
-    /// the settings that the command will name.
+    /// Refuses early what is refused anyway: before a body is asked for. What is allowed here is judged again if the
+    /// settings are others by the time that the command names them.
     ///
     /// # Errors
     /// NoSuchBucket; AccessDenied.
@@ -256,7 +271,12 @@ impl Call<'_> {
             .look_up(&first.bucket, self.expected_owner.as_deref())
             .await?;
         match self.judge_all(&self.caller, &bucket, self.needs()) {
-            Verdict::Allowed | Verdict::ByObject => Ok(()),
+            Verdict::Allowed => {
+                // A call is admitted once.
+                let _ = self.admitted.set(bucket);
+                Ok(())
+            }
+            Verdict::ByObject => Ok(()),
             Verdict::Denied => Err(denied()),
         }
     }
@@ -387,7 +407,9 @@ impl Call<'_> {
     where
         F: Future<Output = std::result::Result<T, PutError<S3Error>>>,
     {
-        self.decided_needing(bucket, self.needs(), act).await
+        let judged = |caller: &Caller, bucket: &Arc<Bucket>| self.authorize_all(caller, bucket);
+        self.under_settings(bucket, judged, |caller, bucket, ()| act(caller.actor, bucket))
+            .await
     }
 
     /// As [`Call::decided`], with needs that only the body or the store tells.

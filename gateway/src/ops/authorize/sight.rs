@@ -93,12 +93,17 @@ impl<'a> Call<'a> {
         }
         // If nothing was asked of the bucket, then nobody thought about it.
         asked.then_some(()).ok_or_else(denied)?;
-        Ok(Sight {
+        Ok(self.sight_of(caller, bucket, open))
+    }
+
+    /// Leave that depends on the object in these needs, and in nothing else any more.
+    fn sight_of(&self, caller: &Caller, bucket: &Arc<Bucket>, needs: Vec<Need>) -> Sight<'a> {
+        Sight {
             request: self.request,
             caller: caller.clone(),
             bucket: Arc::clone(bucket),
-            needs: open,
-        })
+            needs,
+        }
     }
 
     /// As [`Call::require`], of an object that was found.
@@ -124,7 +129,12 @@ impl<'a> Call<'a> {
     where
         F: Future<Output = std::result::Result<T, PutError<S3Error>>>,
     {
-        let judged = |caller: &Caller, bucket: &Arc<Bucket>| self.sight(caller, bucket, self.needs());
+        let judged = |caller: &Caller, bucket: &Arc<Bucket>| {
+            if self.was_admitted(caller, bucket) {
+                return Ok(self.sight_of(caller, bucket, Vec::new()));
+            }
+            self.sight(caller, bucket, self.needs())
+        };
         self.under_settings(bucket, judged, |_, bucket, sight| act(bucket, sight))
             .await
     }

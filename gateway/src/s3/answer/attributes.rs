@@ -29,8 +29,9 @@ pub struct AttributesAnswer {
 /// A page of an object's parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartsPage {
-    /// The parts, those behind the marker.
-    pub parts: Vec<AttributesPart>,
+    /// The parts, those behind the marker; of an object without checksums nothing but their number is told (Amazon S3
+    /// API reference, "GetObjectAttributesParts").
+    pub parts: Option<Vec<AttributesPart>>,
     /// How many the object has.
     pub of: u32,
 }
@@ -81,17 +82,25 @@ impl AttributesAnswer {
 
 impl PartsPage {
     fn write_to(&self, xml: &mut XmlWriter, request: &GetObjectAttributes) {
+        xml.open("ObjectParts");
+        if let Some(parts) = &self.parts {
+            self.write_page(parts, xml, request);
+        }
+        xml.number("PartsCount", self.of.into());
+        xml.close("ObjectParts");
+    }
+
+    fn write_page(&self, parts: &[AttributesPart], xml: &mut XmlWriter, request: &GetObjectAttributes) {
         let marker = request.part_number_marker;
         let last = (1..)
-            .zip(&self.parts)
+            .zip(parts)
             .last()
             .map_or(marker, |(count, _)| marker.saturating_add(count));
-        xml.open("ObjectParts");
         xml.boolean("IsTruncated", last < self.of && request.max_parts > 0);
         xml.number("MaxParts", request.max_parts.into());
         xml.number("NextPartNumberMarker", last.into());
         xml.number("PartNumberMarker", marker.into());
-        for (number, part) in (marker.saturating_add(1)..).zip(&self.parts) {
+        for (number, part) in (marker.saturating_add(1)..).zip(parts) {
             xml.open("Part");
             if let Some(checksum) = &part.checksum {
                 xml.text(checksum.algorithm().element(), &checksum.to_base64());
@@ -100,7 +109,5 @@ impl PartsPage {
             xml.number("Size", part.bytes);
             xml.close("Part");
         }
-        xml.number("PartsCount", self.of.into());
-        xml.close("ObjectParts");
     }
 }

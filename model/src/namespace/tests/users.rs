@@ -2,6 +2,7 @@
 
 use super::world::{World, key};
 use crate::command::{Actor, Body, Reply, SessionCommand};
+use crate::limits::LIST_PAGE_KEYS_MAX;
 use crate::namespace::rows::UserPolicy;
 use crate::rejection::Rejection;
 use crate::wire::metad::{Answer, Query};
@@ -76,6 +77,17 @@ fn names_and_access_keys_are_unique() {
         users.iter().map(|user| user.user).collect::<Vec<_>>(),
         [alice, bob]
     );
+    let names = ["bob", "carol", "alice", "AKIA1", "ali", ""].map(str::to_owned);
+    let known = [true, false, true, false, false, false];
+    assert_eq!(
+        world.ask(&Query::UsersNamed(names.to_vec())),
+        Answer::UsersNamed(known.to_vec())
+    );
+    let too_many = vec!["bob".to_owned(); LIST_PAGE_KEYS_MAX + 1];
+    let Answer::UsersNamed(answered) = world.ask(&Query::UsersNamed(too_many)) else {
+        panic!()
+    };
+    assert_eq!(answered.len(), LIST_PAGE_KEYS_MAX);
     let keys = vec![("AKIA1".to_owned(), alice), ("AKIA2".to_owned(), bob)];
     assert_eq!(world.ask(&Query::AccessKeys), Answer::AccessKeys(keys));
 }

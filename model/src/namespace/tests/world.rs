@@ -584,10 +584,11 @@ impl World {
     }
 
     pub fn usage(&self) -> BucketUsageRow {
-        match self.ask(&Query::Usage(self.bucket.bucket)) {
-            Answer::Usage(usage) => usage,
-            other => panic!("no usage: {other:?}"),
-        }
+        let Answer::Usage(usage) = self.ask(&Query::Usage(vec![self.bucket.bucket])) else {
+            panic!("no usage")
+        };
+        let [usage] = usage[..] else { panic!("{usage:?}") };
+        usage
     }
 
     pub fn count(&self, column: Column) -> usize {

@@ -79,8 +79,8 @@ pub enum Query {
     Vendors,
     /// All classes. Answers `Answer::Classes`.
     Classes,
-    /// Usage of a bucket. Answers `Answer::Usage`.
-    Usage(BucketId),
+    /// Usage of buckets, at most `limits::LIST_PAGE_KEYS_MAX` of them. Answers `Answer::Usage`.
+    Usage(Vec<BucketId>),
     /// The FAT of one user's objects: versions it created, by bucket and key after `after`, at most
     /// `limit` rows looked at. Answers `Answer::UserObjects`.
     UserObjects {
@@ -120,6 +120,8 @@ pub enum Query {
         /// Most to answer.
         limit: usize,
     },
+    /// Which of these names users have, at most `limits::LIST_PAGE_KEYS_MAX` of them. Answers `Answer::UsersNamed`.
+    UsersNamed(Vec<String>),
 }
 
 /// A bucket as gateways need to know it.
@@ -189,7 +191,8 @@ impl Query {
                 | Self::Vendors
                 | Self::Users
                 | Self::AccessKeys
-        )
+                | Self::UsersNamed(_)
+        ) || matches!(self, Self::Usage(buckets) if buckets.len() > 1)
     }
 }
 
@@ -335,8 +338,8 @@ pub enum Answer {
     Vendors(Vec<(VendorRow, Vec<(String, RoomRow)>)>),
     /// Classes.
     Classes(Vec<ClassRow>),
-    /// Usage.
-    Usage(BucketUsageRow),
+    /// Usage of each bucket, in the order asked.
+    Usage(Vec<BucketUsageRow>),
     /// (bucket name, key, version) of a user's objects, and where to go on.
     UserObjects(Vec<(String, String, VersionRow)>, Option<UserObjectsAfter>),
     /// Copies with their places, and whether there are more.
@@ -349,6 +352,8 @@ pub enum Answer {
     Versions(VersionsReply),
     /// Parts, and how many the object has in all; 0 if it is gone.
     ObjectParts(Vec<ObjectPart>, u32),
+    /// Whether a user has it, for each name in the order asked.
+    UsersNamed(Vec<bool>),
 }
 
 /// What there is under a key, or under a version's name.
