@@ -351,7 +351,6 @@ mod tests {
             "Bytes = 1 - 5",
             "Bytes=1-5",
             "bytes=1 -5",
-            "bytes=1-5 ",
             "",
         ] {
             assert_eq!(

@@ -420,3 +420,13 @@ fn delete_objects_needs_a_digest_of_its_document() {
         ErrorCode::MaxMessageLengthExceeded,
     );
 }
+
+#[test]
+fn calls_of_an_account_are_another_services() {
+    let account = ("x-amz-account-id", "123456789012");
+    for method in ["GET", "PUT", "DELETE"] {
+        let refused = request(method, "/v20180820/configuration/publicAccessBlock", &[account]).unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::NotImplemented, "{method}");
+        assert_eq!(refused.detail("Header"), Some("x-amz-account-id"), "{method}");
+    }
+}

@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, missing_docs)]
 
 mod access;
+mod access_settings;
 mod admin;
 #[allow(dead_code)]
 #[path = "../data_path/agents.rs"]
@@ -15,6 +16,7 @@ mod client;
 mod conditions;
 mod copies;
 mod forms;
+mod half_credentials;
 mod hostile;
 mod late;
 #[allow(dead_code)]
