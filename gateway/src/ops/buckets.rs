@@ -152,9 +152,13 @@ pub(super) async fn delete(call: &Call<'_>, request: &BucketRequest) -> Result<R
     let done = call.decided(&request.bucket, |actor, bucket| async move {
         Ok(call.store.delete_bucket(actor, bucket_ref(&bucket)).await?)
     });
-    done.await
-        .map_err(|error| undone(error, &WriteCondition::Always))?;
-    Ok(deleted())
+    match done.await {
+        Ok(()) => Ok(deleted()),
+        Err(PutError::Failed(Error::Rejected(Rejection::BucketNotEmpty))) => {
+            Err(S3Error::from(ErrorCode::BucketNotEmpty).with("BucketName", &request.bucket))
+        }
+        Err(error) => Err(undone(error, &WriteCondition::Always)),
+    }
 }
 
 /// GetBucketLocation.

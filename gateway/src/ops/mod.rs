@@ -37,7 +37,7 @@ use crate::s3::Reply;
 use crate::s3::answer::Owner;
 use crate::s3::error::{ErrorCode, Result};
 use crate::s3::route::OperationName;
-use crate::s3::{BodyPlan, Operation, S3Error};
+use crate::s3::{BodyPlan, Head, Operation, S3Error};
 use crate::server::{ObjectBytes, Progress, RequestBody, RootKeys, Shared};
 use crate::store::Store;
 use bytes::Bytes;
@@ -135,8 +135,18 @@ pub(crate) enum Answer {
 pub(crate) async fn perform(call: &Call<'_>, body: Body<'_>, operation: Operation) -> Result<Answer> {
     call.admit().await?;
     match dispatch(call, body, operation).await {
-        Err(error) => Err(call.without_absence(error).await),
+        Err(error) => Err(naming_key(call.without_absence(error).await, call.request.head)),
         done => done,
+    }
+}
+
+/// What is not there is named: by its handler, or else it is the very key of the request.
+fn naming_key(error: S3Error, head: &Head<'_>) -> S3Error {
+    match head.key() {
+        Some(key) if error.code() == ErrorCode::NoSuchKey && error.detail("Key").is_none() => {
+            error.with("Key", key)
+        }
+        _ => error,
     }
 }
 

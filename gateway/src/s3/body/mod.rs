@@ -442,7 +442,8 @@ fn content_md5(head: &Head<'_>) -> Result<Option<Md5Digest>> {
         _ => Err(S3Error::new(
             ErrorCode::InvalidDigest,
             "The Content-MD5 you specified was invalid.",
-        )),
+        )
+        .with("Content-MD5", text)),
     }
 }
 
