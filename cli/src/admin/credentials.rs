@@ -2,6 +2,9 @@
 //! file.
 
 use crate::BadConfiguration;
+use anyhow::Context;
+use rand::TryRngCore;
+use rand::rngs::OsRng;
 use std::path::Path;
 
 /// Name of the credentials file in a standalone store's data directory.
@@ -25,6 +28,23 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
+    /// A pair that nobody has yet.
+    ///
+    /// # Errors
+    /// When the system has no random bytes.
+    pub fn fresh() -> anyhow::Result<Self> {
+        let (mut access_key, mut secret_key) = ([0; 10], [0; 20]);
+        for bytes in [&mut access_key[..], &mut secret_key[..]] {
+            OsRng
+                .try_fill_bytes(bytes)
+                .context("cannot get random bytes from the system")?;
+        }
+        Ok(Self {
+            access_key: hex::encode_upper(access_key),
+            secret_key: hex::encode(secret_key),
+        })
+    }
+
     /// Finds keys: `given`, then the environment, then the file in `data`.
     pub fn find(given: Option<(String, String)>, data: Option<&Path>) -> anyhow::Result<Self> {
         if let Some((access_key, secret_key)) = given {

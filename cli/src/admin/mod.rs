@@ -185,12 +185,12 @@ enum UserCommand {
 struct NewUser {
     /// Its name.
     name: String,
-    /// Its access key.
-    #[arg(long)]
-    access_key: String,
+    /// Its access key; without one, keys are made and shown this once.
+    #[arg(long, requires = "secret_key")]
+    access_key: Option<String>,
     /// Its secret key.
-    #[arg(long)]
-    secret_key: String,
+    #[arg(long, requires = "access_key")]
+    secret_key: Option<String>,
     /// `readwrite`, `readonly`, `none` (nothing but what buckets grant), or a file with a policy document.
     #[arg(long, default_value = "readwrite")]
     policy: String,
@@ -215,7 +215,9 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let answer = runtime.block_on(ask(&client, &options.command))?;
-    if options.json {
+    // A policy's document is JSON for people too.
+    let is_document = answer.get("policy").is_some_and(Value::is_object);
+    if options.json || is_document {
         return print::json(&answer);
     }
     if let Command::Invite(InviteCommand::Vendor(_)) = &options.command {
@@ -295,13 +297,26 @@ async fn create_user(client: &Client, user: &NewUser) -> anyhow::Result<Value> {
         secret_key: &'a str,
         policy: Box<RawValue>,
     }
+    let given = user.access_key.clone().zip(user.secret_key.clone());
+    let is_given = given.is_some();
+    let keys = match given {
+        Some((access_key, secret_key)) => Credentials {
+            access_key,
+            secret_key,
+        },
+        None => Credentials::fresh()?,
+    };
     let body = Body {
         name: &user.name,
-        access_key: &user.access_key,
-        secret_key: &user.secret_key,
+        access_key: &keys.access_key,
+        secret_key: &keys.secret_key,
         policy: policy_named(&user.policy)?,
     };
-    client.post("/v1/users", &body).await
+    let mut answer = client.post("/v1/users", &body).await?;
+    if let Some(made) = answer.as_object_mut().filter(|_| !is_given) {
+        made.insert("secret_key".to_owned(), keys.secret_key.into());
+    }
+    Ok(answer)
 }
 
 async fn policy(client: &Client, name: &str, policy: Option<&str>) -> anyhow::Result<Value> {

@@ -67,8 +67,10 @@ pub(super) fn table(command: &Command, answer: &Value) -> Table {
                 ("SESSION", "/session"),
                 ("CLASS", "/class"),
                 ("STATE", "/state"),
-                ("LEFT", "/left_ms"),
-                ("ROWS", "/rows"),
+                ("LEFT ms", "/left_ms"),
+                ("VENDORS", "/rows/*/vendor"),
+                ("LOCKED", "/rows/*/locked"),
+                ("SETTLED", "/rows/*/settled"),
             ],
         ),
         Command::Path { .. } => Table::rows(

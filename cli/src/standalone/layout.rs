@@ -14,8 +14,6 @@ use crate::BadConfiguration;
 use crate::admin::{CREDENTIALS_FILE, Credentials};
 use crate::keygen::{write_private, write_secret};
 use anyhow::Context;
-use rand::TryRngCore;
-use rand::rngs::OsRng;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -262,17 +260,7 @@ fn credentials(root: &Path, given: Option<Credentials>) -> anyhow::Result<Creden
     if file.exists() {
         return Credentials::read(&file);
     }
-    let (mut access_key, mut secret_key) = ([0; 10], [0; 20]);
-    OsRng
-        .try_fill_bytes(&mut access_key)
-        .context("cannot get random bytes from the system")?;
-    OsRng
-        .try_fill_bytes(&mut secret_key)
-        .context("cannot get random bytes from the system")?;
-    let made = Credentials {
-        access_key: hex::encode_upper(access_key),
-        secret_key: hex::encode(secret_key),
-    };
+    let made = Credentials::fresh()?;
     replace(&file, &made.to_text())?;
     Ok(made)
 }

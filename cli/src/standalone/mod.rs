@@ -44,6 +44,7 @@ fn greet(settings: &Settings, layout: &Layout, services: &Services) {
     } = &layout.credentials;
     let data = settings.data.display();
     let (s3, admin) = (services.s3_address(), services.admin_address());
+    let program = std::env::args().next().unwrap_or_else(|| "ullage".to_owned());
     if layout.is_new {
         println!(
             "A new store was made in {data}.\n\
@@ -57,10 +58,11 @@ fn greet(settings: &Settings, layout: &Layout, services: &Services) {
          access key    {access_key}\n\
          secret key    {secret_key}\n\n\
          Try:\n  \
-         export AWS_ACCESS_KEY_ID={access_key} AWS_SECRET_ACCESS_KEY={secret_key} AWS_REGION={}\n  \
+         export AWS_ACCESS_KEY_ID={access_key} AWS_SECRET_ACCESS_KEY={secret_key} AWS_DEFAULT_REGION={}\n  \
          aws --endpoint-url http://{s3} s3 mb s3://cellar\n  \
-         aws --endpoint-url http://{s3} s3 cp --recursive . s3://cellar/\n  \
-         ullage admin --endpoint http://{admin} --data {data} status",
+         echo hello | aws --endpoint-url http://{s3} s3 cp - s3://cellar/hello\n  \
+         aws --endpoint-url http://{s3} s3 ls s3://cellar\n  \
+         {program} admin --endpoint http://{admin} --data {data} status",
         settings.region, settings.region,
     );
 }

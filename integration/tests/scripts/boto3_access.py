@@ -71,6 +71,10 @@ code, said = admin("user", "policy", "cid", "bad.json")
 assert code != 0 and "s3:Everything" in said, said
 code, said = admin("user", "policy", "ann")
 assert code == 0 and json.loads(said)["policy"]["Version"] == "2012-10-17", said
+code, said = admin("user", "create", "eve")
+made = json.loads(said)
+eve = {"aws_access_key_id": made["access_key"], "aws_secret_access_key": made["secret_key"]}
+boto3.client("s3", **eve).list_buckets()
 
 ann, bea, cid = client("ann"), client("bea"), client("cid")
 root.create_bucket(Bucket=BUCKET)
