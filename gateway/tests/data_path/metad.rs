@@ -1,12 +1,17 @@
 //! A metadata service in memory: the real `decide` on the reference store, with leader duties reduced to what the
 //! gateway can notice, and with faults between it and the gateway.
 
+#[path = "metad_faults.rs"]
+mod faults;
+
+pub use faults::{Loss, MetadFaults};
+
 use crate::agents::Agents;
 use crate::random::Random;
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use futures::future::BoxFuture;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use ullage_gateway::metad_client::{Answered, MetadClient};
@@ -20,7 +25,6 @@ use ullage_model::ids::{ClusterId, Epoch, SessionId, VendorId};
 use ullage_model::invariants;
 use ullage_model::limits::{FRAME_BYTES, LEASE_MS};
 use ullage_model::namespace;
-use ullage_model::namespace::rows::Quota;
 use ullage_model::rejection::Rejection;
 use ullage_model::step::At;
 use ullage_model::store::Memory;
@@ -46,39 +50,6 @@ pub struct Metad {
     faults: Mutex<MetadFaults>,
     start: tokio::time::Instant,
     short_grants: bool,
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct MetadFaults {
-    /// Of 100 submits, so many are lost before they are decided.
-    pub lost_before: u64,
-    /// Of 100 submits, so many are decided and their answer is lost.
-    pub lost_after: u64,
-    /// Of 100 calls, so many find no leader.
-    pub unavailable: u64,
-    /// Every call takes so much longer.
-    pub slow: Duration,
-    /// So many times a bucket is not made because the settings were others.
-    pub stale_creates: u32,
-    /// So many times the bucket's settings change just before a body or a copy gets visible there.
-    pub settings_changes: u32,
-    /// What becomes of the next finalizes, one after the other.
-    pub finalizes: VecDeque<Loss>,
-    /// Of 100 resolves, so many find no leader.
-    pub unresolved: u64,
-}
-
-/// What becomes of a command on the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// It is lost before it is decided.
-    Before,
-    /// Its answer is lost.
-    After,
-    /// As `Before`, and the session ends.
-    BeforeAndEnded,
-    /// As `After`, and the session ends.
-    AfterAndEnded,
 }
 
 #[derive(Default)]
@@ -388,41 +359,6 @@ impl Metad {
             Reply::Refused(rejection) => Err(MetadError::Refused(rejection)),
             reply => panic!("{reply:?}"),
         }
-    }
-
-    fn change_settings(&self, command: &SessionCommand) {
-        let target = match command {
-            SessionCommand::FinalizeObject(finalize) => finalize.bucket,
-            SessionCommand::FinalizePart(finalize) => finalize.bucket,
-            SessionCommand::CopyObject(copy) => copy.target,
-            SessionCommand::CopyPart(copy) => copy.target,
-            _ => return,
-        };
-        let mut faults = self.faults.lock().unwrap();
-        if faults.settings_changes == 0 {
-            return;
-        }
-        faults.settings_changes -= 1;
-        let open = Command::OpenSession {
-            gateway: "another".to_owned(),
-            instance: 1,
-        };
-        let Reply::Session(session) = self.command(&open) else {
-            panic!("no session")
-        };
-        let quota = Quota {
-            bytes: Some((1 << 40) + u64::from(faults.settings_changes)),
-            objects: None,
-        };
-        let reply = self.command(&Command::InSession {
-            session,
-            sequence: 1,
-            command: SessionCommand::SetBucketQuota {
-                bucket: target.bucket,
-                quota,
-            },
-        });
-        assert_eq!(reply, Reply::Done);
     }
 
     fn renewed(&self, session: SessionId) -> RenewSessionReply {
