@@ -9,6 +9,7 @@
 //! judgements to keep, closed leases. The local FAT is rebuilt from them.
 
 pub(crate) mod data_dir;
+mod direct;
 pub mod directory;
 pub mod memory;
 pub mod record;

@@ -1,6 +1,7 @@
 //! One segment file: making, writing, syncing, sealing, punching. Which segment is written to, and when, is
 //! decided by the directory device.
 
+use super::direct::{self, Staging};
 use super::scan::Source;
 use super::{DeviceError, record};
 use bytes::{Bytes, BytesMut};
@@ -10,15 +11,20 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use ullage_model::ids::DeviceId;
-use ullage_model::limits::BLOCK_BYTES;
+use ullage_model::limits::{ALIGNED_RECORD_BYTES, BLOCK_BYTES};
 
+/// Records from this size on (padding included) are written past the page cache: they lie in blocks of their own.
+const DIRECT_RECORD_BYTES: u64 = 512 * 1024;
 /// Slices up to this are copied together; longer ones are written from where they are.
 const COPIED_SLICE_BYTES: usize = 16 * 1024;
 /// Most slices one `pwritev` or `preadv2` takes (Linux `UIO_MAXIOV`).
 const SLICES_PER_CALL: usize = 1024;
 /// Zeroes for padding.
 const PADDING: [u8; 4096] = [0; 4096];
+
+const _: () = assert!(DIRECT_RECORD_BYTES >= 2 * ALIGNED_RECORD_BYTES);
 
 /// The file name of `segment`.
 pub(super) fn file_name(segment: u64) -> String {
@@ -32,7 +38,7 @@ pub(super) fn parse_name(name: &str) -> Option<u64> {
 }
 
 /// Makes the file of a segment with its bytes allocated, durably but for its directory entry.
-pub(super) fn create(path: &Path, bytes: u64) -> io::Result<File> {
+pub(super) fn create(path: &Path, bytes: u64) -> io::Result<Writable> {
     let file = File::options()
         .read(true)
         .write(true)
@@ -40,14 +46,20 @@ pub(super) fn create(path: &Path, bytes: u64) -> io::Result<File> {
         .open(path)?;
     let made = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)
         .map_err(io::Error::from)
-        .and_then(|()| file.sync_all());
-    if let Err(error) = made {
-        drop(file);
-        // What was reserved so far must not stay behind; the first error is the one to tell.
-        let _ = std::fs::remove_file(path);
-        return Err(error);
+        .and_then(|()| file.sync_all())
+        .and_then(|()| direct::open(path));
+    match made {
+        Ok(direct) => Ok(Writable {
+            file: Arc::new(file),
+            direct,
+        }),
+        Err(error) => {
+            drop(file);
+            // What was reserved so far must not stay behind; the first error is the one to tell.
+            let _ = std::fs::remove_file(path);
+            Err(error)
+        }
     }
-    Ok(file)
 }
 
 /// Writes out what is cached of `file` and forgets it, so that what is read next is what the medium has: after a
@@ -136,9 +148,68 @@ pub(super) fn can_punch(directory: &Path) -> io::Result<bool> {
     }
 }
 
+/// A segment file open for writing.
+pub(super) struct Writable {
+    pub(super) file: Arc<File>,
+    /// The same, past the page cache, where the file system can.
+    pub(super) direct: Option<File>,
+}
+
+/// Contiguous records waiting to be written, in stretches that are written alike.
+pub(super) struct Batch {
+    at: u64,
+    stretches: Vec<Gather>,
+}
+
+impl Batch {
+    /// Begins at `at`.
+    pub(super) fn new(at: u64) -> Self {
+        Self {
+            at,
+            stretches: Vec::new(),
+        }
+    }
+
+    /// Adds a record that lies from `offset` to `end`, padding included.
+    pub(super) fn record(&mut self, (offset, end): (u64, u64), header: &[u8], payload: &[Bytes]) {
+        let direct = end - offset >= DIRECT_RECORD_BYTES;
+        if self.at < offset || !direct {
+            self.stretch(false).pad(offset);
+            self.at = offset;
+        }
+        let stretch = self.stretch(direct);
+        stretch.copy(header);
+        payload.iter().for_each(|slice| stretch.push(slice));
+        stretch.pad(end);
+        self.at = end;
+    }
+
+    /// The last stretch, if it is written so, or a new one.
+    fn stretch(&mut self, direct: bool) -> &mut Gather {
+        let new = self
+            .stretches
+            .pop_if(|last| last.direct == direct)
+            .unwrap_or_else(|| Gather {
+                start: self.at,
+                direct,
+                ..Gather::default()
+            });
+        self.stretches.push_mut(new)
+    }
+
+    /// Writes everything to `to`; `staging` is memory for what goes past the page cache.
+    pub(super) fn write(self, to: &mut Writable, staging: &mut Staging) -> io::Result<()> {
+        for stretch in self.stretches {
+            stretch.write(to, staging)?;
+        }
+        Ok(())
+    }
+}
+
 /// Contiguous bytes waiting to be written, small slices copied together and large ones shared.
 #[derive(Default)]
-pub(super) struct Gather {
+struct Gather {
+    direct: bool,
     start: u64,
     bytes: u64,
     parts: Vec<Bytes>,
@@ -146,16 +217,8 @@ pub(super) struct Gather {
 }
 
 impl Gather {
-    /// Begins at `start`.
-    pub(super) fn new(start: u64) -> Self {
-        Self {
-            start,
-            ..Self::default()
-        }
-    }
-
     /// Adds zeroes up to offset `to`.
-    pub(super) fn pad(&mut self, to: u64) {
+    fn pad(&mut self, to: u64) {
         let mut missing = usize::try_from(to - (self.start + self.bytes)).unwrap_or(0);
         while missing > 0 {
             let step = missing.min(PADDING.len());
@@ -166,13 +229,13 @@ impl Gather {
     }
 
     /// Adds bytes that are copied.
-    pub(super) fn copy(&mut self, bytes: &[u8]) {
+    fn copy(&mut self, bytes: &[u8]) {
         self.small.extend_from_slice(bytes);
         self.bytes += bytes.len() as u64;
     }
 
     /// Adds a slice.
-    pub(super) fn push(&mut self, slice: &Bytes) {
+    fn push(&mut self, slice: &Bytes) {
         if slice.len() <= COPIED_SLICE_BYTES {
             self.copy(slice);
             return;
@@ -184,11 +247,20 @@ impl Gather {
         self.parts.push(slice.clone());
     }
 
-    /// Writes everything to `file`.
-    pub(super) fn write(mut self, file: &File) -> io::Result<()> {
+    fn write(mut self, to: &mut Writable, staging: &mut Staging) -> io::Result<()> {
         if !self.small.is_empty() {
             self.parts.push(self.small.split().freeze());
         }
+        if let (true, Some(file)) = (self.direct, &to.direct) {
+            match staging.write(file, self.start, &self.parts) {
+                Err(error) if direct::is_refusal(&error) => to.direct = None,
+                done => return done,
+            }
+        }
+        self.write_cached(&to.file)
+    }
+
+    fn write_cached(&self, file: &File) -> io::Result<()> {
         let mut at = self.start;
         let mut first = 0;
         let mut skip = 0;

@@ -17,9 +17,10 @@
 
 mod roll;
 
+use super::direct::Staging;
 use super::record::{HEADER_BYTES, Record, is_aligned, place};
 use super::scan::{Payloads, ScanSummary, Scanned, walk};
-use super::segment::{self, FileSource, Gather};
+use super::segment::{self, Batch, FileSource};
 use super::{Device, DeviceError, Durable, Fault, Location, Position, Purpose, SegmentInfo, Space, Wait};
 use crate::device::data_dir::{self, DeviceMarker};
 use crate::error::AgentError;
@@ -78,6 +79,7 @@ pub struct DirectoryDevice {
     marker_inode: (u64, u64),
     table: Shared<Table>,
     active: Shared<Option<Active>>,
+    staging: Shared<Staging>,
     files: Shared<HashMap<u64, Arc<File>>>,
     fault: Shared<Option<Fault>>,
 }
@@ -120,6 +122,7 @@ impl DirectoryDevice {
             segments_path,
             table: Shared::default(),
             active: Shared::default(),
+            staging: Shared::default(),
             files: Shared::default(),
             fault: Shared::default(),
             options,
@@ -269,8 +272,8 @@ impl DirectoryDevice {
         Ok(file)
     }
 
-    fn flush(&self, active: &Active, gather: Gather) -> Result<(), DeviceError> {
-        match gather.write(&active.file) {
+    fn flush(&self, active: &mut Active, batch: Batch) -> Result<(), DeviceError> {
+        match batch.write(&mut active.to, &mut lock(&self.staging)) {
             Ok(()) => {}
             Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOSPC | Errno::DQUOT)) => {
                 return Err(self.set_full());
@@ -278,7 +281,7 @@ impl DirectoryDevice {
             Err(error) => return Err(self.io_fault("write a segment file", &error)),
         }
         // Never retried: after a failed sync the kernel may have dropped the pages and report success.
-        rustix::fs::fdatasync(&active.file)
+        rustix::fs::fdatasync(&active.to.file)
             .map_err(|error| self.io_fault("sync a segment file", &error.into()))
     }
 
@@ -289,7 +292,7 @@ impl DirectoryDevice {
         purpose: Purpose,
     ) -> Result<Durable, DeviceError> {
         let mut locations = Vec::with_capacity(records.len());
-        let mut gather: Option<Gather> = None;
+        let mut batch: Option<Batch> = None;
         let mut at = slot.as_ref().map_or(0, |active| active.at);
         for record in records {
             let payload = record.payload();
@@ -306,17 +309,14 @@ impl DirectoryDevice {
             if !fits {
                 // Its room is taken first: when there is none the present one stays usable.
                 let next = self.prepare_segment(purpose, record_bytes)?;
-                self.roll(slot, gather.take(), at, next)?;
+                self.roll(slot, batch.take(), at, next)?;
                 at = 0;
             }
             let Some(active) = slot.as_ref() else { continue };
             let (offset, end) = place(at, record_bytes);
-            let gather = gather.get_or_insert_with(|| Gather::new(at));
-            gather.pad(offset);
-            let header_bytes = u32::try_from(payload_bytes).unwrap_or(u32::MAX);
-            gather.copy(&record.header(active.segment, header_bytes));
-            payload.iter().for_each(|slice| gather.push(slice));
-            gather.pad(end);
+            let header = record.header(active.segment, u32::try_from(payload_bytes).unwrap_or(u32::MAX));
+            let batch = batch.get_or_insert_with(|| Batch::new(at));
+            batch.record((offset, end), &header, &payload);
             locations.push(Location {
                 segment: active.segment,
                 offset: u32::try_from(offset).unwrap_or(u32::MAX),
@@ -330,8 +330,8 @@ impl DirectoryDevice {
                 end: Position::default(),
             });
         };
-        if let Some(gather) = gather {
-            self.flush(active, gather)?;
+        if let Some(batch) = batch {
+            self.flush(active, batch)?;
         }
         active.at = at;
         Ok(Durable {
@@ -457,12 +457,7 @@ impl Device for DirectoryDevice {
             if unsynced == Some(segment) {
                 // What was found may be in the page cache only; it counts as durable from here on.
                 let file = self.file(segment)?;
-                self.seal(&Active {
-                    segment,
-                    file,
-                    bytes: 0,
-                    at: found.end,
-                })?;
+                self.seal(segment, &file, found.end)?;
                 lock(&self.table).unsynced = None;
             }
             summary.add(found);
@@ -548,88 +543,4 @@ pub(crate) fn whole_file_system(path: &Path) -> Result<u64, AgentError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::record::RecordBody;
-    use super::*;
-    use ullage_model::ids::{ChunkId, CopyId, Epoch, LeaseId};
-
-    fn new_device(home: &Path) -> DirectoryDevice {
-        let marker = DeviceMarker {
-            format: data_dir::FORMAT,
-            device: DeviceId(0),
-            vendor_key: String::new(),
-        };
-        let mut options = DirectoryOptions::new(home.join("device"), marker, true, 1 << 30);
-        options.segment_bytes = SEGMENT_BYTES_MIN;
-        DirectoryDevice::open(options).unwrap()
-    }
-
-    /// A record of about 25 bytes per copy.
-    fn record(copies: usize) -> Record {
-        let chunk = ChunkId {
-            lease: LeaseId(u64::MAX),
-            counter: u32::MAX,
-        };
-        let lease = chunk.lease;
-        Record {
-            epoch: Epoch::default(),
-            body: RecordBody::Kept(vec![CopyId { chunk, lease }; copies]),
-        }
-    }
-
-    fn names(device: &DirectoryDevice) -> Vec<String> {
-        let entries = std::fs::read_dir(&device.segments_path).unwrap();
-        let mut names: Vec<String> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn a_segment_has_no_successor_before_it_is_complete_on_the_medium() {
-        let home = tempfile::tempdir().unwrap();
-        let device = new_device(home.path());
-        device.put_batch(&[record(1)], Purpose::Upkeep).unwrap();
-        let first = segment::file_name(1);
-        assert_eq!(names(&device), std::slice::from_ref(&first));
-        // The first cannot be completed any more: its file takes no writes.
-        let path = device.segments_path.join(&first);
-        lock(&device.active).as_mut().unwrap().file = Arc::new(File::open(path).unwrap());
-        let batch: Vec<Record> = (0..8).map(|_| record(10_000)).collect();
-        let failed = device.put_batch(&batch, Purpose::Upkeep);
-        assert!(matches!(failed, Err(DeviceError::Poisoned { .. })), "{failed:?}");
-        assert_eq!(names(&device), [first]);
-    }
-
-    #[test]
-    fn a_batch_goes_on_in_the_next_segment_and_leaves_nothing_unfinished() {
-        let home = tempfile::tempdir().unwrap();
-        let device = new_device(home.path());
-        let batch: Vec<Record> = (0..12).map(|_| record(10_000)).collect();
-        let durable = device.put_batch(&batch, Purpose::Upkeep).unwrap();
-        assert!(durable.end.segment >= 3, "{durable:?}");
-        let expected: Vec<String> = (1..=durable.end.segment).map(segment::file_name).collect();
-        assert_eq!(names(&device), expected);
-        let mut found = Vec::new();
-        let each = &mut |scanned: Scanned| {
-            found.push(scanned.location);
-            Ok(())
-        };
-        device.scan(None, each).unwrap();
-        assert_eq!(found, durable.locations);
-    }
-
-    #[test]
-    fn the_id_of_a_segment_that_the_index_has_seen_does_not_come_back() {
-        let home = tempfile::tempdir().unwrap();
-        let device = new_device(home.path());
-        let indexed = Position {
-            segment: 6,
-            offset: 800,
-        };
-        device.scan(Some(indexed), &mut |_| Ok(())).unwrap();
-        let durable = device.put_batch(&[record(0)], Purpose::Upkeep).unwrap();
-        assert_eq!(durable.end.segment, 7);
-    }
-}
+mod tests;

@@ -2,13 +2,12 @@
 //! go where is the device's.
 
 use super::{DirectoryDevice, SEGMENT_BYTES_MIN};
-use crate::device::segment::{self, Gather};
+use crate::device::segment::{self, Batch, Writable};
 use crate::device::{DeviceError, Purpose};
 use crate::sync::lock;
 use rustix::io::Errno;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// A segment that has its room but not yet its name.
 pub(super) struct Prepared {
@@ -19,7 +18,7 @@ pub(super) struct Prepared {
 /// The segment being written.
 pub(super) struct Active {
     pub(super) segment: u64,
-    pub(super) file: Arc<File>,
+    pub(super) to: Writable,
     /// Bytes it may take.
     pub(super) bytes: u64,
     /// Where the next record goes.
@@ -56,9 +55,9 @@ impl DirectoryDevice {
             .segments_path
             .join(segment::file_name(segment))
             .with_extension("tmp");
-        let file = loop {
+        let to = loop {
             match segment::create(&path, bytes) {
-                Ok(file) => break file,
+                Ok(to) => break to,
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::NOSPC | Errno::DQUOT) if purpose == Purpose::Upkeep && bytes > least => {
                         bytes = (bytes / 2).max(least);
@@ -70,7 +69,7 @@ impl DirectoryDevice {
         };
         let active = Active {
             segment,
-            file: Arc::new(file),
+            to,
             bytes,
             at: 0,
         };
@@ -84,7 +83,7 @@ impl DirectoryDevice {
             .and_then(|()| File::open(&self.segments_path))
             .and_then(|directory| directory.sync_all());
         named.map_err(|error| self.io_fault("name a segment file", &error))?;
-        self.remember(active.segment, &active.file);
+        self.remember(active.segment, &active.to.file);
         let mut table = lock(&self.table);
         table.allocated.insert(active.segment, active.bytes);
         table.active = Some(active.segment);
@@ -95,16 +94,13 @@ impl DirectoryDevice {
     pub(super) fn roll(
         &self,
         slot: &mut Option<Active>,
-        gather: Option<Gather>,
+        batch: Option<Batch>,
         at: u64,
         next: Prepared,
     ) -> Result<(), DeviceError> {
         if let Some(full) = slot.as_mut() {
-            let complete = gather.map_or(Ok(()), |gather| self.flush(full, gather));
-            let complete = complete.and_then(|()| {
-                full.at = at;
-                self.seal(full)
-            });
+            let complete = batch.map_or(Ok(()), |batch| self.flush(full, batch));
+            let complete = complete.and_then(|()| self.seal(full.segment, &full.to.file, at));
             if let Err(error) = complete {
                 // What was reserved must not stay behind; if it does, the next start removes it.
                 let _ = std::fs::remove_file(&next.path);
@@ -115,17 +111,16 @@ impl DirectoryDevice {
         Ok(())
     }
 
-    /// Cuts the segment to its last record, durably, so that what was not used is given back.
-    pub(super) fn seal(&self, active: &Active) -> Result<(), DeviceError> {
-        let sealed = active
-            .file
-            .set_len(active.at)
-            .and_then(|()| active.file.sync_all())
-            .and_then(|()| segment::allocated(&active.file));
+    /// Cuts `segment` behind its last record, durably, so that what was not used is given back.
+    pub(super) fn seal(&self, segment: u64, file: &File, end: u64) -> Result<(), DeviceError> {
+        let sealed = file
+            .set_len(end)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| segment::allocated(file));
         let allocated = sealed.map_err(|error| self.io_fault("seal a segment file", &error))?;
         let mut table = lock(&self.table);
-        table.allocated.insert(active.segment, allocated);
-        if table.active == Some(active.segment) {
+        table.allocated.insert(segment, allocated);
+        if table.active == Some(segment) {
             table.active = None;
         }
         Ok(())
