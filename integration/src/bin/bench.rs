@@ -1,5 +1,5 @@
-//! The benchmark program: `bench run`, `compare`, `table`, `cluster`, `commits`, `disk`, `bound`, `start`,
-//! `disk-ratio`.
+//! The benchmark program: `bench run`, `compare`, `table`, `cluster`, `commits`, `snapshot`, `disk`, `bound`,
+//! `start`, `disk-ratio`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -131,6 +131,21 @@ enum Commands {
         #[arg(long)]
         slow_sync: Option<u64>,
         /// JSON for programs instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What a snapshot of three metadata nodes costs, and giving it to a fourth that has nothing.
+    Snapshot {
+        /// Where they keep their data.
+        #[arg(long)]
+        directory: PathBuf,
+        /// Objects of 300 bytes, kept in the FAT itself.
+        #[arg(long, default_value_t = 2_000_000)]
+        keys: u64,
+        /// Client threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+        /// JSON for programs instead of text.
         #[arg(long)]
         json: bool,
     },
@@ -364,6 +379,19 @@ fn main() -> anyhow::Result<()> {
             };
             measure_commits(&options, threads, json)
         }
+        Commands::Snapshot {
+            directory,
+            keys,
+            threads,
+            json,
+        } => {
+            let report = runtime(threads)?.block_on(commits::snapshot::measure(&directory, keys))?;
+            match json {
+                true => println!("{}", serde_json::to_string_pretty(&report).context("write JSON")?),
+                false => println!("{}", report.text()),
+            }
+            Ok(())
+        }
         Commands::Disk { directory, output } => {
             let output = Output {
                 disk_directory: Some(directory),
@@ -467,13 +495,16 @@ fn finish(output: &Output, data: Option<&Path>, rows: Vec<Comparison>) -> anyhow
     Ok(())
 }
 
-fn measure_commits(options: &commits::Options, threads: usize, json: bool) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+fn runtime(threads: usize) -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.max(1))
         .enable_all()
         .build()
-        .context("start a runtime")?;
-    let report = runtime.block_on(commits::measure(options))?;
+        .context("start a runtime")
+}
+
+fn measure_commits(options: &commits::Options, threads: usize, json: bool) -> anyhow::Result<()> {
+    let report = runtime(threads)?.block_on(commits::measure(options))?;
     match json {
         true => println!("{}", serde_json::to_string_pretty(&report).context("write JSON")?),
         false => println!("{}", report.table()),

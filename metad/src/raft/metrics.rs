@@ -28,6 +28,10 @@ pub struct Metrics {
     pub log_bytes: IntGauge,
     /// Snapshots built.
     pub snapshots: IntCounter,
+    /// Seconds that building each took.
+    pub snapshot_seconds: Histogram,
+    /// Seconds from the offer of a snapshot by a leader until it was installed.
+    pub snapshot_received_seconds: Histogram,
     /// Proposals under way.
     pub proposals_in_flight: IntGauge,
     /// Their bytes.
@@ -86,6 +90,18 @@ impl Metrics {
             applied_index: gauge(registry, "raft_applied_index", "Index of the last applied entry.")?,
             log_bytes: gauge(registry, "raft_log_bytes", "Bytes of Raft log that are kept.")?,
             snapshots: counter(registry, "raft_snapshots_total", "Snapshots built.")?,
+            snapshot_seconds: histogram(
+                registry,
+                "raft_snapshot_seconds",
+                "Time to build a snapshot.",
+                &seconds,
+            )?,
+            snapshot_received_seconds: histogram(
+                registry,
+                "raft_snapshot_received_seconds",
+                "Time to receive and install a snapshot.",
+                &seconds,
+            )?,
             proposals_in_flight: gauge(registry, "proposals_in_flight", "Proposals under way.")?,
             proposal_bytes_in_flight: gauge(
                 registry,

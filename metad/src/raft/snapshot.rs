@@ -10,6 +10,7 @@ use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::storage::RaftSnapshotBuilder;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub(super) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 
@@ -29,23 +30,26 @@ pub(super) fn meta_of(snapshot: &SnapshotDirectory) -> io::Result<SnapshotMeta> 
 pub struct Builder {
     states: Arc<States>,
     checkpoint: Option<Result<Arc<SnapshotDirectory>, Error>>,
+    /// How long apply stood still for it.
+    took: Duration,
     metrics: Metrics,
 }
 
 impl Builder {
     pub(super) async fn checkpoint(states: Arc<States>, metrics: Metrics) -> Self {
-        let made = Arc::clone(&states);
+        let (made, started) = (Arc::clone(&states), Instant::now());
         let made = offload(states.blocks(), move || made.checkpoint()).await;
         let made = made.and_then(|made| made);
         Self {
             states,
             checkpoint: Some(made),
+            took: started.elapsed(),
             metrics,
         }
     }
 
     async fn publish(&mut self) -> Result<(SnapshotMeta, Arc<SnapshotDirectory>), Error> {
-        let made = self.checkpoint.take();
+        let (made, started) = (self.checkpoint.take(), Instant::now());
         let made = made.unwrap_or_else(|| {
             Err(Error::Stopped {
                 reason: "it was built before".to_owned(),
@@ -59,6 +63,8 @@ impl Builder {
             })
         };
         if offload(self.states.blocks(), publish).await?? {
+            let took = self.took + started.elapsed();
+            self.metrics.snapshot_seconds.observe(took.as_secs_f64());
             self.metrics.snapshots.inc();
         } else {
             tracing::info!("a snapshot was overtaken by a newer one while it was built");

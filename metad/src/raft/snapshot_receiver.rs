@@ -13,7 +13,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::raft::SnapshotResponse;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use ullage_transport::frame::framed;
 
@@ -94,6 +94,7 @@ async fn received(
         return Ok(SnapshotAnswer::Done(SnapshotResponse::new(mine)));
     }
     check(&offer.files)?;
+    let started = Instant::now();
     let (turn, mut ended) = core.receiving.turn().await;
     let snapshot = transfer(core, &offer, pieces, answers, &mut ended).await?;
     // From here on it goes to its end: openraft refuses what is older than what it has.
@@ -104,7 +105,11 @@ async fn received(
     let installed = core.raft.install_full_snapshot(offer.vote, snapshot).await;
     drop(turn);
     match installed {
-        Ok(response) => Ok(SnapshotAnswer::Done(response)),
+        Ok(response) => {
+            let seconds = started.elapsed().as_secs_f64();
+            core.metrics.snapshot_received_seconds.observe(seconds);
+            Ok(SnapshotAnswer::Done(response))
+        }
         Err(error) => Err(Error::Stopped {
             reason: error.to_string(),
         }),

@@ -52,6 +52,7 @@ pub struct Metad {
     sessions: Vec<Arc<Session>>,
     bucket: BucketRef,
     plaintext_bytes: u64,
+    keys: u64,
     // Ends the renewals when this is dropped.
     _renewals: JoinSet<()>,
 }
@@ -89,12 +90,26 @@ impl Metad {
     /// # Errors
     /// If they do not come up in time.
     pub async fn start(directory: &Path, wrapper: &[String]) -> anyhow::Result<Self> {
+        Self::start_with(directory, wrapper, String::new(), KEYS).await
+    }
+
+    /// As [`Metad::start`], with further `settings` at the top of each node's, and so many keys.
+    ///
+    /// # Errors
+    /// As [`Metad::start`].
+    pub async fn start_with(
+        directory: &Path,
+        wrapper: &[String],
+        settings: String,
+        keys: u64,
+    ) -> anyhow::Result<Self> {
         // What is compared must lie on one disk. An error means that the directory was set before.
         let _ = tempfile::env::override_temp_dir(directory);
         let mut cluster = Cluster::prepare(Plan {
             metads: 3,
             agents: Vec::new(),
             gateways: 0,
+            metad_settings: settings,
             ..Plan::default()
         })?;
         for node in &mut cluster.metads {
@@ -112,6 +127,7 @@ impl Metad {
                 settings_version: 0,
             },
             plaintext_bytes: 1,
+            keys,
             _renewals: JoinSet::new(),
         };
         for number in 0..SESSIONS {
@@ -119,7 +135,8 @@ impl Metad {
         }
         metad.bucket = metad.create_bucket().await?;
         metad.fit_command();
-        metad.store_all_keys().await?;
+        // So that every read finds something.
+        metad.store_some_keys(keys).await?;
         Ok(metad)
     }
 
@@ -192,11 +209,19 @@ impl Metad {
         }
     }
 
-    /// So that every read finds something.
-    async fn store_all_keys(&self) -> anyhow::Result<()> {
+    /// The nodes.
+    pub fn nodes(&mut self) -> &mut Cluster {
+        &mut self.cluster
+    }
+
+    /// Stores so many keys, at most all, by many clients.
+    ///
+    /// # Errors
+    /// If a commit fails.
+    pub async fn store_some_keys(&self, count: u64) -> anyhow::Result<()> {
         const LANES: u64 = 512;
         let lane = |first: u64| async move {
-            for key in (first..KEYS).step_by(usize::try_from(LANES).unwrap_or(1)) {
+            for key in (first..count.min(self.keys)).step_by(usize::try_from(LANES).unwrap_or(1)) {
                 self.commit(usize::try_from(first).unwrap_or(0), key).await?;
             }
             anyhow::Ok(())

@@ -7,6 +7,7 @@
 pub mod etcd;
 pub mod grpc;
 pub mod metad;
+pub mod snapshot;
 
 use std::future::Future;
 use std::path::PathBuf;
