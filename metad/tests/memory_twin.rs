@@ -59,7 +59,7 @@ fn append(log: &LogDatabase, payloads: &[Vec<u8>]) {
         header: b"head",
         payload,
     });
-    log.append(entries).unwrap();
+    log.append(entries, None).unwrap();
 }
 
 /// Does it, and answers what it showed.

@@ -54,6 +54,8 @@ struct Ends {
     /// The newest entries, consecutive up to `last`, each with its encoded length.
     recent: VecDeque<(Entry, u64)>,
     recent_bytes: u64,
+    /// The newest committed mark, if it is not written yet: it goes with the next append, or when the log is closed.
+    committed: Option<Option<LogId>>,
 }
 
 impl Ends {
@@ -129,6 +131,24 @@ struct Shared {
     metrics: Metrics,
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let ends = self.ends.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(committed) = ends.committed.take() else {
+            return;
+        };
+        let written = encode(&committed)
+            .map_err(|error| error.to_string())
+            .and_then(|mark| self.log.put_committed(&mark).map_err(|error| error.to_string()));
+        if let Err(error) = written {
+            tracing::debug!(
+                error,
+                "an older committed mark stays: the next start applies the rest later"
+            );
+        }
+    }
+}
+
 /// The Raft log. Clones are readers of the same log.
 #[derive(Clone)]
 pub struct LogStore {
@@ -187,6 +207,7 @@ impl LogStore {
             length,
             recent: VecDeque::new(),
             recent_bytes: 0,
+            committed: None,
         };
         let log = Arc::new(log);
         let flusher = Flusher::start(Arc::clone(&log), metrics.clone())?;
@@ -452,16 +473,22 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(())
     }
 
+    /// Written with the next append: a write of its own would only be an older mark's after a power cut too.
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
-        self.shared
-            .log
-            .put_committed(&encode(&committed)?)
-            .map_err(|error| self.fatal(error))
+        self.shared.log.check().map_err(|error| self.fatal(error))?;
+        self.ends().committed = Some(committed);
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
-        let stored = self.shared.log.committed().map_err(|error| self.fatal(error))?;
-        let committed: Option<LogId> = stored.map_or(Ok(None), |stored| decode(&stored))?;
+        let waiting = self.ends().committed;
+        let committed = match waiting {
+            Some(committed) => committed,
+            None => {
+                let stored = self.shared.log.committed().map_err(|error| self.fatal(error))?;
+                stored.map_or(Ok(None), |stored| decode(&stored))?
+            }
+        };
         // A power cut may have kept this mark and not the entries it speaks of.
         Ok(committed.min(self.ends().last))
     }
@@ -471,7 +498,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        let mut length = self.ends().length;
+        let (mut length, committed) = {
+            let mut ends = self.ends();
+            (ends.length, ends.committed.take())
+        };
+        let committed = committed.map(|committed| encode(&committed)).transpose()?;
         let entries: Vec<Entry> = entries.into_iter().collect();
         let mut encoded: Vec<EncodedEntry> = Vec::with_capacity(entries.len());
         for entry in &entries {
@@ -487,7 +518,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         });
         self.shared
             .log
-            .append(written)
+            .append(written, committed.as_deref())
             .map_err(|error| self.fatal(error))?;
         self.shared.metrics.entries.inc_by(entries.len() as u64);
         self.shared.metrics.append_entries.observe(entries.len() as f64);

@@ -89,12 +89,18 @@ impl LogDatabase {
         }
     }
 
-    /// Appends entries, unsynced. They can be read when this returns.
+    /// Appends entries, unsynced, and stores a committed mark if one goes with them. They can be read when this
+    /// returns.
     ///
     /// # Errors
     /// When the write fails; the log is poisoned then.
-    pub fn append<'a>(&self, entries: impl Iterator<Item = LogEntry<'a>>) -> Result<(), Error> {
-        let batch: Vec<LogChange<'_>> = entries.map(LogChange::Entry).collect();
+    pub fn append<'a>(
+        &self,
+        entries: impl Iterator<Item = LogEntry<'a>>,
+        committed: Option<&'a [u8]>,
+    ) -> Result<(), Error> {
+        let mark = committed.map(|mark| LogChange::Mark(COMMITTED, mark));
+        let batch: Vec<LogChange<'_>> = entries.map(LogChange::Entry).chain(mark).collect();
         self.write("append to", Step::LogAppend, &batch, false)
     }
 
@@ -313,7 +319,11 @@ impl LogDatabase {
         self.poison(self.steps.at(step).map_err(|error| failed("go on with", error)))
     }
 
-    fn check(&self) -> Result<(), Error> {
+    /// Refuses when the log has stopped.
+    ///
+    /// # Errors
+    /// Why it did.
+    pub fn check(&self) -> Result<(), Error> {
         match self.failed.get() {
             Some(reason) => Err(Error::Poisoned {
                 database: "log",

@@ -154,7 +154,7 @@ fn a_damaged_log_entry_sets_the_directory_aside() {
         header: b"not what was",
         payload: b"written here",
     };
-    log.append([entry].into_iter()).unwrap();
+    log.append([entry].into_iter(), None).unwrap();
     log.sync().unwrap();
     drop(log);
     let opened = world.try_start(number, &address, &[], Steps::default());
