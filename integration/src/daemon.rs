@@ -253,7 +253,7 @@ impl Drop for Daemon {
             let _ = child.wait();
         }
         // The test harness keeps this back unless the test fails.
-        println!("--- the last lines of {}'s log:\n{}", self.name, self.log_tail());
+        eprintln!("--- the last lines of {}'s log:\n{}", self.name, self.log_tail());
     }
 }
 

@@ -9,8 +9,10 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};
 use std::ops::ControlFlow;
 use std::path::Path;
+use ullage_metad::Error;
 use ullage_metad::store::{
-    Budget, DiskBehaviour, LogDatabase, LogEntry, MemoryDisk, StateDatabase, StateWrite, States, Steps,
+    Budget, DataDirectory, DiskBehaviour, LogDatabase, LogEntry, MemoryDisk, StateDatabase, StateWrite,
+    States, Steps,
 };
 use ullage_model::store::{Change, Column, Direction, KeyRange, Read};
 
@@ -327,4 +329,19 @@ fn a_snapshot_travels_as_files() {
     other.crash();
     let left = States::in_memory(&other, Steps::default(), RAFT_ROWS).unwrap();
     assert_eq!(everything(&left.current()), everything(&from.current()));
+}
+
+/// A node that has run does not become another one because the file that says who it is went away.
+#[test]
+fn a_disk_without_its_marker_is_damaged() {
+    let scratch = tempfile::tempdir().unwrap();
+    let disk = disk(scratch.path());
+    let mut random = |bytes: &mut [u8]| bytes.fill(7);
+    let data = DataDirectory::open_member_in_memory(&disk, 0, &mut random).unwrap();
+    drop(States::in_memory(&disk, Steps::default(), &[]).unwrap());
+    drop(data);
+    DataDirectory::open_member_in_memory(&disk, 0, &mut random).unwrap();
+    std::fs::remove_dir_all(scratch.path().join("data")).unwrap();
+    let opened = DataDirectory::open_member_in_memory(&disk, 0, &mut random);
+    assert!(matches!(opened, Err(Error::Damaged { .. })));
 }

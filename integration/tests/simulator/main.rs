@@ -99,7 +99,7 @@ fn simulate(plan: &Plan, print: Option<Level>) {
 }
 
 fn run(plan: &Plan, verbose: bool) -> anyhow::Result<String> {
-    let scratch = tempfile::tempdir()?;
+    let scratch = tempfile::Builder::new().prefix("ullage-sim-").tempdir()?;
     let (stage, history) = (Stage::default(), History::default());
     match plan.shape {
         Shape::Raft => {

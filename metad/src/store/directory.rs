@@ -98,7 +98,12 @@ impl DataDirectory {
         group: u64,
         random: &mut dyn FnMut(&mut [u8]),
     ) -> Result<Self, Error> {
-        let opened = Self::open_member(&disk.scratch().join("data"), group, random)?;
+        let path = disk.scratch().join("data");
+        if disk.was_used() && read_marker(&path)?.is_none() {
+            // As on a real disk: a node does not become another one because a file is gone.
+            return Err(without_marker(&path, "raft-log"));
+        }
+        let opened = Self::open_member(&path, group, random)?;
         Ok(Self {
             memory: Some(disk.clone()),
             ..opened
@@ -265,6 +270,10 @@ fn check_quarantine(path: &Path, identity: Identity) -> Result<(), Error> {
     }
 }
 
+fn without_marker(path: &Path, database: &str) -> Error {
+    Error::damaged(path, format!("it has a {database} but no file {MARKER}"))
+}
+
 fn mint(
     path: &Path,
     cluster: u128,
@@ -273,10 +282,7 @@ fn mint(
 ) -> Result<Identity, Error> {
     for database in ["raft-log", "state"] {
         if path.join(database).exists() {
-            return Err(Error::damaged(
-                path,
-                format!("it has a {database} but no file {MARKER}"),
-            ));
+            return Err(without_marker(path, database));
         }
     }
     let mut for_node = [0; 8];

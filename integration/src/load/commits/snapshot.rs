@@ -48,8 +48,7 @@ pub struct Report {
 /// If a node does not come up, a commit fails, or no snapshot comes.
 pub async fn measure(directory: &Path, keys: u64) -> anyhow::Result<Report> {
     std::fs::create_dir_all(directory).context("make the directory")?;
-    let settings =
-        format!("raft.keep_log_bytes = {KEEP_BYTES}\nraft.snapshot_after_bytes = {EVERY_BYTES}\n");
+    let settings = format!("raft.keep_log_bytes = {KEEP_BYTES}\nraft.snapshot_after_bytes = {EVERY_BYTES}\n");
     eprintln!("{keys} keys …");
     let mut metad = Metad::start_with(directory, &[], settings, keys).await?;
     let before = built(metad.nodes()).await?;

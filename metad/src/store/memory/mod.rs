@@ -81,6 +81,11 @@ impl MemoryDisk {
         self.lock().scratch.clone()
     }
 
+    /// Whether a node has opened its databases on it.
+    pub(super) fn was_used(&self) -> bool {
+        self.lock().starts > 0
+    }
+
     /// A new directory for this start's snapshots on their way.
     pub(super) fn start(&self) -> Result<PathBuf, Error> {
         let mut disk = self.lock();
