@@ -19,9 +19,9 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 /// A sync that takes longer is not quick.
-const QUICK: Duration = Duration::from_micros(700);
+const QUICK: Duration = Duration::from_millis(1);
 /// Quick syncs in a row after which the next ones are taken to be quick too.
-const QUICK_BEFORE: u32 = 64;
+const QUICK_BEFORE: u32 = 16;
 
 type Completion = IOFlushed<TypeConfig>;
 
