@@ -27,7 +27,7 @@ pub struct Report {
     /// Objects of 300 bytes in the state.
     pub keys: u64,
     /// Bytes of the snapshot that the new node was given.
-    pub bytes: u64,
+    pub bytes: f64,
     /// Seconds that each node took to make its last snapshot while commits went on.
     pub made_seconds: Vec<f64>,
     /// Seconds from the leader's offer until the new node had installed it.
@@ -138,8 +138,7 @@ async fn give(cluster: &mut Cluster, keys: u64, made_seconds: Vec<f64>) -> anyho
     let memory_new = most.pop().unwrap_or_default();
     Ok(Report {
         keys,
-        // Exact up to 2^53.
-        bytes: bytes as u64,
+        bytes,
         made_seconds,
         given_seconds,
         ready_seconds,
@@ -166,11 +165,11 @@ impl Report {
             .map(|seconds| format!("{seconds:.2} s"))
             .collect();
         format!(
-            "{} keys, a snapshot of {}\nmade in {} while commits went on, each node its own\n\
+            "{} keys, a snapshot of {:.0} MB\nmade in {} while commits went on, each node its own\n\
              given to a new node and installed in {:.2} s; it served {:.2} s after its start\n\
              anonymous memory of the old nodes: {} before, at most {}; of the new one at most {}",
             self.keys,
-            mb(&[self.bytes]),
+            self.bytes / 1e6,
             made.join(", "),
             self.given_seconds,
             self.ready_seconds,
