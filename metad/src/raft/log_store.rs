@@ -210,7 +210,7 @@ impl LogStore {
             committed: None,
         };
         let log = Arc::new(log);
-        let flusher = Flusher::start(&log, metrics.clone())?;
+        let flusher = Flusher::start(Arc::clone(&log), metrics.clone())?;
         let shared = Shared {
             flusher,
             log,

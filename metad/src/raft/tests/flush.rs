@@ -9,7 +9,7 @@ use openraft::type_config::TypeConfigExt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn vote(term: u64) -> Vote {
     Vote::new(term, 1)
@@ -200,59 +200,4 @@ async fn bytes_are_counted_across_purges_truncations_and_restarts() {
         &open(home.path(), &Steps::default()).unwrap().log,
         "after the restart",
     );
-}
-
-/// Quick syncs are made by a task of the runtime, slow ones by the thread; completions come in the order of the appends
-/// whoever syncs.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn quick_syncs_are_made_without_the_thread() {
-    // Syncs of files in memory are quick, whatever else the machine's disk does.
-    let home = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
-    let home = home.unwrap();
-    let (slow, by_task, by_thread) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicU64::new(0)),
-        Arc::new(AtomicU64::new(0)),
-    );
-    let (slowly, task, thread) = (Arc::clone(&slow), Arc::clone(&by_task), Arc::clone(&by_thread));
-    let steps = Steps::hooked(move |step| {
-        if step == Step::LogSync {
-            if slowly.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(3));
-            }
-            let counts = match std::thread::current().name() {
-                Some("raft-log-sync") => &thread,
-                _ => &task,
-            };
-            counts.fetch_add(1, Ordering::SeqCst);
-        }
-        Ok(())
-    });
-    let mut log = open(home.path(), &steps).unwrap().log;
-    let mut index = 0;
-    for (slowly, count) in [(false, &by_task), (true, &by_thread), (false, &by_task)] {
-        slow.store(slowly, Ordering::SeqCst);
-        let (before, began) = (count.load(Ordering::SeqCst), Instant::now());
-        while count.load(Ordering::SeqCst) < before + 3 {
-            assert!(
-                began.elapsed() < Duration::from_secs(60),
-                "slowly: {slowly}, after {index} appends"
-            );
-            let mut waiting = Vec::new();
-            for _ in 0..3 {
-                let (tell, told) = TypeConfig::oneshot();
-                log.append([command(index, "x")], IOFlushed::signal(tell))
-                    .await
-                    .unwrap();
-                waiting.push(told);
-                index += 1;
-                tokio::task::yield_now().await;
-            }
-            // Whoever is completed last was appended last.
-            waiting.pop().unwrap().await.unwrap().unwrap();
-            for mut told in waiting {
-                assert!(told.try_recv().unwrap().is_ok(), "completed out of order");
-            }
-        }
-    }
 }
