@@ -71,6 +71,9 @@ pub const USER_POLICY_BYTES_MAX: usize = 10 * 1024;
 pub const WRAPPED_KEY_BYTES_MAX: usize = 512;
 /// Hard cap on an inlined payload; the replicated setting may only be lower.
 pub const INLINE_BYTES_MAX: u64 = 64 * 1024;
+/// Inlined payloads that are no longer than this when sealed lie in the row of their version, which they spare a row; longer ones
+/// have one of their own, so that whoever looks at versions does not pass over them.
+pub const HELD_BYTES_MAX: usize = 512;
 /// Inlined payloads up to this are taken unless the setting says otherwise.
 pub const INLINE_BYTES_DEFAULT: u64 = 4 * 1024;
 /// Encoded bytes of one command: the log refuses longer ones.

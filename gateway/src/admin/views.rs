@@ -250,16 +250,12 @@ impl FatObject {
             key,
             version: version.name().to_string(),
             length: version.bytes,
-            inline: is_inline(&version.content),
+            inline: version.content.is_inlined(),
             class: version.class.clone(),
             etag: version.etag.to_string(),
             chunks: Vec::new(),
         }
     }
-}
-
-fn is_inline(content: &Content) -> bool {
-    matches!(content, Content::Single(extent) | Content::Shared(extent) if extent.storage == BlobStorage::Inline)
 }
 
 impl FatChunk {
@@ -318,11 +314,13 @@ impl UserObject {
             class: version.class,
             place: match version.content {
                 Content::Empty => "empty".to_owned(),
-                Content::Single(extent) | Content::Shared(extent) => match extent.storage {
-                    BlobStorage::Inline => "inline".to_owned(),
-                    BlobStorage::Chunks(1) => "1 chunk".to_owned(),
-                    BlobStorage::Chunks(chunks) => format!("{chunks} chunks"),
-                },
+                Content::Single(extent) | Content::Shared(extent) | Content::Held(extent, _) => {
+                    match extent.storage {
+                        BlobStorage::Inline => "inline".to_owned(),
+                        BlobStorage::Chunks(1) => "1 chunk".to_owned(),
+                        BlobStorage::Chunks(chunks) => format!("{chunks} chunks"),
+                    }
+                }
                 Content::Manifest(manifest) => manifest.to_string(),
             },
         }

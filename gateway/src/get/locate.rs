@@ -22,7 +22,9 @@ impl Locator {
     pub fn new(content: &Content, spans: Vec<LocatedSpan>, end: u64) -> Self {
         let source = match content {
             Content::Empty => None,
-            Content::Single(extent) | Content::Shared(extent) => Some(LocateSource::Extent(extent.clone())),
+            Content::Single(extent) | Content::Shared(extent) | Content::Held(extent, _) => {
+                Some(LocateSource::Extent(extent.clone()))
+            }
             Content::Manifest(manifest) => Some(LocateSource::Manifest(*manifest)),
         };
         Self {

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use ullage_model::cluster_time::WallTime;
 use ullage_model::command::{Actor, UploadRef};
 use ullage_model::ids::VersionName;
-use ullage_model::namespace::rows::{BlobStorage, Checksum, Content, Etag, UploadRow, VersionRow};
+use ullage_model::namespace::rows::{Checksum, Etag, UploadRow, VersionRow};
 use ullage_model::rejection::Rejection;
 
 /// UploadPartCopy.
@@ -86,7 +86,7 @@ impl Copying<'_> {
             .resolve(source.version.bytes)
             .map_err(PutError::Refused)?;
         self.call.progress.takes_long();
-        let mut copied = if row.class == source.version.class && !is_inlined(&source.version) {
+        let mut copied = if row.class == source.version.class && !source.version.content.is_inlined() {
             let copied = self.by_reference(upload, of_upload, &source, range).await;
             match copied {
                 Err(PutError::Failed(Error::Rejected(Rejection::TooManyExtents))) => {
@@ -195,14 +195,6 @@ impl Copying<'_> {
             checksum: stored.checksum,
             modified: stored.modified,
         })
-    }
-}
-
-/// Whether the bytes are in the FAT itself, where a part's may not be.
-fn is_inlined(version: &VersionRow) -> bool {
-    match &version.content {
-        Content::Single(extent) | Content::Shared(extent) => extent.storage == BlobStorage::Inline,
-        Content::Empty | Content::Manifest(_) => false,
     }
 }
 

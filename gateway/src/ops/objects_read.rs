@@ -90,7 +90,7 @@ async fn with_part_count(call: &Call<'_>, error: S3Error, version: &VersionRow) 
             Ok((_, count)) => count,
             Err(other) => return s3_error(other),
         },
-        Content::Empty | Content::Single(_) | Content::Shared(_) => 1,
+        Content::Empty | Content::Single(_) | Content::Shared(_) | Content::Held(..) => 1,
     };
     error.with("ActualPartCount", count.to_string())
 }

@@ -4,7 +4,7 @@
 use crate::command::{Actor, BucketRef, Reply, Seen};
 use crate::fat::cluster;
 use crate::ids::VersionName;
-use crate::namespace::rows::{BucketAccess, BucketRow, CannedAcl, VersionEntry};
+use crate::namespace::rows::{BucketAccess, BucketRow, CannedAcl};
 use crate::namespace::{authority, bounds, keys, version};
 use crate::step::{Step, Stop};
 use crate::store::{Column, Read};
@@ -52,10 +52,6 @@ pub fn set_object<R: Read>(
         version: row.version,
         name: bucket.versioning.shown(row.name()),
     };
-    step.put(
-        Column::Versions,
-        keys::version(bucket.bucket, key, row.version),
-        &VersionEntry::Object(Box::new(row)),
-    );
+    version::put_back(step, bucket.bucket, key, row)?;
     Ok(reply)
 }

@@ -5,10 +5,12 @@ use crate::command::{Reply, SliceCommand};
 use crate::fat;
 use crate::fat::rows::{ChunkRow, InlineRow};
 use crate::ids::{BlobId, SessionId};
-use crate::limits::{CHUNK_BYTES_MAX, CHUNKS_PER_SLICE, FRAME_BYTES, INLINE_BYTES_MAX, PART_BYTES_MAX};
+use crate::limits::{
+    CHUNK_BYTES_MAX, CHUNKS_PER_SLICE, FRAME_BYTES, HELD_BYTES_MAX, INLINE_BYTES_MAX, PART_BYTES_MAX,
+};
 use crate::namespace::bounds;
 use crate::namespace::keys;
-use crate::namespace::rows::{BlobOwner, BlobRow, BlobStorage, Extent, WrappedKey};
+use crate::namespace::rows::{BlobOwner, BlobRow, BlobStorage, Content, Extent, WrappedKey};
 use crate::rejection::Rejection;
 use crate::step::{ReadRows, Step, Stop};
 use crate::store::{Column, KeyRange, Read, StoreError};
@@ -149,7 +151,7 @@ pub(crate) fn finish<R: Read>(
     })
 }
 
-/// Keeps a small blob in the FAT itself and gives its extent.
+/// Keeps a small blob in the FAT itself, the smallest in the row of the version: its content.
 ///
 /// # Errors
 /// `NotInlined` when the settings do not allow it: the gateway stores at vendors instead.
@@ -160,7 +162,7 @@ pub(crate) fn inline<R: Read>(
     plaintext_bytes: u64,
     sealed: &Bytes,
     key: &WrappedKey,
-) -> Result<Extent, Stop> {
+) -> Result<Content, Stop> {
     check_session(session, blob)?;
     bounds::check_wrapped_key(key)?;
     if plaintext_bytes == 0 || sealed.len() as u64 != stored_bytes(plaintext_bytes) {
@@ -178,13 +180,8 @@ pub(crate) fn inline<R: Read>(
     if settings.used_bytes > settings.budget_bytes {
         return Err(Rejection::NotInlined("the budget is used up".to_owned()).into());
     }
-    let row = fat::keys::blob(blob);
-    if step.get(Column::Inline, &row)?.is_some() {
-        return Err(Rejection::Blob(blob, "is stored already".to_owned()).into());
-    }
     step.put(Column::System, Bytes::from_static(fat::keys::INLINE), &settings);
-    step.put_bytes(Column::Inline, row, sealed.clone());
-    Ok(Extent {
+    let extent = Extent {
         blob,
         offset: 0,
         bytes: plaintext_bytes,
@@ -192,7 +189,25 @@ pub(crate) fn inline<R: Read>(
         chunk_bytes: 0,
         storage: BlobStorage::Inline,
         key: key.clone(),
-    })
+    };
+    if sealed.len() <= HELD_BYTES_MAX {
+        return Ok(Content::Held(extent, sealed.clone()));
+    }
+    put_inline(step, blob, sealed)?;
+    Ok(Content::Single(extent))
+}
+
+/// Gives inlined bytes a row of their own.
+///
+/// # Errors
+/// `Blob` when there are some of this name already.
+pub(crate) fn put_inline<R: Read>(step: &mut Step<'_, R>, blob: BlobId, sealed: &Bytes) -> Result<(), Stop> {
+    let row = fat::keys::blob(blob);
+    if step.get(Column::Inline, &row)?.is_some() {
+        return Err(Rejection::Blob(blob, "is stored already".to_owned()).into());
+    }
+    step.put_bytes(Column::Inline, row, sealed.clone());
+    Ok(())
 }
 
 /// Settles the next chunks. Answers the blob's chunks and bytes with them.

@@ -3,12 +3,12 @@
 
 use crate::command::{CopyObject, CopySource, Reply};
 use crate::ids::{BucketId, VersionId};
-use crate::namespace::rows::{Content, Extent, VersionEntry, VersionRow};
+use crate::namespace::rows::{Content, VersionEntry, VersionRow};
 use crate::namespace::successor::Target;
-use crate::namespace::{authority, bounds, keys, release, version};
+use crate::namespace::{authority, blob, bounds, release, version};
 use crate::rejection::Rejection;
 use crate::step::{Step, Stop};
-use crate::store::{Column, Read};
+use crate::store::Read;
 
 /// Makes a version of the target's key with the bytes of the version that the gateway read of the source, which
 /// must be the current one still, unless it was asked for by its name. What the target replaces is released in the
@@ -80,7 +80,7 @@ pub(crate) fn source<R: Read>(
             .ok_or(Rejection::SourceChanged)?,
         CopySource::Named(id) => id,
     };
-    match version::entry(step, bucket, key, id)? {
+    match version::of_id(step, bucket, key, id)? {
         Some(VersionEntry::Object(row)) => Ok(*row),
         Some(VersionEntry::DeleteMarker(_)) | None => Err(Rejection::SourceChanged.into()),
     }
@@ -96,8 +96,8 @@ fn share<R: Read>(
 ) -> Result<Content, Stop> {
     match &source.content {
         Content::Empty => {}
-        Content::Single(extent) => {
-            share_single(step, bucket, key, source, extent)?;
+        Content::Single(extent) | Content::Held(extent, _) => {
+            share_own(step, bucket, key, source)?;
             release::refer(step, extent.blob)?;
             return Ok(Content::Shared(extent.clone()));
         }
@@ -107,20 +107,26 @@ fn share<R: Read>(
     Ok(source.content.clone())
 }
 
-/// Makes the blob of a version's only extent a shared one, to which the version refers.
-pub(crate) fn share_single<R: Read>(
+/// If a version has a blob of its own, makes it a shared one, to which the version refers.
+pub(crate) fn share_own<R: Read>(
     step: &mut Step<'_, R>,
     bucket: BucketId,
     key: &str,
     source: &VersionRow,
-    extent: &Extent,
 ) -> Result<(), Stop> {
+    let extent = match &source.content {
+        Content::Single(extent) => extent,
+        Content::Held(extent, sealed) => {
+            blob::put_inline(step, extent.blob, sealed)?;
+            extent
+        }
+        Content::Empty | Content::Manifest(_) | Content::Shared(_) => return Ok(()),
+    };
     release::share(step, extent)?;
     let shared = VersionRow {
         content: Content::Shared(extent.clone()),
         ..source.clone()
     };
-    let row_key = keys::version(bucket, key, source.version);
-    step.put(Column::Versions, row_key, &VersionEntry::Object(Box::new(shared)));
+    version::put_back(step, bucket, key, shared)?;
     Ok(())
 }

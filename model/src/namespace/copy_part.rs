@@ -35,9 +35,7 @@ pub fn copy<R: Read>(step: &mut Step<'_, R>, command: &CopyPart) -> Result<Reply
         return Err(Rejection::Invalid(what).into());
     }
     let extents = extents(step, &source, range(&source, command)?)?;
-    if let Content::Single(whole) = &source.content {
-        copy::share_single(step, bucket, &command.source_key, &source, whole)?;
-    }
+    copy::share_own(step, bucket, &command.source_key, &source)?;
     for extent in &extents {
         release::refer(step, extent.blob)?;
     }
@@ -78,7 +76,9 @@ fn extents<R: Read>(
 ) -> Result<Vec<Extent>, Stop> {
     let extents = match &source.content {
         Content::Empty => Vec::new(),
-        Content::Single(extent) | Content::Shared(extent) => cut(extent, 0, &wanted).into_iter().collect(),
+        Content::Single(extent) | Content::Shared(extent) | Content::Held(extent, _) => {
+            cut(extent, 0, &wanted).into_iter().collect()
+        }
         Content::Manifest(manifest) => of_manifest(step, *manifest, &wanted)?,
     };
     if extents.iter().any(|extent| extent.storage == BlobStorage::Inline) {

@@ -72,7 +72,7 @@ fn one_version<R: Read>(
     live: Option<&LiveRow>,
 ) -> Result<Reply, Stop> {
     let bucket = of.bucket;
-    let found = version::named(step, bucket, key, name, live)?;
+    let found = version::named(step, bucket, key, name)?;
     let reply = Reply::Deleted {
         existed: found.is_some(),
         version: Some(name),
@@ -81,10 +81,7 @@ fn one_version<R: Read>(
     let Some(removed) = found else { return Ok(reply) };
     let id = removed.version();
     let was_live = live.is_some_and(|live| live.version == id);
-    step.delete(Column::Versions, keys::version(bucket, key, id));
-    if removed.is_null() && !was_live {
-        step.delete(Column::Versions, keys::null_version(bucket, key));
-    }
+    version::remove(step, bucket, key, &removed)?;
     let (mut versions, mut delete_markers, mut bytes) = (0, 0, 0);
     match &removed {
         VersionEntry::Object(row) => {
@@ -136,8 +133,5 @@ fn make_live<R: Read>(
         return false;
     };
     step.put(Column::Live, keys::live(bucket, key), &LiveRow::from(&**row));
-    if row.null {
-        step.delete(Column::Versions, keys::null_version(bucket, key));
-    }
     true
 }

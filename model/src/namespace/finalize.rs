@@ -3,7 +3,7 @@
 use crate::command::{Body, FinalizeObject, Reply};
 use crate::ids::{SessionId, VersionId};
 use crate::namespace::blob::{self, LastChunks, Next};
-use crate::namespace::rows::{Content, Extent, VersionRow};
+use crate::namespace::rows::{Content, VersionRow};
 use crate::namespace::successor::Target;
 use crate::namespace::{authority, bounds, version};
 use crate::rejection::Rejection;
@@ -12,8 +12,8 @@ use crate::store::Read;
 
 /// Makes a version of an object, and makes it the current one. What it replaces is released in the same command.
 ///
-/// Beside hot rows it reads the live row, the replaced version, and whether the blob is new; it writes the
-/// live row, the version, and what the body brings.
+/// Beside hot rows it reads the version that is replaced, and whether a blob of its own is new; it writes the live row,
+/// the version, and what the body brings. Where old versions are kept it reads the live row too.
 ///
 /// # Errors
 /// `NoSuchBucket`, `StaleSettings`, `NoSuchClass`, `NoSuchKey`, `PreconditionFailed`, `Invalid`, `Size`,
@@ -32,7 +32,7 @@ pub fn object<R: Read>(
     let target = Target::find(step, &bucket, &finalize.key)?;
     version::check_conditions(target.live(), &finalize.conditions)?;
     let cleared = target.clear_all(step)?;
-    let extent = store_body(step, session, &finalize.class, &finalize.body)?;
+    let content = store_body(step, session, &finalize.class, &finalize.body)?;
     let row = VersionRow {
         version: VersionId {
             order: step.at.index,
@@ -40,13 +40,13 @@ pub fn object<R: Read>(
         },
         null: bucket.versioning.writes_null(),
         creator: finalize.actor.user,
-        bytes: extent.as_ref().map_or(0, |extent| extent.bytes),
+        bytes: content.extent().map_or(0, |extent| extent.bytes),
         etag: finalize.etag,
         modified: finalize.now,
         class: finalize.class.clone(),
         metadata: finalize.metadata.clone(),
         checksum: finalize.checksum.clone(),
-        content: extent.map_or(Content::Empty, Content::Single),
+        content,
     };
     let reply = Reply::Stored {
         version: row.version,
@@ -58,21 +58,21 @@ pub fn object<R: Read>(
     Ok(reply)
 }
 
-/// Stores a body of `class` and gives its extent; `None` for no bytes.
+/// Stores a body of `class`: what its owner's content is.
 pub(crate) fn store_body<R: Read>(
     step: &mut Step<'_, R>,
     session: SessionId,
     class: &str,
     body: &Body,
-) -> Result<Option<Extent>, Stop> {
+) -> Result<Content, Stop> {
     match body {
-        Body::Empty => Ok(None),
+        Body::Empty => Ok(Content::Empty),
         Body::Inline {
             blob,
             plaintext_bytes,
             sealed,
             key,
-        } => blob::inline(step, session, *blob, *plaintext_bytes, sealed, key).map(Some),
+        } => blob::inline(step, session, *blob, *plaintext_bytes, sealed, key),
         Body::Chunks {
             blob,
             plaintext_bytes,
@@ -98,7 +98,7 @@ pub(crate) fn store_body<R: Read>(
                 plaintext_bytes: *plaintext_bytes,
                 key,
             };
-            blob::finish(step, session, &last).map(Some)
+            blob::finish(step, session, &last).map(Content::Single)
         }
     }
 }

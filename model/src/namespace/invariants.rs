@@ -8,8 +8,8 @@ use crate::limits::BUCKET_DOCUMENT_BYTES_MAX;
 use crate::namespace::keys::{self, VersionKey};
 use crate::namespace::rows::{
     BlobOwner, BlobRow, BlobStorage, BucketDocumentKind, BucketDocumentRow, BucketRow, BucketUsageRow,
-    Content, Extent, LiveRow, ManifestPage, ManifestParts, ManifestRow, PartRow, UploadRow, UploadState,
-    VersionEntry, VersionRow, Versioning,
+    Content, Extent, LiveRow, ManifestPage, ManifestParts, ManifestRow, NullRow, PartRow, UploadRow,
+    UploadState, VersionEntry, VersionRow, Versioning,
 };
 use crate::namespace::{blob, bucket, version};
 use crate::step::{ReadRows, decode_row};
@@ -49,6 +49,8 @@ struct Found {
     blob_references: BTreeMap<BlobId, u32>,
     /// Inlined blobs and their plaintext bytes.
     inlined: BTreeMap<BlobId, u64>,
+    /// Plaintext bytes that versions hold.
+    held_bytes: u64,
     /// Owners of chunk rows, with the number of chunks.
     owned: BTreeMap<BlobId, u32>,
 }
@@ -127,7 +129,13 @@ impl Found {
         let mut null_seen = false;
         version::scan(rows, &KeyRange::all(), |key, entry| {
             let VersionKey { bucket, key, version } = key;
-            ensure(version == Some(entry.version()), || {
+            let is_last = version.is_none();
+            let in_place = if is_last {
+                entry.is_null()
+            } else {
+                version == Some(entry.version())
+            };
+            ensure(in_place, || {
                 format!("{bucket}/{key}: a version has another's key")
             })?;
             let is_newest = last.as_ref() != Some(&(bucket, key.clone()));
@@ -138,14 +146,11 @@ impl Found {
             })?;
             null_seen |= entry.is_null();
             let unversioned = versioning.get(&bucket) == Some(&Versioning::Off);
-            ensure(!unversioned || is_live && entry.is_null(), || {
+            ensure(!unversioned || is_live && is_last, || {
                 format!("{bucket}/{key} has versions, its bucket has none")
             })?;
-            if entry.is_null() && !is_live {
-                nulls.insert(
-                    keys::null_version(bucket, &key),
-                    keys::version_id(entry.version()),
-                );
+            if entry.is_null() && !is_last {
+                nulls.insert(keys::null_version(bucket, &key), entry.version());
             }
             let usage = self.usage.entry(bucket).or_default();
             match &entry {
@@ -171,11 +176,15 @@ impl Found {
         })?;
         ensure(live.is_empty(), || "a current version is not live".to_owned())?;
         each(rows, Column::Versions, &[], |key, value| {
-            let leads_to_null = keys::parse_version(key).is_some_and(|key| key.version.is_none());
-            ensure(
-                !leads_to_null || nulls.remove(key).is_some_and(|id| *id == *value),
-                || "a row leads to no null version".to_owned(),
-            )
+            if keys::parse_version(key).is_none_or(|key| key.version.is_some()) {
+                return Ok(());
+            }
+            match decode_row(Column::Versions, value)? {
+                NullRow::Here(_) => Ok(()),
+                NullRow::At(id) => ensure(nulls.remove(key) == Some(id), || {
+                    "a row leads to no null version".to_owned()
+                }),
+            }
         })?;
         ensure(nulls.is_empty(), || "a null version is not found".to_owned())
     }
@@ -197,6 +206,14 @@ impl Found {
             }
             Content::Shared(extent) => {
                 self.refer(extent);
+                extent.bytes
+            }
+            Content::Held(extent, sealed) => {
+                self.held_bytes += extent.bytes;
+                let is_whole = sealed.len() as u64 == crate::units::stored_bytes(extent.blob_bytes);
+                ensure(is_whole && extent.bytes == extent.blob_bytes, || {
+                    format!("the bytes of version {} have another length", version.version)
+                })?;
                 extent.bytes
             }
         };
@@ -438,7 +455,7 @@ impl Found {
     }
 
     fn inlined(&mut self, rows: &impl Read) -> Result<(), StoreError> {
-        let mut bytes = 0;
+        let mut bytes = self.held_bytes;
         each(rows, Column::Inline, &[], |key, sealed| {
             let blob = BlobId {
                 session: SessionId(number(key, 0)?),

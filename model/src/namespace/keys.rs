@@ -102,29 +102,13 @@ pub fn version(bucket: BucketId, key: &str, version: VersionId) -> Bytes {
 /// What ends the key of [`null_version`]: more than any order inverted, for no version is made at log index 0.
 const NULL_VERSION: [u8; 8] = [u8::MAX; 8];
 
-/// `Column::Versions`: bucket, escaped key, then what sorts behind all versions of the key: where its `null`
-/// version is ([`version_id`]) if it is not the live one.
+/// `Column::Versions`: bucket, escaped key, then what sorts behind all other versions of the key: its `null` version,
+/// or where that is.
 #[must_use]
 pub fn null_version(bucket: BucketId, key: &str) -> Bytes {
     let mut bytes = versions(bucket, key);
     bytes.extend_from_slice(&NULL_VERSION);
     Bytes::from(bytes)
-}
-
-/// The value of [`null_version`]: order and random part.
-#[must_use]
-pub fn version_id(version: VersionId) -> Bytes {
-    join(&[&version.order.to_be_bytes(), &version.random.to_be_bytes()])
-}
-
-/// The inverse of [`version_id`].
-#[must_use]
-pub fn parse_version_id(bytes: &[u8]) -> Option<VersionId> {
-    let (order, random) = bytes.split_first_chunk()?;
-    Some(VersionId {
-        order: u64::from_be_bytes(*order),
-        random: u64::from_be_bytes(random.try_into().ok()?),
-    })
 }
 
 /// What the key of a row of `Column::Versions` names.
@@ -134,7 +118,7 @@ pub struct VersionKey {
     pub bucket: BucketId,
     /// The object's key.
     pub key: String,
-    /// The version; `None`: where the key's `null` version is.
+    /// The version; `None`: the key's `null` version, or where that is.
     pub version: Option<VersionId>,
 }
 
@@ -158,10 +142,10 @@ pub fn parse_version(row_key: &[u8]) -> Option<VersionKey> {
     let version = if *tail == NULL_VERSION {
         None
     } else {
-        let named = parse_version_id(tail)?;
+        let (order, random) = tail.split_first_chunk()?;
         Some(VersionId {
-            order: !named.order,
-            ..named
+            order: !u64::from_be_bytes(*order),
+            random: u64::from_be_bytes(random.try_into().ok()?),
         })
     };
     Some(VersionKey {

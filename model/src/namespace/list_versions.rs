@@ -5,7 +5,7 @@
 use crate::ids::{VersionId, VersionName};
 use crate::limits::LIST_PAGE_KEYS_MAX;
 use crate::namespace::list::{behind, common_prefix};
-use crate::namespace::rows::{LiveRow, VersionEntry};
+use crate::namespace::rows::{LiveRow, NullRow, VersionEntry};
 use crate::namespace::{keys, version};
 use crate::store::{KeyRange, Read, StoreError};
 use crate::wire::metad::{ListedVersion, VersionsReply, VersionsRequest};
@@ -103,18 +103,16 @@ impl<'a> Page<'a> {
     fn within(&mut self, rows: &impl Read, key: &str, name: VersionName) -> Result<Bound<Bytes>, StoreError> {
         let bucket = self.request.bucket;
         let after = match name {
-            VersionName::Id(version) => Some(version),
-            VersionName::Null => {
-                let live = version::live(rows, bucket, key)?;
-                version::null(rows, bucket, key, live.as_ref())?
-            }
-        };
-        let Some(after) = after else {
-            return Ok(Bound::Included(Bytes::from(keys::versions(bucket, key))));
+            VersionName::Id(version) => keys::version(bucket, key, version),
+            VersionName::Null => match version::null_row(rows, bucket, key)? {
+                Some(NullRow::Here(_)) => keys::null_version(bucket, key),
+                Some(NullRow::At(version)) => keys::version(bucket, key, version),
+                None => return Ok(Bound::Included(Bytes::from(keys::versions(bucket, key)))),
+            },
         };
         self.key = Some(key.to_owned());
         self.newest = version::newest(rows, bucket, key, None)?.map(|entry| entry.version());
-        Ok(Bound::Excluded(keys::version(bucket, key, after)))
+        Ok(Bound::Excluded(after))
     }
 
     /// The common prefix that `key` is folded into.

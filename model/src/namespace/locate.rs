@@ -52,6 +52,10 @@ fn first_page(
             spans.extent(rows, 0, extent)?;
         }
         Content::Manifest(manifest) => spans.manifest(rows, *manifest)?,
+        Content::Held(extent, sealed) => {
+            let bytes = spans.wanted.end - spans.wanted.start;
+            spans.push(bytes, extent, SpanPlace::Inline(sealed.clone()));
+        }
     }
     if spans.found.is_empty() {
         return Err(StoreError::Inconsistent(format!(

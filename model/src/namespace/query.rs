@@ -108,14 +108,9 @@ pub fn object(
     name: Option<VersionName>,
     range: Option<(ByteRange, PageSize)>,
 ) -> Result<Found, StoreError> {
-    let live = version::live(rows, bucket, key)?;
-    let entry = match (name, &live) {
-        (Some(name), live) => version::named(rows, bucket, key, name, live.as_ref())?,
-        (None, Some(live)) => {
-            let current = version::current(rows, bucket, key, live)?;
-            Some(VersionEntry::Object(Box::new(current)))
-        }
-        (None, None) => deleted(rows, bucket, key)?,
+    let entry = match name {
+        Some(name) => version::named(rows, bucket, key, name)?,
+        None => newest(rows, bucket, key)?,
     };
     let version = match entry {
         None => return Ok(Found::Nothing),
@@ -126,15 +121,22 @@ pub fn object(
         Some((range, page)) => locate::version(rows, &version, range, page)?,
         None => (Vec::new(), None),
     };
+    let version = version.without_bytes();
     Ok(Found::Object(Box::new(ObjectAnswer { version, spans, part })))
 }
 
-/// What is newest of a key without a current version: a delete marker, if the bucket ever kept old versions.
-fn deleted(rows: &impl Read, bucket: BucketId, key: &str) -> Result<Option<VersionEntry>, StoreError> {
+/// The newest version or delete marker of a key.
+fn newest(rows: &impl Read, bucket: BucketId, key: &str) -> Result<Option<VersionEntry>, StoreError> {
     let row: Option<BucketRow> = rows.row(Column::Buckets, &keys::bucket(bucket))?;
-    match row.map(|row| row.versioning).unwrap_or_default() {
-        Versioning::Off => Ok(None),
-        Versioning::Enabled | Versioning::Suspended => version::newest(rows, bucket, key, None),
+    if row.map(|row| row.versioning).unwrap_or_default() == Versioning::Off {
+        return Ok(version::only(rows, bucket, key)?.map(VersionEntry::Object));
+    }
+    match version::live(rows, bucket, key)? {
+        Some(live) => {
+            let current = version::current(rows, bucket, key, &live)?;
+            Ok(Some(VersionEntry::Object(Box::new(current))))
+        }
+        None => version::newest(rows, bucket, key, None),
     }
 }
 
@@ -286,6 +288,11 @@ fn objects_of(
     let mut last = after;
     let mut more = false;
     version::scan(rows, &range, |VersionKey { key, .. }, entry| {
+        // A `null` version that stands behind all others is not behind its id.
+        let is_after = |(last_key, last): &(String, _)| *last_key == key && *last == entry.version();
+        if last.as_ref().is_some_and(is_after) {
+            return Ok(ControlFlow::Continue(()));
+        }
         if *left == 0 {
             more = true;
             return Ok(ControlFlow::Break(()));
@@ -295,7 +302,7 @@ fn objects_of(
         if let VersionEntry::Object(version) = entry
             && version.creator == user
         {
-            found.push((bucket.name.clone(), key, *version));
+            found.push((bucket.name.clone(), key, version.without_bytes()));
         }
         Ok(ControlFlow::Continue(()))
     })?;

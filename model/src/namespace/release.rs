@@ -35,6 +35,7 @@ pub fn content<R: Read>(step: &mut Step<'_, R>, content: &Content) -> Result<(),
         },
         Content::Manifest(manifest) => unrefer_manifest(step, *manifest),
         Content::Shared(extent) => unrefer(step, extent.blob),
+        Content::Held(extent, _) => uncount_inline(step, extent.blob_bytes),
     }
 }
 
@@ -133,15 +134,20 @@ fn delete_inline<R: Read>(
     blob: BlobId,
     plaintext_bytes: u64,
 ) -> Result<(), StoreError> {
+    step.delete(Column::Inline, fat::keys::blob(blob));
+    uncount_inline(step, plaintext_bytes)
+}
+
+/// Gives the room of inlined bytes back.
+fn uncount_inline<R: Read>(step: &mut Step<'_, R>, plaintext_bytes: u64) -> Result<(), StoreError> {
     let mut settings: InlineRow = step
         .row(Column::System, fat::keys::INLINE)?
-        .ok_or_else(|| StoreError::Inconsistent(format!("{blob} is inlined, but nothing can be")))?;
+        .ok_or_else(|| StoreError::Inconsistent("bytes are inlined, but none can be".to_owned()))?;
     settings.used_bytes = settings
         .used_bytes
         .checked_sub(plaintext_bytes)
         .ok_or_else(|| StoreError::Inconsistent("more is inlined than is counted".to_owned()))?;
     step.put(Column::System, Bytes::from_static(fat::keys::INLINE), &settings);
-    step.delete(Column::Inline, fat::keys::blob(blob));
     Ok(())
 }
 

@@ -92,7 +92,7 @@ pub struct WrappedKey {
 /// Where a blob's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlobStorage {
-    /// In `Column::Inline`.
+    /// In `Column::Inline`, or in the row of the version itself.
     Inline,
     /// In this many chunk rows.
     Chunks(u32),
@@ -128,6 +128,26 @@ pub enum Content {
     Manifest(ManifestId),
     /// One extent of a blob that other versions may refer to too: the blob has a row, which counts them.
     Shared(Extent),
+    /// One extent whose bytes are here: those of a blob that is small, and the version's alone.
+    Held(Extent, Bytes),
+}
+
+impl Content {
+    /// Its only extent, if it is of one.
+    #[must_use]
+    pub fn extent(&self) -> Option<&Extent> {
+        match self {
+            Self::Single(extent) | Self::Shared(extent) | Self::Held(extent, _) => Some(extent),
+            Self::Empty | Self::Manifest(_) => None,
+        }
+    }
+
+    /// Whether its bytes are in the FAT itself.
+    #[must_use]
+    pub fn is_inlined(&self) -> bool {
+        self.extent()
+            .is_some_and(|extent| extent.storage == BlobStorage::Inline)
+    }
 }
 
 /// Headers and user metadata, as S3 returns them.
@@ -164,7 +184,7 @@ pub struct VersionRow {
     pub metadata: Metadata,
     /// Checksum, if one was given or made.
     pub checksum: Option<Checksum>,
-    /// Its bytes.
+    /// Its bytes, or where they are.
     pub content: Content,
 }
 
@@ -188,6 +208,16 @@ pub enum VersionEntry {
     Object(Box<VersionRow>),
     /// A delete marker.
     DeleteMarker(DeleteMarkerRow),
+}
+
+/// What stands behind all other versions of a key: its `null` version, if that was stored before its bucket kept any
+/// others, or else where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NullRow {
+    /// The version itself, older than all others.
+    Here(Box<VersionRow>),
+    /// It is among the others.
+    At(VersionId),
 }
 
 impl VersionEntry {
@@ -223,6 +253,16 @@ impl VersionRow {
     #[must_use]
     pub fn name(&self) -> VersionName {
         name(self.version, self.null)
+    }
+
+    /// The same without the bytes that it may hold, for those who are only told of it.
+    #[must_use]
+    pub fn without_bytes(self) -> Self {
+        let content = match self.content {
+            Content::Held(extent, _) => Content::Single(extent),
+            content => content,
+        };
+        Self { content, ..self }
     }
 }
 
@@ -472,7 +512,8 @@ pub struct AccessKeyRow {
 }
 
 versioned!(
-    VersionEntry,
+    VersionEntry = 2,
+    NullRow,
     LiveRow = 2,
     BlobRow,
     ManifestRow = 2,

@@ -8,11 +8,11 @@
 //!   Suspended  null, replaces the null version    null delete marker, replaces the null version
 //! ```
 //!
-//! Nothing here looks at more than two rows of a key, however many versions it has.
+//! Nothing here looks at more than three rows of a key, however many versions it has; where no old ones are kept, at one.
 
 use crate::ids::BucketId;
 use crate::namespace::rows::{
-    BucketRow, BucketUsageRow, DeleteMarkerRow, LiveRow, Quota, UploadRow, VersionEntry, VersionRow,
+    BucketRow, BucketUsageRow, DeleteMarkerRow, LiveRow, NullRow, Quota, UploadRow, VersionEntry, VersionRow,
     Versioning,
 };
 use crate::namespace::{keys, release, usage, version};
@@ -27,20 +27,31 @@ pub struct Target<'a> {
     quota: Quota,
     key: &'a str,
     live: Option<LiveRow>,
+    /// Without old versions: the key's only one.
+    only: Option<Box<VersionRow>>,
 }
 
 impl<'a> Target<'a> {
     /// The key as it is now.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When the store fails or the key's rows contradict each other.
     pub fn find(rows: &impl Read, bucket: &BucketRow, key: &'a str) -> Result<Self, StoreError> {
+        let versioning = bucket.versioning;
+        let (live, only) = match versioning {
+            Versioning::Off => {
+                let only = version::only(rows, bucket.bucket, key)?;
+                (only.as_deref().map(LiveRow::from), only)
+            }
+            Versioning::Enabled | Versioning::Suspended => (version::live(rows, bucket.bucket, key)?, None),
+        };
         Ok(Self {
             bucket: bucket.bucket,
-            versioning: bucket.versioning,
+            versioning,
             quota: bucket.quota,
             key,
-            live: version::live(rows, bucket.bucket, key)?,
+            live,
+            only,
         })
     }
 
@@ -57,25 +68,16 @@ impl<'a> Target<'a> {
     }
 
     /// What the successor replaces.
-    ///
-    /// # Errors
-    /// When the store fails or the key's rows contradict each other.
-    pub fn replaced(&self, rows: &impl Read) -> Result<Option<VersionEntry>, StoreError> {
-        let live = self.live();
-        let version = match self.versioning {
-            Versioning::Enabled => None,
-            // Without old versions the null one is the live one, or there is none.
-            Versioning::Off => live.map(|live| live.version),
-            Versioning::Suspended => version::null(rows, self.bucket, self.key, live)?,
-        };
-        let Some(version) = version else { return Ok(None) };
-        version::entry(rows, self.bucket, self.key, version)?
-            .ok_or_else(|| StoreError::Inconsistent(format!("{} has no version {version}", self.bucket)))
-            .map(Some)
+    fn replaced(&mut self, rows: &impl Read) -> Result<Option<VersionEntry>, StoreError> {
+        match self.versioning {
+            Versioning::Off => Ok(self.only.take().map(VersionEntry::Object)),
+            Versioning::Enabled => Ok(None),
+            Versioning::Suspended => version::null(rows, self.bucket, self.key),
+        }
     }
 
-    /// Takes away what is replaced, and lets its content go: as [`Target::replaced`] answered it, or without the
-    /// content that the successor keeps.
+    /// Takes away what is replaced, and lets its content go: the `null` version, or that without the content that the
+    /// successor keeps.
     ///
     /// # Errors
     /// When the store fails or rows contradict each other.
@@ -85,10 +87,8 @@ impl<'a> Target<'a> {
         replaced: Option<&VersionEntry>,
     ) -> Result<Cleared<'a>, StoreError> {
         if let Some(replaced) = replaced {
-            let version = replaced.version();
-            step.delete(Column::Versions, keys::version(self.bucket, self.key, version));
-            if self.live.as_ref().is_none_or(|live| live.version != version) {
-                step.delete(Column::Versions, keys::null_version(self.bucket, self.key));
+            if self.versioning != Versioning::Off {
+                version::remove(step, self.bucket, self.key, replaced)?;
             }
             if let VersionEntry::Object(version) = replaced {
                 release::content(step, &version.content)?;
@@ -107,7 +107,7 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// As there.
-    pub fn clear_all<R: Read>(self, step: &mut Step<'_, R>) -> Result<Cleared<'a>, StoreError> {
+    pub fn clear_all<R: Read>(mut self, step: &mut Step<'_, R>) -> Result<Cleared<'a>, StoreError> {
         let replaced = self.replaced(step)?;
         self.clear(step, replaced.as_ref())
     }
@@ -140,9 +140,17 @@ impl Cleared<'_> {
         } = &self.target;
         let (bucket, is_first, bytes) = (*bucket, live.is_none(), row.bytes);
         step.put(Column::Live, keys::live(bucket, key), &LiveRow::from(&row));
-        self.leave_null_behind(step);
-        let row_key = keys::version(bucket, key, row.version);
-        step.put(Column::Versions, row_key, &VersionEntry::Object(Box::new(row)));
+        let (id, is_null, row) = (row.version, row.null, Box::new(row));
+        let null_key = keys::null_version(bucket, key);
+        if self.target.versioning == Versioning::Off {
+            step.put(Column::Versions, null_key, &NullRow::Here(row));
+        } else {
+            let row_key = keys::version(bucket, key, id);
+            step.put(Column::Versions, row_key, &VersionEntry::Object(row));
+            if is_null {
+                step.put(Column::Versions, null_key, &NullRow::At(id));
+            }
+        }
         let (before, after) = self.count(step, |usage| {
             usage.objects = usage.objects.checked_add(u64::from(is_first))?;
             usage.versions = usage.versions.checked_add(1)?;
@@ -165,10 +173,9 @@ impl Cleared<'_> {
         let Target { bucket, key, .. } = &self.target;
         let row_key = keys::version(*bucket, key, row.version);
         step.put(Column::Versions, row_key, &VersionEntry::DeleteMarker(row));
-        self.leave_null_behind(step);
         if row.null {
             let row_key = keys::null_version(*bucket, key);
-            step.put_bytes(Column::Versions, row_key, keys::version_id(row.version));
+            step.put(Column::Versions, row_key, &NullRow::At(row.version));
         }
         self.no_longer_live(step, |usage| {
             usage.delete_markers = usage.delete_markers.checked_add(1)?;
@@ -176,25 +183,14 @@ impl Cleared<'_> {
         })
     }
 
-    /// Leaves nothing in place of what was taken away.
+    /// Leaves nothing in place of what was taken away, where no old versions are kept.
     ///
     /// # Errors
     /// When the store fails or the usage does not add up.
     pub fn put_nothing<R: Read>(self, step: &mut Step<'_, R>) -> Result<(), StoreError> {
+        let Target { bucket, key, .. } = &self.target;
+        step.delete(Column::Versions, keys::null_version(*bucket, key));
         self.no_longer_live(step, |_| Some(()))
-    }
-
-    /// A `null` version that was live and stays must be found otherwise from now on.
-    fn leave_null_behind<R: Read>(&self, step: &mut Step<'_, R>) {
-        let Target {
-            bucket, key, live, ..
-        } = &self.target;
-        if let Some(live) = live.as_ref().filter(|live| live.null)
-            && !self.target.successor_is_null()
-        {
-            let row_key = keys::null_version(*bucket, key);
-            step.put_bytes(Column::Versions, row_key, keys::version_id(live.version));
-        }
     }
 
     fn no_longer_live<R: Read>(

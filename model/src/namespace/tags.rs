@@ -1,10 +1,9 @@
 //! Changing the tags of an object that is there.
 
 use crate::command::{Reply, SetObjectTags};
-use crate::namespace::rows::VersionEntry;
-use crate::namespace::{authority, bounds, keys, version};
+use crate::namespace::{authority, bounds, version};
 use crate::step::{Step, Stop};
-use crate::store::{Column, Read};
+use crate::store::Read;
 
 /// Replaces all tags of a key's current version, or of the version named. Nothing else of it changes, its
 /// Last-Modified neither.
@@ -22,10 +21,6 @@ pub fn set<R: Read>(step: &mut Step<'_, R>, set: &SetObjectTags) -> Result<Reply
         version: row.version,
         name: bucket.versioning.shown(row.name()),
     };
-    step.put(
-        Column::Versions,
-        keys::version(bucket.bucket, &set.key, row.version),
-        &VersionEntry::Object(Box::new(row)),
-    );
+    version::put_back(step, bucket.bucket, &set.key, row)?;
     Ok(reply)
 }

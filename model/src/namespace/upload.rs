@@ -95,12 +95,13 @@ pub fn finalize_part<R: Read>(
     let bucket = authority::check_bucket(step, finalize.bucket)?;
     authority::check_actor(step, finalize.actor)?;
     let upload = open(step, finalize.bucket, &finalize.key, finalize.upload)?;
-    let extent = finalize::store_body(step, session, &upload.class, &finalize.body)?;
-    if let Some(extent) = &extent {
+    let content = finalize::store_body(step, session, &upload.class, &finalize.body)?;
+    let extent = content.extent();
+    if let Some(extent) = extent {
         release::share(step, extent)?;
     }
     let part = PartRow {
-        extents: extent.into_iter().collect(),
+        extents: extent.cloned().into_iter().collect(),
         etag: finalize.etag,
         modified: finalize.now,
         checksum: finalize.checksum.clone(),

@@ -2,15 +2,16 @@
 //! [`super::successor`] and [`super::delete`].
 //!
 //! A key's versions and delete markers are rows, newest first. The newest is live, unless it is a delete marker. At
-//! most one of them is `null`: the live one, as its row says, or the one that a row of its own leads to. So every
-//! one of them is found by looking at one or two rows, however many there are.
+//! most one of them is `null`, and the last row of the key is it, or leads to it: while a bucket keeps no old versions,
+//! a key has this one row, which each version writes over. So every version is found by looking at one or two rows,
+//! however many there are.
 
 use crate::command::{Conditions, EtagMatch, Seen};
 use crate::ids::{BucketId, VersionId, VersionName};
 use crate::namespace::keys::{self, VersionKey};
-use crate::namespace::rows::{Etag, LiveRow, VersionEntry, VersionRow};
+use crate::namespace::rows::{Etag, LiveRow, NullRow, VersionEntry, VersionRow};
 use crate::rejection::Rejection;
-use crate::step::{ReadRows, Stop, decode_row};
+use crate::step::{ReadRows, Step, Stop, decode_row};
 use crate::store::{Column, Direction, KeyRange, Read, StoreError};
 use bytes::Bytes;
 use std::ops::{Bound, ControlFlow};
@@ -23,6 +24,20 @@ pub fn live(rows: &impl Read, bucket: BucketId, key: &str) -> Result<Option<Live
     rows.row(Column::Live, &keys::live(bucket, key))
 }
 
+/// The only version of a key in a bucket that never kept old ones.
+///
+/// # Errors
+/// When the store fails or the key's rows contradict each other.
+pub fn only(rows: &impl Read, bucket: BucketId, key: &str) -> Result<Option<Box<VersionRow>>, StoreError> {
+    match null_row(rows, bucket, key)? {
+        None => Ok(None),
+        Some(NullRow::Here(version)) => Ok(Some(version)),
+        Some(NullRow::At(version)) => Err(StoreError::Inconsistent(format!(
+            "{bucket} keeps no old versions, but has {version} among some"
+        ))),
+    }
+}
+
 /// The version that a live row stands for.
 ///
 /// # Errors
@@ -33,8 +48,13 @@ pub fn current(
     key: &str,
     live: &LiveRow,
 ) -> Result<VersionRow, StoreError> {
-    match entry(rows, bucket, key, live.version)? {
-        Some(VersionEntry::Object(version)) => Ok(*version),
+    let found = if live.null {
+        null(rows, bucket, key)?
+    } else {
+        entry(rows, bucket, key, live.version)?
+    };
+    match found {
+        Some(VersionEntry::Object(version)) if version.version == live.version => Ok(*version),
         _ => Err(StoreError::Inconsistent(format!(
             "{bucket} has no version {}",
             live.version
@@ -45,8 +65,21 @@ pub fn current(
 /// The version or delete marker of this id, whatever clients call it.
 ///
 /// # Errors
-/// When the store fails.
-pub fn entry(
+/// When the store fails or the key's rows contradict each other.
+pub fn of_id(
+    rows: &impl Read,
+    bucket: BucketId,
+    key: &str,
+    version: VersionId,
+) -> Result<Option<VersionEntry>, StoreError> {
+    match entry(rows, bucket, key, version)? {
+        Some(entry) => Ok(Some(entry)),
+        None => Ok(null(rows, bucket, key)?.filter(|null| null.version() == version)),
+    }
+}
+
+/// The version or delete marker of this id among those that are newest first.
+fn entry(
     rows: &impl Read,
     bucket: BucketId,
     key: &str,
@@ -55,7 +88,7 @@ pub fn entry(
     rows.row(Column::Versions, &keys::version(bucket, key, version))
 }
 
-/// The version or delete marker that clients know by this name. `live` is the key's live row.
+/// The version or delete marker that clients know by this name.
 ///
 /// # Errors
 /// When the store fails or the key's rows contradict each other.
@@ -64,16 +97,10 @@ pub fn named(
     bucket: BucketId,
     key: &str,
     name: VersionName,
-    live: Option<&LiveRow>,
 ) -> Result<Option<VersionEntry>, StoreError> {
     match name {
         VersionName::Id(version) => Ok(entry(rows, bucket, key, version)?.filter(|entry| !entry.is_null())),
-        VersionName::Null => match null(rows, bucket, key, live)? {
-            Some(version) => entry(rows, bucket, key, version)?
-                .ok_or_else(|| StoreError::Inconsistent(format!("{bucket} has no null version {version}")))
-                .map(Some),
-            None => Ok(None),
-        },
+        VersionName::Null => null(rows, bucket, key),
     }
 }
 
@@ -89,13 +116,12 @@ pub fn to_change(
     name: Option<VersionName>,
     seen: Option<&Seen>,
 ) -> Result<VersionRow, Stop> {
-    let live = live(rows, bucket, key)?;
     let found = match name {
         None => {
-            let live = live.ok_or(Rejection::NoSuchKey)?;
+            let live = live(rows, bucket, key)?.ok_or(Rejection::NoSuchKey)?;
             current(rows, bucket, key, &live)?
         }
-        Some(name) => match named(rows, bucket, key, name, live.as_ref())? {
+        Some(name) => match named(rows, bucket, key, name)? {
             Some(VersionEntry::Object(version)) => *version,
             Some(VersionEntry::DeleteMarker(_)) => return Err(Rejection::DeleteMarker.into()),
             None => return Err(Rejection::NoSuchVersion.into()),
@@ -108,25 +134,68 @@ pub fn to_change(
     Ok(found)
 }
 
-/// The id of the key's `null` version or delete marker. `live` is the key's live row.
+/// The last row of a key: its `null` version, or where that version or delete marker is.
 ///
 /// # Errors
-/// When the store fails or the row that leads to it is malformed.
-pub fn null(
-    rows: &impl Read,
+/// When the store fails.
+pub fn null_row(rows: &impl Read, bucket: BucketId, key: &str) -> Result<Option<NullRow>, StoreError> {
+    rows.row(Column::Versions, &keys::null_version(bucket, key))
+}
+
+/// The key's `null` version or delete marker.
+///
+/// # Errors
+/// When the store fails or the key's rows contradict each other.
+pub fn null(rows: &impl Read, bucket: BucketId, key: &str) -> Result<Option<VersionEntry>, StoreError> {
+    match null_row(rows, bucket, key)? {
+        None => Ok(None),
+        Some(NullRow::Here(version)) => Ok(Some(VersionEntry::Object(version))),
+        Some(NullRow::At(version)) => entry(rows, bucket, key, version)?
+            .ok_or_else(|| StoreError::Inconsistent(format!("{bucket} has no null version {version}")))
+            .map(Some),
+    }
+}
+
+/// Writes a version that is there, and has changed, in its place.
+///
+/// # Errors
+/// When the store fails.
+pub fn put_back<R: Read>(
+    step: &mut Step<'_, R>,
     bucket: BucketId,
     key: &str,
-    live: Option<&LiveRow>,
-) -> Result<Option<VersionId>, StoreError> {
-    if let Some(live) = live.filter(|live| live.null) {
-        return Ok(Some(live.version));
+    row: VersionRow,
+) -> Result<(), StoreError> {
+    let is_last = row.null && matches!(null_row(step, bucket, key)?, Some(NullRow::Here(_)));
+    let (id, row) = (row.version, Box::new(row));
+    if is_last {
+        let row_key = keys::null_version(bucket, key);
+        step.put(Column::Versions, row_key, &NullRow::Here(row));
+    } else {
+        let row_key = keys::version(bucket, key, id);
+        step.put(Column::Versions, row_key, &VersionEntry::Object(row));
     }
-    let Some(row) = rows.get(Column::Versions, &keys::null_version(bucket, key))? else {
-        return Ok(None);
-    };
-    keys::parse_version_id(&row)
-        .ok_or_else(|| StoreError::Inconsistent("a row leads to no null version".to_owned()))
-        .map(Some)
+    Ok(())
+}
+
+/// Deletes the rows of a version or delete marker that is there.
+///
+/// # Errors
+/// When the store fails.
+pub fn remove<R: Read>(
+    step: &mut Step<'_, R>,
+    bucket: BucketId,
+    key: &str,
+    removed: &VersionEntry,
+) -> Result<(), StoreError> {
+    let is_last = removed.is_null() && matches!(null_row(step, bucket, key)?, Some(NullRow::Here(_)));
+    if !is_last {
+        step.delete(Column::Versions, keys::version(bucket, key, removed.version()));
+    }
+    if removed.is_null() {
+        step.delete(Column::Versions, keys::null_version(bucket, key));
+    }
+    Ok(())
 }
 
 /// The newest version or delete marker of a key, or the newest of those older than `than`.
@@ -145,14 +214,14 @@ pub fn newest(
     };
     let range = KeyRange {
         start,
-        end: Bound::Excluded(keys::null_version(bucket, key)),
+        end: Bound::Included(keys::null_version(bucket, key)),
     };
     let mut found = None;
-    rows.scan(Column::Versions, &range, Direction::Forward, &mut |_, value| {
-        found = Some(decode_row(Column::Versions, value));
-        ControlFlow::Break(())
+    scan(rows, &range, |_, entry| {
+        found = Some(entry);
+        Ok(ControlFlow::Break(()))
     })?;
-    found.transpose()
+    Ok(found)
 }
 
 /// Visits the versions and delete markers of `range` in order until `visit` breaks. What `range` holds beside them,
@@ -168,7 +237,11 @@ pub fn scan(
     let mut failed = None;
     rows.scan(Column::Versions, range, Direction::Forward, &mut |key, value| {
         let visited = match keys::parse_version(key) {
-            Some(VersionKey { version: None, .. }) => Ok(ControlFlow::Continue(())),
+            Some(key) if key.version.is_none() => match decode_row(Column::Versions, value) {
+                Ok(NullRow::Here(version)) => visit(key, VersionEntry::Object(version)),
+                Ok(NullRow::At(_)) => Ok(ControlFlow::Continue(())),
+                Err(error) => Err(error),
+            },
             Some(key) => decode_row(Column::Versions, value).and_then(|entry| visit(key, entry)),
             None => Err(StoreError::Inconsistent(
                 "a key of versions is malformed".to_owned(),

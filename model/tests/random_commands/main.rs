@@ -217,7 +217,7 @@ fn gateway_action() -> impl Strategy<Value = Action> {
         10 => (g(), g(), g(), bytes(), g()).prop_map(|(gateway, lease, vendors, bytes, key)| {
             Action::Finalize { gateway, lease, vendors, bytes, key }
         }),
-        2 => (g(), 0..5000_u16, g()).prop_map(|(gateway, bytes, key)| Action::Inline { gateway, bytes, key }),
+        2 => (g(), prop_oneof![0..600_u16, 0..5000_u16], g()).prop_map(|(gateway, bytes, key)| Action::Inline { gateway, bytes, key }),
         4 => (g(), g(), g()).prop_map(|(gateway, from, to)| Action::Copy { gateway, from, to }),
         4 => (g(), g()).prop_map(|(gateway, key)| Action::Delete { gateway, key }),
         1 => (g(), g()).prop_map(|(gateway, key)| Action::Tag { gateway, key }),

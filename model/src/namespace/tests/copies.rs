@@ -20,7 +20,9 @@ fn a_copy_outlives_its_source_and_the_last_one_takes_the_bytes_along() {
     for bytes in [0, 1, 4096, CHUNK + 1, 70 * CHUNK] {
         let mut world = World::new();
         world.put(FROM, 1, bytes);
-        let (inlined, chunks) = (world.count(Column::Inline), world.count(Column::Chunks));
+        let chunks = world.count(Column::Chunks);
+        // What a version held gets a row of its own when it is another's too.
+        let inlined = usize::from((1..=4096).contains(&bytes));
         copy(&mut world, FROM, TO);
         copy(&mut world, TO, "third");
         assert_eq!((world.usage().objects, world.usage().bytes), (3, 3 * bytes));

@@ -4,9 +4,10 @@ use super::world::{CHUNK, MIB, World, covered, key};
 use crate::command::Command;
 use crate::fat::query::ErasePermit;
 use crate::ids::BlobId;
-use crate::limits::{LOCATE_PAGE_CHUNKS, PART_BYTES_MIN};
+use crate::limits::{HELD_BYTES_MAX, LOCATE_PAGE_CHUNKS, PART_BYTES_MIN};
 use crate::namespace::query;
 use crate::namespace::rows::{BlobStorage, Content, Extent};
+use crate::store::Column;
 use crate::wire::metad::{Answer, ByteRange, Found, LocateSource, LocatedSpan, PageSize, Query, SpanPlace};
 
 const ALL: PageSize = PageSize(64);
@@ -39,7 +40,7 @@ fn source_of(world: &World, key: &str) -> LocateSource {
     match world.object(key).expect("stored").version.content {
         Content::Single(extent) => LocateSource::Extent(extent),
         Content::Manifest(manifest) => LocateSource::Manifest(manifest),
-        Content::Empty | Content::Shared(_) => panic!("a put with bytes has its own"),
+        Content::Empty | Content::Shared(_) | Content::Held(..) => panic!("a put with bytes has its own"),
     }
 }
 
@@ -210,5 +211,25 @@ fn extents_that_cannot_be_are_nowhere() {
     };
     for extent in [extent, zero] {
         assert_eq!(locate(&world, &LocateSource::Extent(extent), 0, u64::MAX), []);
+    }
+}
+
+#[test]
+fn the_smallest_bytes_lie_with_their_version_and_others_in_a_row_of_their_own() {
+    let held = HELD_BYTES_MAX as u64 - 16;
+    for (size, rows) in [(1, 0), (held, 0), (held + 1, 1)] {
+        let mut world = World::new();
+        world.put("key", 1, size);
+        assert_eq!(world.count(Column::Inline), rows, "{size} bytes");
+        check(&world, "key", ByteRange::Last(size), 0, size, ALL);
+        if size > 1 {
+            check(&world, "key", from(1, 1), 1, 1, ALL);
+        }
+        let version = world.object("key").expect("stored").version;
+        assert!(
+            matches!(version.content, Content::Single(_)),
+            "what is told has no bytes"
+        );
+        assert!(version.content.is_inlined());
     }
 }

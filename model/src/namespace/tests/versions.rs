@@ -267,13 +267,13 @@ fn what_a_write_costs_does_not_grow_with_the_versions() {
         let few = costs(2, versioning);
         assert_eq!(few, costs(300, versioning));
     }
-    // As an unversioned new object: outcome, live, whether the blob is new; live, version, bytes.
-    assert_eq!(costs(3, Enabled)[..2], [(3, 0, 3), (3, 0, 3)]);
-    // Marker: outcome, live; version, live. The null version: and its pointer, its row; both, inlined bytes.
-    // The newest: and its row, one row of the next; version, live, inlined bytes.
-    assert_eq!(costs(3, Enabled)[2..], [(2, 0, 2), (4, 0, 3), (3, 1, 3)]);
-    // And the pointer, the null version's row; both, inlined bytes.
-    assert_eq!(costs(3, Suspended)[..2], [(5, 0, 6), (5, 0, 6)]);
+    // Outcome, live, whether a blob is new; live, version, chunk.
+    assert_eq!(costs(3, Enabled)[..2], [(2, 0, 2), (3, 0, 3)]);
+    // Marker: outcome, live; version, live. The null version: and its row, twice; its row.
+    // The newest: and its row, one row of the next; version, live.
+    assert_eq!(costs(3, Enabled)[2..], [(2, 0, 2), (4, 0, 1), (3, 1, 2)]);
+    // And the null version's row, twice, which leads to the new one then.
+    assert_eq!(costs(3, Suspended)[..2], [(4, 0, 3), (5, 0, 4)]);
 }
 
 fn page(
