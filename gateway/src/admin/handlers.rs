@@ -301,7 +301,12 @@ impl AdminApi {
             .ok_or_else(|| AdminError::not_found(format!("there is no object {key:?} in bucket {bucket}")))?;
         let version = found.version;
         let mut shown = FatObject::new(bucket.to_owned(), key.to_owned(), &version);
-        let mut offset = 0;
+        // What is inlined has no chunks.
+        let mut offset = if version.content.is_inlined() {
+            version.bytes
+        } else {
+            0
+        };
         while offset < version.bytes {
             let spans = store.locate(&version, offset).await?;
             let end = spans

@@ -12,7 +12,7 @@ use crate::wire::metad::{ByteRange, LocateSource, LocatedPart, LocatedSpan, Page
 use std::ops::{Bound, ControlFlow, Range};
 
 /// The first page of where the bytes of `range` of a live version are, and the part, if `range` names one that is
-/// there. Empty where the range, cut to the object, is.
+/// there. Empty where the range, cut to the object, is; all bytes of a version that holds them in its own row.
 ///
 /// # Errors
 /// When the store fails, or bytes of the version are nowhere.
@@ -42,20 +42,28 @@ fn first_page(
     page: PageSize,
 ) -> Result<Vec<LocatedSpan>, StoreError> {
     let chunks = usize::try_from(page.0).map_or(LOCATE_PAGE_CHUNKS, |chunks| chunks.min(LOCATE_PAGE_CHUNKS));
-    if wanted.is_empty() || chunks == 0 {
+    if chunks == 0 {
+        return Ok(Vec::new());
+    }
+    if let Content::Held(extent, sealed) = &version.content {
+        // All of them, whatever is wanted: they come whole, and cannot be asked for by their extent later on.
+        return Ok(vec![LocatedSpan {
+            offset: 0,
+            bytes: extent.bytes,
+            extent: extent.clone(),
+            place: SpanPlace::Inline(sealed.clone()),
+        }]);
+    }
+    if wanted.is_empty() {
         return Ok(Vec::new());
     }
     let mut spans = Spans::new(wanted, chunks);
     match &version.content {
-        Content::Empty => {}
+        Content::Empty | Content::Held(..) => {}
         Content::Single(extent) | Content::Shared(extent) => {
             spans.extent(rows, 0, extent)?;
         }
         Content::Manifest(manifest) => spans.manifest(rows, *manifest)?,
-        Content::Held(extent, sealed) => {
-            let bytes = spans.wanted.end - spans.wanted.start;
-            spans.push(bytes, extent, SpanPlace::Inline(sealed.clone()));
-        }
     }
     if spans.found.is_empty() {
         return Err(StoreError::Inconsistent(format!(

@@ -77,9 +77,9 @@ fn ranges_are_cut_to_the_object() {
     let mut world = World::new();
     let size = 3 * CHUNK + 7;
     world.put("empty", 1, 0);
-    world.put("inline", 2, 100);
+    world.put("inline", 2, 1000);
     world.put("chunks", 3, size);
-    for (key, size) in [("empty", 0), ("inline", 100), ("chunks", size)] {
+    for (key, size) in [("empty", 0), ("inline", 1000), ("chunks", size)] {
         for range in [
             from(size, 1),
             from(size + 1, u64::MAX),
@@ -171,7 +171,7 @@ fn manifests_are_located_across_extents_and_pages() {
 fn a_source_that_went_away_is_answered_as_empty() {
     let mut world = World::new();
     world.put("single", 1, 2 * CHUNK);
-    world.put("inline", 2, 10);
+    world.put("inline", 2, 1000);
     let upload = world.upload("parts");
     let part = world.part("parts", upload, 1, 1, 2 * CHUNK);
     world.complete("parts", upload, &[part], 1);
@@ -222,9 +222,6 @@ fn the_smallest_bytes_lie_with_their_version_and_others_in_a_row_of_their_own() 
         world.put("key", 1, size);
         assert_eq!(world.count(Column::Inline), rows, "{size} bytes");
         check(&world, "key", ByteRange::Last(size), 0, size, ALL);
-        if size > 1 {
-            check(&world, "key", from(1, 1), 1, 1, ALL);
-        }
         let version = world.object("key").expect("stored").version;
         assert!(
             matches!(version.content, Content::Single(_)),
@@ -232,4 +229,24 @@ fn the_smallest_bytes_lie_with_their_version_and_others_in_a_row_of_their_own() 
         );
         assert!(version.content.is_inlined());
     }
+}
+
+#[test]
+fn bytes_that_lie_with_their_version_come_whole_whatever_is_asked_for() {
+    let mut world = World::new();
+    world.put("key", 1, 100);
+    for range in [
+        from(0, 100),
+        from(3, 5),
+        from(100, 1),
+        from(0, 0),
+        ByteRange::Last(9),
+        ByteRange::Last(0),
+    ] {
+        let found = spans(&world, "key", range, ALL);
+        assert_eq!((found.len(), covered(0, &found)), (1, 100), "{range:?}");
+        assert!(matches!(found[0].place, SpanPlace::Inline(_)));
+    }
+    assert_eq!(spans(&world, "key", from(0, 9), PageSize(0)), []);
+    assert!(world.object("key").expect("stored").spans.is_empty());
 }
