@@ -4,7 +4,7 @@
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
-/// Unless told otherwise: what is amiss, and the audit log (`ullage_gateway::admin::AUDIT`).
+/// Unless told otherwise: what is amiss, and the audit log (`ullage_gateway::audit::AUDIT`).
 const QUIET: &str = "warn,openraft=error,ullage_audit=info";
 
 /// Starts logging for the whole process.
@@ -27,7 +27,7 @@ mod tests {
 
     #[test]
     fn changes_are_logged_unless_told_otherwise() {
-        let audit = format!("{}=info", ullage_gateway::admin::AUDIT);
+        let audit = format!("{}=info", ullage_gateway::audit::AUDIT);
         assert!(QUIET.split(',').any(|directive| directive == audit));
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod agent_client;
+pub mod audit;
 pub mod chunker;
 pub mod config;
 pub mod crypt;

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -18,6 +19,24 @@ use crate::seed::number_from_env;
 const POLL: Duration = Duration::from_millis(10);
 /// Lines of the log shown when a test fails.
 const LOG_LINES: usize = 80;
+
+/// The last lines of the logs of those that are gone, where nobody keeps back what is printed.
+static KEPT_TAILS: OnceLock<Mutex<Vec<String>>> = OnceLock::new();
+
+/// Runs a program that is no test, which shows the last lines of the logs only if it fails.
+///
+/// # Errors
+/// Its own.
+pub fn showing_logs_of_failures<T>(run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let kept = KEPT_TAILS.get_or_init(Mutex::default);
+    let done = run();
+    if done.is_err() {
+        for tail in kept.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            eprintln!("{tail}");
+        }
+    }
+    done
+}
 
 /// A service that runs, or does not at the moment.
 pub struct Daemon {
@@ -252,8 +271,14 @@ impl Drop for Daemon {
             let _ = child.kill();
             let _ = child.wait();
         }
-        // The test harness keeps this back unless the test fails.
-        eprintln!("--- the last lines of {}'s log:\n{}", self.name, self.log_tail());
+        let tail = format!("--- the last lines of {}'s log:\n{}", self.name, self.log_tail());
+        match KEPT_TAILS.get() {
+            Some(kept) if !std::thread::panicking() => {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push(tail)
+            }
+            // The test harness keeps this back unless the test fails.
+            _ => eprintln!("{tail}"),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! How many bytes things take: plaintext to stored, and `room`, the one rule for the room of a chunk.
+//! How many bytes things take: plaintext to stored, and `room`, the one rule for the room of a chunk. And how people
+//! write numbers of bytes.
 
 use crate::limits::{
     ALIGNED_RECORD_BYTES, BLOCK_BYTES, FRAME_BYTES, FRAME_CRC_BYTES, FRAME_TAG_BYTES, RECORD_HEADER_BYTES,
@@ -43,9 +44,32 @@ pub fn room_bound(plaintext_bytes: u64, pieces: u32) -> u64 {
     room(plaintext_bytes, pieces.max(1))
 }
 
+/// Reads a number of bytes as people write it: alone, or with KiB, MiB, GiB or TiB (k, m, g, t for short).
+///
+/// # Errors
+/// What is wrong with it, for whoever wrote it.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1_u64 << 40,
+        other => return Err(format!("{other:?} is none of KiB, MiB, GiB, TiB")),
+    };
+    let number: u64 = digits
+        .trim()
+        .parse()
+        .map_err(|_| format!("{text:?} is no number of bytes"))?;
+    number
+        .checked_mul(unit)
+        .ok_or_else(|| format!("{text:?} is too much"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{frames, room, stored_bytes};
+    use super::{frames, parse_bytes, room, stored_bytes};
     use crate::limits::{CHUNK_BYTES_DEFAULT, FRAME_BYTES};
 
     #[test]
@@ -66,6 +90,31 @@ mod tests {
             last = room(len, 1);
         }
         assert_eq!(frames(FRAME_BYTES + 1), 2);
+    }
+
+    #[test]
+    fn numbers_of_bytes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("100", Some(100)),
+            ("0b", Some(0)),
+            ("4KiB", Some(4096)),
+            ("128k", Some(131_072)),
+            ("210M", Some(210 << 20)),
+            ("1 GiB", Some(1 << 30)),
+            ("2t", Some(2 << 40)),
+            ("16777215T", Some(16_777_215 << 40)),
+            ("16777216T", None),
+            ("99999999999999999999", None),
+            ("4KB", None),
+            ("x", None),
+            ("", None),
+            ("m", None),
+            ("-1", None),
+            ("1.5g", None),
+            ("1ä", None),
+        ] {
+            assert_eq!(parse_bytes(text).ok(), bytes, "{text}");
+        }
     }
 
     #[test]

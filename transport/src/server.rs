@@ -173,7 +173,10 @@ impl Server {
             () = self.stop.cancelled() => return,
             () = under_way.gives_way() => return tracing::debug!(%from, "too many handshakes at a time"),
             shaken = timeout(self.limits.handshake, handshake) => match shaken {
-                Ok(Ok(stream)) => stream,
+                Ok(Ok(mut stream)) => {
+                    stream.get_mut().1.set_buffer_limit(Some(tls::SEALED_BYTES));
+                    stream
+                }
                 Ok(Err(error)) => return tracing::debug!(%from, %error, "a handshake failed"),
                 Err(_) => return tracing::debug!(%from, "a handshake took too long"),
             },

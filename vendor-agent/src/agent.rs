@@ -14,6 +14,7 @@ use crate::local_fat::{CopyEntry, LocalFat};
 use crate::metrics::Metrics;
 use crate::opening;
 use crate::others::Others;
+use crate::read::Buffers;
 use crate::receipts::Signer;
 use crate::seams::{AgentSeams, MetadClient, PeerSender, Seams};
 use crate::sync::{Shared, lock};
@@ -62,6 +63,7 @@ pub struct Agent {
     /// The devices of the settings; held while devices are opened or closed.
     pub(crate) wanted: tokio::sync::Mutex<Vec<Configured>>,
     pub(crate) blocking_reads: Arc<Semaphore>,
+    pub(crate) read_buffers: Arc<Buffers>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) workers: Workers,
     signer_worker: Shared<Option<Worker>>,
@@ -203,6 +205,7 @@ impl Agent {
             others: Others::default(),
             wanted: tokio::sync::Mutex::new(wanted),
             blocking_reads: Arc::new(Semaphore::new(BLOCKING_READS)),
+            read_buffers: Arc::default(),
             metrics,
             workers,
             signer_worker: Shared::new(Some(signer_worker)),

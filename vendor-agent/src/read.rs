@@ -1,10 +1,13 @@
 //! Reading stored bytes of a copy: only the frames asked for, each verified before it goes out.
 
+mod buffers;
+
 use crate::agent::Agent;
 use crate::device::record::{FRAME_STRIDE, HEADER_BYTES, PieceHeader, finish, frame_crc, read_u32};
 use crate::device::{Device, DeviceError, Location, Wait};
 use crate::local_fat::CopyEntry;
-use bytes::{Bytes, BytesMut};
+pub(crate) use buffers::Buffers;
+use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use std::collections::VecDeque;
@@ -15,12 +18,14 @@ use ullage_model::limits::{FRAME_BYTES, FRAME_TAG_BYTES};
 use ullage_model::units;
 use ullage_model::wire::chunk::{ChunkRefusal, GrantAction, ReadRequest};
 
-/// Frames read at once: 1 MiB.
+/// Frames read at once from the medium: 1 MiB.
 const WINDOW_FRAMES: u32 = 32;
-/// Frames that go out together: few large parts cost less on the way than many small ones.
+/// Frames that go out together: few large parts cost less on the way than many small ones. As many are read at once
+/// where the caller runs, if they are in the page cache: they are still in the processor's when they go out.
 const PART_FRAMES: u32 = 8;
-/// Up to this many bytes are read where the caller runs, if they are in the page cache.
-const INLINE_BYTES: usize = 256 * 1024;
+/// Stored bytes of as many.
+#[allow(clippy::cast_possible_truncation, reason = "257 KiB")]
+const PART_BYTES: usize = (PART_FRAMES as u64 * (FRAME_BYTES + FRAME_TAG_BYTES)) as usize;
 /// A copy that compaction moves while it is read is looked up again this often.
 const LOOKUPS: u32 = 3;
 
@@ -48,6 +53,14 @@ impl Window {
     /// Stored bytes of one of them.
     fn frame_bytes(&self, frame: u32) -> usize {
         usize::try_from(self.piece.frame_bytes(frame)).unwrap_or(usize::MAX)
+    }
+
+    /// The first of them, at most `frames`.
+    fn cut(self, frames: u32) -> Self {
+        Self {
+            frames: self.frames.min(frames),
+            ..self
+        }
     }
 
     /// Bytes on the medium.
@@ -123,21 +136,26 @@ impl Agent {
         }
     }
 
-    /// Reads and verifies one window; what comes back are its frames without their checksums, some at a time.
-    async fn read_window(self: &Arc<Self>, window: Window) -> Result<Vec<Bytes>, WindowError> {
-        if window.bytes() <= INLINE_BYTES {
-            let opened = self.devices.get(window.device)?;
-            match read_frames(&*opened.device, &window, Wait::Never) {
-                Err(WindowError::Device(DeviceError::WouldWait { .. })) => {}
-                read => return read,
-            }
+    /// Reads and verifies what is in the page cache of the first frames of `window`, or else all of it. Answers how
+    /// many frames those are, and the frames without their checksums, some at a time.
+    async fn read_some(self: &Arc<Self>, window: Window) -> Result<(u32, Vec<Bytes>), WindowError> {
+        let first = window.cut(PART_FRAMES);
+        let opened = self.devices.get(window.device)?;
+        match read_frames(&*opened.device, &first, Wait::Never, &self.read_buffers) {
+            Err(WindowError::Device(DeviceError::WouldWait { .. })) => {}
+            read => return Ok((first.frames, read?)),
         }
+        Ok((window.frames, self.read_window(window).await?))
+    }
+
+    /// Reads and verifies a window where it may wait for the medium.
+    async fn read_window(self: &Arc<Self>, window: Window) -> Result<Vec<Bytes>, WindowError> {
         let permit = Arc::clone(&self.blocking_reads).acquire_owned().await;
         let agent = Arc::clone(self);
         let read = self.workers.blocking(move || {
             let _permit = permit;
             let opened = agent.devices.get(window.device)?;
-            read_frames(&*opened.device, &window, Wait::ForMedium)
+            read_frames(&*opened.device, &window, Wait::ForMedium, &agent.read_buffers)
         });
         match read.await {
             Ok(frames) => frames,
@@ -179,10 +197,10 @@ impl Reading {
                 self.agent.note_damaged(self.copy, true);
                 return Err(ChunkRefusal::CopyDamaged(self.copy));
             };
-            match self.agent.read_window(window).await {
-                Ok(frames) => {
-                    self.next_frame = window.first_frame + window.frames;
-                    self.ready.extend(frames);
+            match self.agent.read_some(window).await {
+                Ok((frames, parts)) => {
+                    self.next_frame = window.first_frame + frames;
+                    self.ready.extend(parts);
                     return Ok(());
                 }
                 Err(WindowError::Stopped) => return Err(ChunkRefusal::NotReady),
@@ -229,36 +247,47 @@ const SUM_BYTES: usize = 4;
 
 /// Reads the frames of a window one after the other, the checksums between them to a place of their own, and verifies
 /// every frame.
-fn read_frames(device: &dyn Device, window: &Window, wait: Wait) -> Result<Vec<Bytes>, WindowError> {
-    let sums_bytes = window.frames as usize * SUM_BYTES;
-    let mut stored = BytesMut::zeroed(window.bytes().saturating_sub(sums_bytes));
-    let mut sums = vec![0; sums_bytes];
+fn read_frames(
+    device: &dyn Device,
+    window: &Window,
+    wait: Wait,
+    buffers: &Arc<Buffers>,
+) -> Result<Vec<Bytes>, WindowError> {
+    let mut parts: Vec<_> = (window.first_frame..window.first_frame + window.frames)
+        .step_by(PART_FRAMES as usize)
+        .map(|first| {
+            let frames = first..window.frames().end.min(first.saturating_add(PART_FRAMES));
+            let bytes = frames.clone().map(|frame| window.frame_bytes(frame)).sum();
+            (frames, buffers.take(bytes))
+        })
+        .collect();
+    let mut sums = vec![0; window.frames as usize * SUM_BYTES];
     let mut slices = Vec::with_capacity(2 * window.frames as usize);
-    let mut left = stored.as_mut();
-    for (frame, sum) in window.frames().zip(sums.chunks_exact_mut(SUM_BYTES)) {
-        let (bytes, rest) = left.split_at_mut(window.frame_bytes(frame).min(left.len()));
-        slices.extend([IoSliceMut::new(bytes), IoSliceMut::new(sum)]);
-        left = rest;
+    let mut sums_left = sums.as_mut_slice();
+    for (frames, part) in &mut parts {
+        let mut left = part.as_mut();
+        for frame in frames.clone() {
+            let (bytes, rest) = left.split_at_mut(window.frame_bytes(frame).min(left.len()));
+            let (sum, others) = sums_left.split_at_mut(SUM_BYTES.min(sums_left.len()));
+            slices.extend([IoSliceMut::new(bytes), IoSliceMut::new(sum)]);
+            (left, sums_left) = (rest, others);
+        }
     }
     device.read_into(window.location.segment, window.offset(), &mut slices, wait)?;
-    let mut left = stored.as_ref();
-    for (frame, sum) in window.frames().zip(sums.chunks_exact(SUM_BYTES)) {
-        let (bytes, rest) = left.split_at(window.frame_bytes(frame).min(left.len()));
-        let mut crc = frame_crc(window.piece.copy, frame);
-        crc.update(bytes);
-        if finish(&crc) != read_u32(sum, 0) {
-            return Err(WindowError::Damaged);
+    let mut sums = sums.chunks_exact(SUM_BYTES);
+    for (frames, part) in &parts {
+        let mut left = part.as_ref();
+        for (frame, sum) in frames.clone().zip(&mut sums) {
+            let (bytes, rest) = left.split_at(window.frame_bytes(frame).min(left.len()));
+            let mut crc = frame_crc(window.piece.copy, frame);
+            crc.update(bytes);
+            if finish(&crc) != read_u32(sum, 0) {
+                return Err(WindowError::Damaged);
+            }
+            left = rest;
         }
-        left = rest;
     }
-    let part_bytes = u64::from(PART_FRAMES) * (FRAME_BYTES + FRAME_TAG_BYTES);
-    let part_bytes = usize::try_from(part_bytes).unwrap_or(usize::MAX);
-    let mut stored = stored.freeze();
-    let mut parts = Vec::with_capacity(window.frames.div_ceil(PART_FRAMES) as usize);
-    while !stored.is_empty() {
-        parts.push(stored.split_to(stored.len().min(part_bytes)));
-    }
-    Ok(parts)
+    Ok(parts.into_iter().map(|(_, part)| part.into()).collect())
 }
 
 impl Agent {

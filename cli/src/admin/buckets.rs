@@ -3,6 +3,7 @@
 use super::client::Client;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use ullage_model::units::parse_bytes;
 
 /// What is done with buckets.
 #[derive(Debug, Subcommand)]
@@ -24,8 +25,9 @@ pub(super) enum BucketCommand {
 pub(super) struct NewQuota {
     /// The bucket's name.
     bucket: String,
-    /// Most bytes of all objects, old versions and parts of open uploads among them.
-    #[arg(long, required_unless_present_any = ["objects", "none"])]
+    /// Most bytes of all objects, old versions and parts of open uploads among them: a number, alone or with KiB, MiB,
+    /// GiB or TiB (k, m, g, t for short).
+    #[arg(long, value_parser = parse_bytes, required_unless_present_any = ["objects", "none"])]
     bytes: Option<u64>,
     /// Most objects, old versions counted each.
     #[arg(long)]

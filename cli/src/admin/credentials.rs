@@ -10,6 +10,11 @@ use std::path::Path;
 /// Name of the credentials file in a standalone store's data directory.
 pub const CREDENTIALS_FILE: &str = "credentials";
 
+/// What an environment variable says; one without content says nothing.
+pub(super) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// A key pair.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -53,7 +58,6 @@ impl Credentials {
                 secret_key,
             });
         }
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         if let (Some(access_key), Some(secret_key)) =
             (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY"))
         {

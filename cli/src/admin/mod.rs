@@ -11,12 +11,16 @@ use anyhow::Context;
 use buckets::BucketCommand;
 use clap::{Args, Subcommand};
 use client::Client;
+use credentials::variable;
 pub use credentials::{CREDENTIALS_FILE, Credentials};
 use members::{InviteCommand, MetadCommand};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::path::PathBuf;
+
+/// Region that requests are signed for if nobody says another: the gateway's own default.
+const DEFAULT_REGION: &str = "us-east-1";
 
 /// Options of `ullage admin`.
 #[derive(Debug, Args)]
@@ -33,9 +37,9 @@ pub struct Options {
     /// Secret key; else AWS_SECRET_ACCESS_KEY, else --data.
     #[arg(long, requires = "access_key")]
     secret_key: Option<String>,
-    /// Region that requests are signed for.
-    #[arg(long, default_value = "us-east-1", env = "AWS_REGION")]
-    region: String,
+    /// Region that requests are signed for; else AWS_REGION, else AWS_DEFAULT_REGION, else us-east-1.
+    #[arg(long)]
+    region: Option<String>,
     /// Print JSON for programs instead of tables for people.
     #[arg(long)]
     json: bool,
@@ -211,7 +215,13 @@ enum KeyCommand {
 pub fn run(options: Options) -> anyhow::Result<()> {
     let given = options.access_key.clone().zip(options.secret_key.clone());
     let credentials = Credentials::find(given, options.data.as_deref())?;
-    let client = Client::new(&options.endpoint, &options.region, credentials)?;
+    let region = options
+        .region
+        .clone()
+        .or_else(|| variable("AWS_REGION"))
+        .or_else(|| variable("AWS_DEFAULT_REGION"));
+    let region = region.as_deref().unwrap_or(DEFAULT_REGION);
+    let client = Client::new(&options.endpoint, region, credentials)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let answer = runtime.block_on(ask(&client, &options.command))?;

@@ -148,6 +148,7 @@ fn cell_at(entry: &Value, at: &str) -> String {
 fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
         Some(Value::String(text)) => text.escape_debug().to_string(),
         Some(Value::Array(entries)) => {
             let entries: Vec<String> = entries.iter().map(|entry| cell(Some(entry))).collect();

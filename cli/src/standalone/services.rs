@@ -249,6 +249,8 @@ fn agent_config(layout: &Layout, cluster: ClusterId, number: u32, name: String) 
         owner: "standalone".to_owned(),
         zone: name.clone(),
         cluster: Some(cluster),
+        // It listens nowhere: who calls it is in the same process.
+        listen: String::new(),
         // What is in flight here are the gateway's own buffers, not copies of them: its budget is the bound.
         intake_memory: u64::MAX,
         ..AgentConfig::new(layout.vendor(number), name, devices.collect())

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use ullage_gateway::config::GatewayConfig;
 use ullage_model::limits::{COPIES_MAX, SEGMENT_BYTES};
+use ullage_model::units::parse_bytes;
 
 /// Vendors of one standalone store at most.
 const VENDORS_MAX: u32 = 64;
@@ -40,7 +41,8 @@ pub struct Options {
     copies: Option<u32>,
     /// Bytes that each device may take. On first start an equal share of what the file system has free, if not
     /// given; later, what it was.
-    #[arg(long, value_name = "BYTES", env = "ULLAGE_DEVICE_CAPACITY")]
+    /// In the flag and the variable also with KiB, MiB, GiB or TiB (k, m, g, t for short).
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, env = "ULLAGE_DEVICE_CAPACITY")]
     device_capacity: Option<u64>,
     /// Address of the S3 endpoint [default: 127.0.0.1:9000].
     #[arg(long, value_name = "ADDRESS", env = "ULLAGE_LISTEN")]

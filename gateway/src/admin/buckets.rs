@@ -1,8 +1,9 @@
 //! Buckets for operators: what they hold, exactly, and what they may hold.
 
+use super::Call;
 use super::error::{AdminError, Result};
 use super::handlers::document;
-use super::{AUDIT, Call};
+use crate::audit::{AUDIT, AuditLine};
 use crate::server::limits::ADMIN_PAGE_BUCKETS;
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -96,9 +97,12 @@ pub(super) async fn show(call: &Call, name: &str) -> Result<Bucket> {
 pub(super) async fn set_quota(call: &Call, name: &str) -> Result<Bucket> {
     let NewQuota { bytes, objects } = document(call)?;
     let row = find(call, name).await?;
-    call.store.set_quota(&row, Quota { bytes, objects }).await?;
     // What the line of the request cannot say, because it stands in the document.
-    info!(target: AUDIT, user = call.name, bucket = name, ?bytes, ?objects, "a bucket's quota was set");
+    let line = AuditLine::new(|outcome| {
+        info!(target: AUDIT, user = call.name, bucket = name, ?bytes, ?objects, outcome, "a bucket's quota");
+    });
+    let set = async { Ok(call.store.set_quota(&row, Quota { bytes, objects }).await?) };
+    line.during(set, |error: &AdminError| error.code).await?;
     show(call, name).await
 }
 

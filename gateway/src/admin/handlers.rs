@@ -5,8 +5,9 @@ use super::views::{
     Class, ClassRule, Copies, FatChunk, FatCopyName, FatObject, Key, KeyDeleted, Lease, LocalFatCopy,
     NewPolicy, NewUser, Path, Room, Status, User, UserMade, UserObject, UserObjects, UserPolicyView, Vendor,
 };
-use super::{AUDIT, AdminApi, Call};
+use super::{AdminApi, Call};
 use super::{buckets, members};
+use crate::audit::{AUDIT, AuditLine};
 use crate::get::ObjectName;
 use crate::ops::{ANONYMOUS_NAME, ROOT_NAME};
 use crate::server::limits::{ADMIN_PAGE_COPIES, ADMIN_PAGE_OBJECTS, FAT_CHUNKS_SHOWN_MAX};
@@ -403,17 +404,22 @@ impl AdminApi {
             ));
         }
         // What the line of the request cannot say, because it stands in the document. Never the secret.
-        info!(
-            target: AUDIT,
-            user = call.name,
-            made = new.name,
-            access_key = new.access_key,
-            "a user and its access key"
-        );
-        let store = &call.store;
-        let user = store
-            .create_user(&new.name, policy, &new.access_key, &secret)
-            .await?;
+        let line = AuditLine::new(|outcome| {
+            info!(
+                target: AUDIT,
+                user = call.name,
+                made = new.name,
+                access_key = new.access_key,
+                outcome,
+                "a user and its access key"
+            );
+        });
+        let made = async {
+            let store = &call.store;
+            let made = store.create_user(&new.name, policy, &new.access_key, &secret);
+            Ok(made.await?)
+        };
+        let user = line.during(made, |error: &AdminError| error.code).await?;
         Ok(UserMade {
             user: user.0,
             name: new.name,
@@ -435,8 +441,11 @@ async fn set_policy(call: &Call) -> Result<UserPolicyView> {
     let new: NewPolicy = document(call)?;
     let policy = new.policy.read()?;
     let row = user_named(call, &new.user).await?;
-    info!(target: AUDIT, user = call.name, of = row.name, "a user's policy");
-    call.store.set_user_policy(row.user, policy.clone()).await?;
+    let line = AuditLine::new(|outcome| {
+        info!(target: AUDIT, user = call.name, of = row.name, outcome, "a user's policy");
+    });
+    let set = async { Ok(call.store.set_user_policy(row.user, policy.clone()).await?) };
+    line.during(set, |error: &AdminError| error.code).await?;
     Ok(UserRow { policy, ..row }.into())
 }
 

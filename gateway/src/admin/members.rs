@@ -1,8 +1,9 @@
 //! Who belongs to the cluster: metadata nodes that come and go, vendors that are invited or shut out.
 
+use super::Call;
 use super::error::{AdminError, Result};
 use super::handlers::document;
-use super::{AUDIT, Call};
+use crate::audit::{AUDIT, AuditLine};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 use ullage_model::ids::VendorId;
@@ -106,12 +107,15 @@ pub(super) async fn add(call: &Call) -> Result<Members> {
         )));
     }
     let replaces = new.replaces.as_deref().map(node).transpose()?;
-    info!(target: AUDIT, user = call.name, address = new.address, ?replaces, "a metadata node is to be a member");
     let request = MembersRequest::Add {
-        address: new.address,
+        address: new.address.clone(),
         replaces,
     };
-    Ok(call.store.members(request).await?.into())
+    let line = AuditLine::new(|outcome| {
+        info!(target: AUDIT, user = call.name, address = new.address, ?replaces, outcome, "a metadata node is to be a member");
+    });
+    let added = async { Ok(call.store.members(request).await?.into()) };
+    line.during(added, |error: &AdminError| error.code).await
 }
 
 pub(super) async fn remove(call: &Call, node: u64) -> Result<Members> {

@@ -14,6 +14,7 @@ pub use local::{LocalCopies, LocalCopy, LocalFatError, LocalFats};
 /// The routes that need no signature, all of them. They tell nothing of what is stored.
 pub use ullage_transport::health::PUBLIC_ROUTES;
 
+use crate::audit::{AUDIT, AuditLine};
 use crate::memory::Budget;
 use crate::ops::{self, Caller};
 use crate::s3::{BodyPlan, BodyUse, Credential, Endpoint, Head, Realm, UnixMs};
@@ -36,8 +37,6 @@ use ullage_transport::health;
 
 /// Name of the service in signatures.
 const SERVICE: &str = "ullage";
-/// Target of the audit log's lines: logged also where nothing else of this level is.
-pub const AUDIT: &str = "ullage_audit";
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -160,18 +159,23 @@ impl AdminApi {
             document: body.document(plan, &self.documents).await?,
             store: Arc::clone(store),
         };
-        if parts.method != Method::GET {
-            // The audit log: who changed what. Before it is done, so that no change goes without its line.
+        let answer = self.handle(route, &call);
+        if parts.method == Method::GET {
+            return answer.await;
+        }
+        // Who changed what.
+        let line = AuditLine::new(|outcome| {
             info!(
                 target: AUDIT,
                 user = call.name,
                 allowed = call.caller.is_root(),
                 method = %parts.method,
                 path = parts.uri.path(),
+                outcome,
                 "a change by the admin API"
             );
-        }
-        self.handle(route, &call).await
+        });
+        line.during(answer, |error| error.code).await
     }
 }
 

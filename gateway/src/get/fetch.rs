@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::get::locate::Locator;
 use crate::get::verify::{FrameSpan, Opening};
-use crate::limits::{HEDGE_BETWEEN, READ_WAIT, RELOCATIONS};
+use crate::limits::{HEDGE_BETWEEN, READ_WAIT, RELOCATIONS, SEGMENT_BYTES};
 use crate::memory::{PooledBuffer, Reservation};
 use crate::path::{Fault, Transfer, Way};
 use crate::session::Session;
@@ -19,12 +19,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use ullage_model::fat::rows::{ChunkRow, CopyRow, CopyState, VendorState};
 use ullage_model::ids::VendorId;
+use ullage_model::limits::FRAME_BYTES;
 use ullage_model::wire::agent::DamagedCopy;
 use ullage_model::wire::chunk::{ChunkRefusal, ReadRequest};
 use ullage_model::wire::metad::{LocateSource, SpanPlace};
 
-/// Scores within so many points of the best are as good: the load is shared among them.
-const AS_GOOD: u16 = 50;
+/// Scores within so many points of the best are as good: the load is shared among them. Half the speed of the best
+/// costs about as many: below it, that the bytes are in memory where they were read before is worth more.
+const AS_GOOD: u16 = 100;
 
 /// Frames to be fetched.
 #[derive(Clone, Debug)]
@@ -100,7 +102,7 @@ async fn fetch_once(
     reservation: &Arc<Reservation>,
 ) -> Result<PooledBuffer, String> {
     let (paths, clock) = (&engine.around.paths, &engine.around.clock);
-    let mut copies = order(engine, session, &segment.row);
+    let mut copies = order(engine, session, segment);
     let mut running: FuturesUnordered<BoxFuture<'_, Read>> = FuturesUnordered::new();
     let mut started: Vec<(VendorId, Duration)> = Vec::new();
     let mut last = "it has no copies".to_owned();
@@ -148,8 +150,10 @@ async fn fetch_once(
 /// A read of a copy at a vendor that is over.
 type Read = (VendorId, Result<PooledBuffer, String>);
 
-/// Copies by path, best first; those that are damaged or about to go come last.
-fn order(engine: &Engine, session: &Session, row: &ChunkRow) -> VecDeque<CopyRow> {
+/// Copies by path, best first; those that are damaged or about to go come last. Of paths that are as good, every
+/// gateway takes the same for the same bytes: so they come from a medium once, and into the memory of one vendor.
+fn order(engine: &Engine, session: &Session, segment: &Segment) -> VecDeque<CopyRow> {
+    let row = &segment.row;
     let view = session.view();
     let now = engine.around.clock.monotonic();
     let mut ordered = VecDeque::with_capacity(row.copies.len());
@@ -172,16 +176,25 @@ fn order(engine: &Engine, session: &Session, row: &ChunkRow) -> VecDeque<CopyRow
             .iter()
             .take_while(|&&(_, score)| score + AS_GOOD >= best)
             .count();
-        if as_good > 1 {
-            let turn = usize::try_from(engine.around.random.number() % as_good as u64).unwrap_or(0);
-            ranking.chosen[..as_good].rotate_left(turn);
-        }
+        ranking.chosen[..as_good].sort_by_cached_key(|&(vendor, _)| turn(segment, vendor));
         let discarded = ranking.discarded.iter().map(|&(vendor, ..)| vendor);
         for vendor in ranking.chosen.iter().map(|&(vendor, _)| vendor).chain(discarded) {
             ordered.extend(copies().find(|copy| copy.vendor == vendor).cloned());
         }
     }
     ordered
+}
+
+/// Where `vendor` comes among those as good for a segment: any order, other for the next bytes of the chunk, and the
+/// same whenever these are read.
+fn turn(segment: &Segment, vendor: VendorId) -> [u8; 32] {
+    let aligned = segment.span.first * FRAME_BYTES / SEGMENT_BYTES.1;
+    let mut hasher = blake3::Hasher::new();
+    let chunk = segment.row.chunk;
+    for part in [chunk.lease.0, u64::from(chunk.counter), aligned, vendor.0] {
+        hasher.update(&part.to_be_bytes());
+    }
+    *hasher.finalize().as_bytes()
 }
 
 async fn read_copy(

@@ -4,7 +4,7 @@
 use super::errors::{s3_error, undone};
 use super::objects_read::look_at;
 use super::versioning::{change_undone, shown as version_shown, version_name};
-use super::{Body, Call, audit, bucket_documents, owner, public_access};
+use super::{Body, Call, audited, bucket_documents, owner, public_access};
 use crate::directory::{Bucket, bucket_ref};
 use crate::policy::{Policy, PolicyError, PolicyKind};
 use crate::put::PutError;
@@ -15,6 +15,7 @@ use crate::s3::conditions::WriteCondition;
 use crate::s3::error::{ErrorCode, Result, S3Error};
 use crate::s3::operation::{BucketRequest, ObjectRequest, PutBucketAcl, PutObjectAcl};
 use crate::s3::route::OperationName;
+use futures::{FutureExt as _, TryFutureExt as _};
 use http::StatusCode;
 use std::collections::BTreeSet;
 use ullage_model::ids::UserId;
@@ -238,9 +239,8 @@ pub(super) async fn set_access(
     call: &Call<'_>,
     name: &str,
     operation: OperationName,
-    change: impl Fn(&Bucket) -> Result<BucketAccess>,
+    change: impl Fn(&Bucket) -> Result<BucketAccess> + Send + Sync,
 ) -> Result<()> {
-    audit(call, name, operation);
     let done = call.decided(name, |actor, bucket| {
         let access = change(&bucket).map_err(PutError::Refused);
         async move {
@@ -248,7 +248,8 @@ pub(super) async fn set_access(
             Ok(set.await?)
         }
     });
-    done.await.map_err(|error| undone(error, &WriteCondition::Always))
+    let done = done.map_err(|error| undone(error, &WriteCondition::Always));
+    audited(call, name, operation, done.boxed()).await
 }
 
 /// GetObjectAcl.

@@ -1,7 +1,7 @@
 //! Operations on the documents of a bucket's settings: what was set is what is answered, as it was written then.
 
 use super::errors::undone;
-use super::{Body, Call, audit};
+use super::{Body, Call, audited};
 use crate::directory::{Bucket, bucket_ref};
 use crate::put::PutError;
 use crate::s3::Reply;
@@ -13,6 +13,7 @@ use crate::s3::limits::BUCKET_TAGS_MAX;
 use crate::s3::operation::BucketRequest;
 use crate::s3::route::OperationName;
 use crate::s3::tagging::Tags;
+use futures::{FutureExt as _, TryFutureExt as _};
 use http::StatusCode;
 use ullage_model::namespace::rows::BucketDocumentKind;
 
@@ -109,10 +110,9 @@ pub(super) async fn set_checked(
     request: &BucketRequest,
     (operation, kind): (OperationName, BucketDocumentKind),
     document: Option<String>,
-    check: impl Fn(&Bucket) -> Result<()>,
+    check: impl Fn(&Bucket) -> Result<()> + Send + Sync,
 ) -> Result<()> {
     let name = &request.bucket;
-    audit(call, name, operation);
     let (document, check) = (&document, &check);
     let done = call.decided(name, |actor, bucket| async move {
         check(&bucket).map_err(PutError::Refused)?;
@@ -121,5 +121,6 @@ pub(super) async fn set_checked(
             .set_bucket_document(actor, bucket_ref(&bucket), kind, document.clone());
         Ok(set.await?)
     });
-    done.await.map_err(|error| undone(error, &WriteCondition::Always))
+    let done = done.map_err(|error| undone(error, &WriteCondition::Always));
+    audited(call, name, operation, done.boxed()).await
 }

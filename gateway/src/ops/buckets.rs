@@ -4,7 +4,7 @@ use super::access::access_of_new;
 use super::authorize::{Need, Said};
 use super::errors::{s3_error, undone};
 use super::list::{held, memory};
-use super::{Body, Call, audit, owner};
+use super::{Body, Call, audited, owner};
 use crate::directory::bucket_ref;
 use crate::error::Error;
 use crate::policy::Action;
@@ -22,8 +22,8 @@ use crate::s3::request_xml::CreateBucketBody;
 use crate::s3::route::OperationName;
 use crate::s3::token::Position;
 use crate::server::limits::{BUCKETS_JUDGED_AT_ONCE, LISTED_BYTES};
-use futures::{StreamExt as _, TryStreamExt as _};
-use ullage_model::namespace::rows::BucketRow;
+use futures::{FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _};
+use ullage_model::namespace::rows::{BucketAccess, BucketRow};
 use ullage_model::rejection::Rejection;
 
 /// The region in which making one's own bucket again succeeds.
@@ -100,9 +100,18 @@ pub(super) async fn create(call: &Call<'_>, body: Body<'_>, request: &CreateBuck
     let access = access_of_new(request.acl, request.ownership)?;
     let document = CreateBucketBody::parse(&body.document().await?)?;
     document.check_region(call.region)?;
+    let made = make(call, request, document.location_constraint, access);
+    audited(call, &request.bucket, OperationName::CreateBucket, made.boxed()).await
+}
+
+async fn make(
+    call: &Call<'_>,
+    request: &CreateBucket,
+    location: Option<String>,
+    access: BucketAccess,
+) -> Result<Reply> {
     let name = &request.bucket;
-    audit(call, name, OperationName::CreateBucket);
-    let needs = needs_of_new(request, document.location_constraint);
+    let needs = needs_of_new(request, location);
     let made = call.decided_without_bucket(&needs, |actor| async move {
         Ok(call.store.create_bucket(actor, name, call.region, access).await?)
     });
@@ -148,17 +157,17 @@ pub(super) async fn head(call: &Call<'_>, request: &BucketRequest) -> Result<Rep
 
 /// DeleteBucket.
 pub(super) async fn delete(call: &Call<'_>, request: &BucketRequest) -> Result<Reply> {
-    audit(call, &request.bucket, OperationName::DeleteBucket);
     let done = call.decided(&request.bucket, |actor, bucket| async move {
         Ok(call.store.delete_bucket(actor, bucket_ref(&bucket)).await?)
     });
-    match done.await {
-        Ok(()) => Ok(deleted()),
-        Err(PutError::Failed(Error::Rejected(Rejection::BucketNotEmpty))) => {
-            Err(S3Error::from(ErrorCode::BucketNotEmpty).with("BucketName", &request.bucket))
+    let done = done.map_err(|error| match error {
+        PutError::Failed(Error::Rejected(Rejection::BucketNotEmpty)) => {
+            S3Error::from(ErrorCode::BucketNotEmpty).with("BucketName", &request.bucket)
         }
-        Err(error) => Err(undone(error, &WriteCondition::Always)),
-    }
+        error => undone(error, &WriteCondition::Always),
+    });
+    audited(call, &request.bucket, OperationName::DeleteBucket, done.boxed()).await?;
+    Ok(deleted())
 }
 
 /// GetBucketLocation.

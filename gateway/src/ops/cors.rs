@@ -3,7 +3,7 @@
 
 use crate::directory::Bucket;
 use crate::error::Error;
-use crate::s3::cors::{CrossOrigin, Preflight};
+use crate::s3::cors::{Asked, CrossOrigin, Preflight};
 use crate::s3::error::Result;
 use crate::s3::names::check_bucket_name;
 use crate::s3::{Endpoint, Head, Reply};
@@ -13,9 +13,9 @@ use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
 use ullage_model::rejection::Rejection;
 
-/// PreflightBucket and PreflightObject. A bucket that is not there answers as one without rules.
+/// PreflightBucket and PreflightObject.
 pub(crate) async fn preflight(store: &Store, head: &Head<'_>) -> Result<Reply> {
-    let asked = Preflight::parse(head)?;
+    let preflight = Preflight::parse(head)?;
     let name = head.bucket().unwrap_or("");
     let bucket = if check_bucket_name(name).is_ok() {
         match store.directory().bucket(name).await {
@@ -27,7 +27,12 @@ pub(crate) async fn preflight(store: &Store, head: &Head<'_>) -> Result<Reply> {
         None
     };
     let mut reply = Reply::empty(StatusCode::OK);
-    reply.headers = asked.judge(rules(bucket.as_ref()))?;
+    let asked = match (&bucket, rules(bucket.as_ref())) {
+        (None, _) => Asked::NoBucket,
+        (Some(_), None) => Asked::NoRules,
+        (Some(_), Some(rules)) => Asked::Rules(rules),
+    };
+    reply.headers = preflight.judge(asked)?;
     Ok(reply)
 }
 

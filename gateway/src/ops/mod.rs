@@ -29,18 +29,22 @@ pub(crate) use cors::{add_headers as add_cors_headers, preflight};
 pub(crate) use errors::s3_error;
 pub(crate) use post::{Posted, post_object};
 
-use crate::admin::AUDIT;
+use crate::audit::{AUDIT, AuditLine};
 use crate::directory::{Bucket, User};
 use crate::error::Error;
 use crate::memory::{Budget, Reservation};
 use crate::s3::Reply;
 use crate::s3::answer::Owner;
 use crate::s3::error::{ErrorCode, Result};
+use crate::s3::operation::{BucketRequest, ObjectRequest};
 use crate::s3::route::OperationName;
+use crate::s3::unset::check_encryption;
 use crate::s3::{BodyPlan, Head, Operation, S3Error};
 use crate::server::{ObjectBytes, Progress, RequestBody, RootKeys, Shared};
 use crate::store::Store;
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::StatusCode;
 use std::sync::{Arc, OnceLock};
 use tracing::info;
 use ullage_model::ids::UserId;
@@ -299,6 +303,17 @@ async fn dispatch(call: &Call<'_>, body: Body<'_>, operation: Operation) -> Resu
             access::get_object_acl(call, &request).await?
         }
         Operation::PutObjectAcl(request) => access::put_object_acl(call, body, &request).await?,
+        Operation::PutBucketEncryption(BucketRequest { bucket }) => {
+            check_encryption(&body.document().await?)?;
+            call.bucket(&bucket).await?;
+            Reply::empty(StatusCode::OK)
+        }
+        Operation::UnsetOfBucket(unset, BucketRequest { bucket })
+        | Operation::UnsetOfObject(unset, ObjectRequest { bucket, .. }) => {
+            body.none().await?;
+            call.bucket(&bucket).await?;
+            unset.answer(&bucket)?
+        }
     };
     Ok(Answer::Whole(reply))
 }
@@ -359,16 +374,26 @@ pub(crate) async fn identify<'a>(
     }
 }
 
-/// A line of the audit log: who changes which bucket. Before it is done, so that no change goes without its line.
-fn audit(call: &Call<'_>, bucket: &str, operation: OperationName) {
-    info!(
-        target: AUDIT,
-        request_id = %format_args!("{:016X}", call.request_id),
-        access_key = call.access_key.unwrap_or_default(),
-        operation = operation.as_str(),
-        bucket,
-        "a change of a bucket"
-    );
+/// Changes a bucket, with a line of the audit log: who changed which, and what became of it. The change is on the heap,
+/// as few requests are one.
+async fn audited<T>(
+    call: &Call<'_>,
+    bucket: &str,
+    operation: OperationName,
+    change: BoxFuture<'_, Result<T>>,
+) -> Result<T> {
+    let line = AuditLine::new(|outcome| {
+        info!(
+            target: AUDIT,
+            request_id = %format_args!("{:016X}", call.request_id),
+            access_key = call.access_key.unwrap_or_default(),
+            operation = operation.as_str(),
+            bucket,
+            outcome,
+            "a change of a bucket"
+        );
+    });
+    line.during(change, |error| error.code().as_str()).await
 }
 
 /// The canonical id of a user: what S3 calls an owner.

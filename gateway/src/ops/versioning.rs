@@ -5,7 +5,7 @@ use super::convert::{algorithm, etag, kind, time};
 use super::errors::undone;
 use super::list::{held, memory};
 use super::objects_read::no_such_key;
-use super::{Body, Call, audit, owner};
+use super::{Body, Call, audited, owner};
 use crate::directory::bucket_ref;
 use crate::error::Error;
 use crate::get::Lookup;
@@ -21,6 +21,7 @@ use crate::s3::operation::BucketRequest;
 use crate::s3::route::OperationName;
 use crate::s3::versioning::{ListObjectVersions, VersioningStatus, invalid_version_id};
 use crate::server::limits::LISTED_BYTES;
+use futures::{FutureExt as _, TryFutureExt as _};
 use http::StatusCode;
 use std::sync::Arc;
 use ullage_model::ids::VersionName;
@@ -110,13 +111,18 @@ pub(super) async fn put(call: &Call<'_>, body: Body<'_>, request: &BucketRequest
         VersioningStatus::Enabled => Versioning::Enabled,
         VersioningStatus::Suspended => Versioning::Suspended,
     };
-    audit(call, &request.bucket, OperationName::PutBucketVersioning);
     let done = call.decided(&request.bucket, |actor, bucket| async move {
         let set = call.store.set_versioning(actor, bucket_ref(&bucket), versioning);
         Ok(set.await?)
     });
-    done.await
-        .map_err(|error| undone(error, &WriteCondition::Always))?;
+    let done = done.map_err(|error| undone(error, &WriteCondition::Always));
+    audited(
+        call,
+        &request.bucket,
+        OperationName::PutBucketVersioning,
+        done.boxed(),
+    )
+    .await?;
     Ok(Reply::empty(StatusCode::OK))
 }
 

@@ -6,6 +6,7 @@ use super::checksum::ChecksumAlgorithm;
 use super::error::{ErrorCode, Result, S3Error};
 use super::head::Head;
 use super::route::{OperationName, Route};
+use super::unset::Unset;
 
 /// Parameters of query authentication; read by [`super::sigv4`].
 const AUTHENTICATION: [&str; 8] = [
@@ -156,7 +157,8 @@ fn parameters(operation: OperationName) -> &'static [&'static str] {
         OperationName::CreateMultipartUpload => &["uploads"],
         OperationName::UploadPart | OperationName::UploadPartCopy => &["partNumber", "uploadId"],
         OperationName::CompleteMultipartUpload | OperationName::AbortMultipartUpload => &["uploadId"],
-        _ => &[],
+        OperationName::PutBucketEncryption => &["encryption"],
+        other => Unset::of(other).map_or(&[], Unset::parameters),
     }
 }
 
@@ -183,6 +185,7 @@ fn check_amz(operation: OperationName, name: &str, value: &str) -> Result<()> {
                 | OperationName::PutBucketPolicy
                 | OperationName::PutBucketAcl
                 | OperationName::PutObjectAcl
+                | OperationName::PutBucketEncryption
                 | OperationName::PutBucketOwnershipControls
                 | OperationName::PutPublicAccessBlock
         );

@@ -32,12 +32,23 @@ struct Pattern(String);
 
 impl Pattern {
     fn matches(&self, text: &str) -> bool {
-        match self.0.split_once('*') {
-            None => self.0 == text,
-            Some((start, end)) => {
-                text.len() >= start.len() + end.len() && text.starts_with(start) && text.ends_with(end)
-            }
-        }
+        self.fits(text, <[u8]>::eq)
+    }
+
+    fn matches_ignoring_case(&self, text: &str) -> bool {
+        self.fits(text, <[u8]>::eq_ignore_ascii_case)
+    }
+
+    fn fits(&self, text: &str, same: impl Fn(&[u8], &[u8]) -> bool) -> bool {
+        let text = text.as_bytes();
+        let Some((start, end)) = self.0.split_once('*') else {
+            return same(text, self.0.as_bytes());
+        };
+        let middle = text.len().checked_sub(start.len() + end.len());
+        middle.is_some_and(|middle| {
+            let (head, tail) = text.split_at(start.len());
+            same(head, start.as_bytes()) && same(&tail[middle..], end.as_bytes())
+        })
     }
 }
 
@@ -50,8 +61,15 @@ impl CorsRules {
         let mut xml = XmlReader::open(document, "CORSConfiguration")?;
         let mut rules = Vec::new();
         while let Some(name) = xml.next_child()? {
-            if name != "CORSRule" || rules.len() >= limits::CORS_RULES_MAX {
+            if name != "CORSRule" {
                 return Err(S3Error::malformed_xml());
+            }
+            if rules.len() >= limits::CORS_RULES_MAX {
+                let message = format!(
+                    "The number of CORS rules should not exceed allowed limit of {} rules.",
+                    limits::CORS_RULES_MAX
+                );
+                return Err(S3Error::new(ErrorCode::InvalidRequest, message));
             }
             rules.push(CorsRule::read(&mut xml)?);
         }
@@ -73,24 +91,25 @@ impl CorsRules {
         xml.finish()
     }
 
-    /// What a request that was answered, well or not, is to say of these rules besides.
+    /// What a request that was answered, well or not, is to say of these rules besides. As in S3, what a preflight
+    /// would ask counts where the request itself says it. `Vary` is said to pages that may not read it, too: what is
+    /// cached for one of them is not what another is to get.
     pub fn add_to(&self, request: &CrossOrigin<'_>, method: &str, headers: &mut HeaderMap) {
         headers.append(header::VARY, VARY);
-        if let Some((rule, origin)) = self.find(request.origin, method, &[]) {
+        if let Some((rule, origin)) = self.find(request, request.method.unwrap_or(method)) {
             rule.add_to(request, origin, headers);
         }
     }
 
-    fn find(&self, origin: &str, method: &str, headers: &[String]) -> Option<(&CorsRule, &Pattern)> {
+    fn find(&self, request: &CrossOrigin<'_>, method: &str) -> Option<(&CorsRule, &Pattern)> {
+        if request.headers.len() > limits::HEADERS_MAX {
+            return None;
+        }
         self.0.iter().find_map(|rule| {
-            let pattern = rule
-                .allowed_origins
-                .iter()
-                .find(|allowed| allowed.matches(origin))?;
+            let mut origins = rule.allowed_origins.iter();
+            let pattern = origins.find(|allowed| allowed.matches(request.origin))?;
             let fits = rule.allowed_methods.contains(&method)
-                && headers
-                    .iter()
-                    .all(|name| rule.allowed_headers.iter().any(|allowed| allowed.matches(name)));
+                && request.headers.iter().all(|name| rule.allows_header(name));
             fits.then_some((rule, pattern))
         })
     }
@@ -105,11 +124,10 @@ impl CorsRule {
                 "ID" if rule.id.is_none() && text.chars().count() <= limits::CORS_ID_CHARACTERS_MAX => {
                     rule.id = Some(text);
                 }
-                "AllowedHeader" => {
-                    let pattern = pattern("AllowedHeader", &text.to_ascii_lowercase())?;
-                    rule.allowed_headers.push(pattern);
-                }
+                "AllowedHeader" => rule.allowed_headers.push(pattern("AllowedHeader", &text)?),
                 "AllowedMethod" => rule.allowed_methods.push(method(&text)?),
+                // S3 takes an empty one, which is nobody's.
+                "AllowedOrigin" if text.is_empty() => rule.allowed_origins.push(Pattern(text)),
                 "AllowedOrigin" => rule.allowed_origins.push(pattern("AllowedOrigin", &text)?),
                 "ExposeHeader" => rule.expose_headers.push(exposed(text)?),
                 "MaxAgeSeconds" if rule.max_age_seconds.is_none() => {
@@ -146,6 +164,11 @@ impl CorsRule {
             xml.number("MaxAgeSeconds", seconds.into());
         }
         xml.close("CORSRule");
+    }
+
+    fn allows_header(&self, name: &str) -> bool {
+        let mut allowed = self.allowed_headers.iter();
+        allowed.any(|allowed| allowed.matches_ignoring_case(name))
     }
 
     /// `origin` is the pattern that the request's origin matched.
@@ -212,10 +235,14 @@ fn exposed(text: String) -> Result<String> {
 }
 
 /// A request that names the origin of the page that sends it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CrossOrigin<'a> {
     origin: &'a str,
     value: &'a HeaderValue,
+    /// `Access-Control-Request-Method`
+    method: Option<&'a str>,
+    /// `Access-Control-Request-Headers`, in lower case.
+    headers: Vec<String>,
 }
 
 impl<'a> CrossOrigin<'a> {
@@ -224,7 +251,17 @@ impl<'a> CrossOrigin<'a> {
         let mut values = headers.get_all(header::ORIGIN).iter();
         let value = values.next().filter(|_| values.next().is_none())?;
         let origin = value.to_str().ok().filter(|origin| !origin.is_empty())?;
-        Some(Self { origin, value })
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let asked = text(header::ACCESS_CONTROL_REQUEST_HEADERS).unwrap_or("");
+        let names = asked.split(',').map(str::trim).filter(|name| !name.is_empty());
+        // One more than a request may have is enough to refuse them all.
+        let names = names.take(limits::HEADERS_MAX + 1);
+        Some(Self {
+            origin,
+            value,
+            method: text(header::ACCESS_CONTROL_REQUEST_METHOD),
+            headers: names.map(str::to_ascii_lowercase).collect(),
+        })
     }
 }
 
@@ -232,234 +269,86 @@ impl<'a> CrossOrigin<'a> {
 #[derive(Clone, Debug)]
 pub struct Preflight<'a> {
     origin: CrossOrigin<'a>,
-    method: &'a str,
-    /// In lower case.
-    headers: Vec<String>,
     level: Level,
+}
+
+/// A bucket as preflights see it.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked<'a> {
+    /// It is not there.
+    NoBucket,
+    /// It has no rules.
+    NoRules,
+    /// It has these.
+    Rules(&'a CorsRules),
 }
 
 impl<'a> Preflight<'a> {
     /// Reads it.
     ///
     /// # Errors
-    /// BadRequest when it does not say what it asks for.
+    /// BadRequest when it does not say who asks.
     pub fn parse(head: &'a Head<'_>) -> Result<Self> {
-        let headers = head.headers();
-        let insufficient = |message: String| S3Error::new(ErrorCode::BadRequest, message);
-        let origin = CrossOrigin::of(headers).ok_or_else(|| {
+        let origin = CrossOrigin::of(head.headers()).ok_or_else(|| {
             insufficient("Insufficient information. Origin request header needed.".to_owned())
         })?;
-        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        let method = text(header::ACCESS_CONTROL_REQUEST_METHOD).unwrap_or("null");
-        if !METHODS.contains(&method) {
-            return Err(insufficient(format!(
-                "Invalid Access-Control-Request-Method: {method}"
-            )));
-        }
-        let asked = text(header::ACCESS_CONTROL_REQUEST_HEADERS).unwrap_or("");
-        let names = asked.split(',').map(str::trim).filter(|name| !name.is_empty());
-        // One more than a request may have is enough to refuse them all.
-        let names = names.take(limits::HEADERS_MAX + 1);
         Ok(Self {
             origin,
-            method,
-            headers: names.map(str::to_ascii_lowercase).collect(),
             level: head.level(),
         })
     }
 
-    /// The answer's headers under these rules. A bucket that is not there has none.
+    /// The answer's headers.
     ///
     /// # Errors
-    /// AccessForbidden when there are no rules, or none allows it.
-    pub fn judge(&self, rules: Option<&CorsRules>) -> Result<HeaderMap> {
-        let rules =
-            rules.ok_or_else(|| self.forbidden("CORSResponse: CORS is not enabled for this bucket."))?;
-        let found = rules
-            .find(self.origin.origin, self.method, &self.headers)
-            .filter(|_| self.headers.len() <= limits::HEADERS_MAX);
-        let (rule, pattern) = found.ok_or_else(|| {
+    /// AccessForbidden when there are no rules, or none allows it; BadRequest when it does not say what it asks for.
+    pub fn judge(&self, asked: Asked<'_>) -> Result<HeaderMap> {
+        let rules = match asked {
+            Asked::NoBucket => return Err(self.forbidden("CORSResponse: Bucket not found", Level::Bucket)),
+            Asked::NoRules => {
+                let message = "CORSResponse: CORS is not enabled for this bucket.";
+                return Err(self.forbidden(message, Level::Bucket));
+            }
+            Asked::Rules(rules) => rules,
+        };
+        let method = self.origin.method.unwrap_or("null");
+        if !METHODS.contains(&method) {
+            let message = format!("Invalid Access-Control-Request-Method: {method}");
+            return Err(insufficient(message));
+        }
+        let (rule, pattern) = rules.find(&self.origin, method).ok_or_else(|| {
             self.forbidden(
                 "CORSResponse: This CORS request is not allowed. This is usually because the evalution of Origin, \
                  request method / Access-Control-Request-Method or Access-Control-Request-Headers are not whitelisted \
                  by the resource's CORS spec.",
+                self.level,
             )
         })?;
         let mut headers = HeaderMap::new();
         headers.insert(header::VARY, VARY);
         rule.add_to(&self.origin, pattern, &mut headers);
-        if !self.headers.is_empty() {
-            set(
-                &mut headers,
-                header::ACCESS_CONTROL_ALLOW_HEADERS,
-                &self.headers.join(", "),
-            );
+        if !self.origin.headers.is_empty() {
+            let allowed = self.origin.headers.join(", ");
+            set(&mut headers, header::ACCESS_CONTROL_ALLOW_HEADERS, &allowed);
         }
         Ok(headers)
     }
 
-    fn forbidden(&self, message: &'static str) -> S3Error {
+    fn forbidden(&self, message: &'static str, level: Level) -> S3Error {
+        let resource = match level {
+            Level::Object => "OBJECT",
+            Level::Bucket | Level::Service => "BUCKET",
+        };
         S3Error::new(ErrorCode::AccessForbidden, message)
-            .with("Method", self.method)
-            .with(
-                "ResourceType",
-                if self.level == Level::Object {
-                    "OBJECT"
-                } else {
-                    "BUCKET"
-                },
-            )
+            .with("Method", self.origin.method.unwrap_or("OPTIONS"))
+            .with("ResourceType", resource)
     }
+}
+
+fn insufficient(message: String) -> S3Error {
+    S3Error::new(ErrorCode::BadRequest, message)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::head::Endpoint;
-    use super::super::head::tests::parts;
-    use super::*;
-
-    fn document(rules: &str) -> String {
-        format!("<CORSConfiguration>{rules}</CORSConfiguration>")
-    }
-
-    fn check(rules: &str, expected: std::result::Result<usize, ErrorCode>) {
-        let got = CorsRules::parse(document(rules).as_bytes());
-        let got = got.map(|rules| rules.0.len()).map_err(|error| error.code());
-        assert_eq!(got, expected, "{rules:.150}");
-    }
-
-    const RULE: &str =
-        "<CORSRule><AllowedOrigin>http://*.test</AllowedOrigin><AllowedMethod>GET</AllowedMethod></CORSRule>";
-
-    #[test]
-    fn documents_are_what_s3_allows() {
-        check(RULE, Ok(1));
-        check(&RULE.repeat(100), Ok(100));
-        check(&RULE.repeat(101), Err(ErrorCode::MalformedXML));
-        let with = |element: &str, text: &str| {
-            RULE.replace(
-                "</CORSRule>",
-                &format!("<{element}>{text}</{element}></CORSRule>"),
-            )
-        };
-        for (element, text, expected) in [
-            ("ID", "a rule", Ok(1)),
-            ("ID", &*"i".repeat(256), Err(ErrorCode::MalformedXML)),
-            ("AllowedMethod", "DELETE", Ok(1)),
-            ("AllowedMethod", "OPTIONS", Err(ErrorCode::InvalidRequest)),
-            ("AllowedMethod", "get", Err(ErrorCode::InvalidRequest)),
-            ("AllowedOrigin", "*", Ok(1)),
-            ("AllowedOrigin", "http://*.*", Err(ErrorCode::InvalidRequest)),
-            ("AllowedOrigin", "", Err(ErrorCode::InvalidRequest)),
-            ("AllowedHeader", "X-Amz-*", Ok(1)),
-            ("AllowedHeader", "*-*", Err(ErrorCode::InvalidRequest)),
-            ("AllowedHeader", "a&#10;b", Err(ErrorCode::InvalidRequest)),
-            ("ExposeHeader", "ETag", Ok(1)),
-            ("ExposeHeader", "x-*", Err(ErrorCode::InvalidRequest)),
-            ("ExposeHeader", "a&#13;b", Err(ErrorCode::InvalidRequest)),
-            ("MaxAgeSeconds", "3000", Ok(1)),
-            ("MaxAgeSeconds", "-1", Err(ErrorCode::MalformedXML)),
-            ("Other", "x", Err(ErrorCode::MalformedXML)),
-        ] {
-            check(&with(element, text), expected);
-        }
-        for malformed in [
-            "",
-            "<CORSRule/>",
-            "<X/>",
-            "<CORSRule><AllowedMethod>GET</AllowedMethod></CORSRule>",
-        ] {
-            check(malformed, Err(ErrorCode::MalformedXML));
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_back() {
-        let rules = RULE.replace(
-            "</CORSRule>",
-            "<ID>one</ID><AllowedHeader>x-*</AllowedHeader><ExposeHeader>ETag</ExposeHeader>\
-             <MaxAgeSeconds>5</MaxAgeSeconds></CORSRule>",
-        );
-        let rules = CorsRules::parse(document(&rules).as_bytes()).unwrap();
-        assert_eq!(CorsRules::parse(rules.to_xml().as_bytes()), Ok(rules.clone()));
-        assert!(rules.to_xml().contains(
-            "<CORSRule><AllowedHeader>x-*</AllowedHeader><AllowedMethod>GET</AllowedMethod>\
-             <AllowedOrigin>http://*.test</AllowedOrigin><ExposeHeader>ETag</ExposeHeader><ID>one</ID>\
-             <MaxAgeSeconds>5</MaxAgeSeconds></CORSRule>"
-        ));
-    }
-
-    /// The headers of a preflight's answer, as `name: value` in order.
-    fn preflight(rules: &str, headers: &[(&str, &str)]) -> std::result::Result<Vec<String>, ErrorCode> {
-        let rules = CorsRules::parse(document(rules).as_bytes()).unwrap();
-        let parts = parts("OPTIONS", "/bucket/key", headers);
-        let endpoint = Endpoint::default();
-        let head = Head::parse(&parts, &endpoint).unwrap();
-        let answer = Preflight::parse(&head).and_then(|preflight| preflight.judge(Some(&rules)));
-        let mut headers: Vec<String> = answer
-            .map_err(|error| error.code())?
-            .iter()
-            .filter(|(name, _)| *name != header::VARY)
-            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
-            .collect();
-        headers.sort();
-        Ok(headers)
-    }
-
-    #[test]
-    fn the_first_rule_that_fits_answers() {
-        let rules = "<CORSRule><AllowedOrigin>http://*.test</AllowedOrigin><AllowedMethod>PUT</AllowedMethod>\
-             <AllowedHeader>x-amz-*</AllowedHeader><ExposeHeader>ETag</ExposeHeader></CORSRule>\
-             <CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>GET</AllowedMethod>\
-             <MaxAgeSeconds>9</MaxAgeSeconds></CORSRule>";
-        let put = ("access-control-request-method", "PUT");
-        let get = ("access-control-request-method", "GET");
-        let headers = ("access-control-request-headers", "X-Amz-Date,  x-amz-meta-a");
-        assert_eq!(
-            preflight(rules, &[("origin", "http://a.test"), put, headers]),
-            Ok(vec![
-                "access-control-allow-credentials: true".to_owned(),
-                "access-control-allow-headers: x-amz-date, x-amz-meta-a".to_owned(),
-                "access-control-allow-methods: PUT".to_owned(),
-                "access-control-allow-origin: http://a.test".to_owned(),
-                "access-control-expose-headers: ETag".to_owned(),
-            ])
-        );
-        assert_eq!(
-            preflight(rules, &[("origin", "https://b"), get]),
-            Ok(vec![
-                "access-control-allow-methods: GET".to_owned(),
-                "access-control-allow-origin: *".to_owned(),
-                "access-control-max-age: 9".to_owned(),
-            ])
-        );
-        let forbidden = Err(ErrorCode::AccessForbidden);
-        assert_eq!(preflight(rules, &[("origin", "https://b"), put]), forbidden);
-        // Start and end of the pattern may not share a character.
-        assert_eq!(preflight(rules, &[("origin", "http://.tes"), put]), forbidden);
-        assert_eq!(
-            preflight(rules, &[("origin", "https://b"), get, headers]),
-            forbidden
-        );
-        let many = "x-amz-a,".repeat(129);
-        let many = ("access-control-request-headers", many.as_str());
-        assert_eq!(
-            preflight(rules, &[("origin", "http://a.test"), put, many]),
-            forbidden
-        );
-        let bad = Err(ErrorCode::BadRequest);
-        assert_eq!(preflight(rules, &[put]), bad);
-        assert_eq!(preflight(rules, &[("origin", "http://a.test")]), bad);
-        let strange = ("access-control-request-method", "TRACE");
-        assert_eq!(preflight(rules, &[("origin", "http://a.test"), strange]), bad);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn nothing_makes_the_parser_panic(text in "(<(/?)(CORSRule|ID|AllowedOrigin|AllowedMethod)>|[*a<>&;]){0,20}") {
-            if let Ok(rules) = CorsRules::parse(document(&text).as_bytes()) {
-                proptest::prop_assert_eq!(CorsRules::parse(rules.to_xml().as_bytes()), Ok(rules));
-            }
-        }
-    }
-}
+#[path = "cors_tests.rs"]
+mod tests;

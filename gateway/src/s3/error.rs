@@ -93,21 +93,26 @@ error_codes! {
     MissingRequestBodyError 400 "Request body is empty.";
     MissingSecurityHeader 400 "Your request is missing a required header.";
     NoSuchBucket 404 "The specified bucket does not exist";
+    NoSuchConfiguration 404 "The specified configuration does not exist.";
     NoSuchCORSConfiguration 404 "The CORS configuration does not exist";
     NoSuchBucketPolicy 404 "The bucket policy does not exist";
     NoSuchKey 404 "The specified key does not exist.";
+    NoSuchLifecycleConfiguration 404 "The lifecycle configuration does not exist";
     NoSuchPublicAccessBlockConfiguration 404 "The public access block configuration was not found";
     NoSuchTagSet 404 "The TagSet does not exist";
     NoSuchUpload 404 "The specified multipart upload does not exist. The upload ID might not be valid, or the multipart upload might have been aborted or completed.";
     NoSuchVersion 404 "The version ID specified in the request does not match an existing version.";
+    NoSuchWebsiteConfiguration 404 "The specified bucket does not have a website configuration";
     NotImplemented 501 "A header that you provided implies functionality that is not implemented.";
     /// Status only: a 304 has no body.
     NotModified 304 "Not Modified";
+    ObjectLockConfigurationNotFoundError 404 "Object Lock configuration does not exist for this bucket";
     OperationAborted 409 "A conflicting conditional operation is currently in progress against this resource. Try again.";
     PreconditionFailed 412 "At least one of the preconditions that you specified did not hold.";
     /// Not an S3 code; Ceph answers the same. SDKs do not retry a 403, which is right: only deletes or an operator
     /// help.
     QuotaExceeded 403 "The bucket's quota is used up. Room comes back after deletes, or with a greater quota.";
+    ReplicationConfigurationNotFoundError 404 "The replication configuration was not found";
     RequestHeaderSectionTooLarge 400 "The request header and query parameters used to make the request exceed the maximum allowed size.";
     RequestTimeout 400 "Your socket connection to the server was not read from or written to within the timeout period.";
     RequestTimeTooSkewed 403 "The difference between the request time and the server's time is too large.";

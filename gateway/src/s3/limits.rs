@@ -52,7 +52,7 @@ pub const VERSION_ID_BYTES_MAX: usize = 32;
 pub const CREATE_BUCKET_BODY_MAX: u64 = 16 * 1024;
 /// Most bytes of a bucket's policy (S3: 20 KiB).
 pub const BUCKET_POLICY_BYTES_MAX: u64 = crate::policy::BUCKET_POLICY_BYTES_MAX as u64;
-/// Most bytes of a PutBucketAcl, PutObjectAcl, PutBucketOwnershipControls or PutPublicAccessBlock body: 100 grants with their elements.
+/// Most bytes of a PutBucketAcl, PutObjectAcl, PutBucketOwnershipControls, PutBucketEncryption or PutPublicAccessBlock body: 100 grants with their elements.
 pub const ACL_BODY_MAX: u64 = 64 * 1024;
 /// Most bytes of a PutBucketVersioning body.
 pub const VERSIONING_BODY_MAX: u64 = 16 * 1024;

@@ -48,6 +48,7 @@ pub mod sigv4;
 pub mod tagging;
 pub mod time;
 pub mod token;
+pub mod unset;
 pub mod versioning;
 mod xml;
 

@@ -22,6 +22,7 @@ use super::range::RangeRequest;
 use super::route::{OperationName, Route};
 use super::sigv4::Authenticated;
 use super::tagging::Tags;
+use super::unset::Unset;
 use super::versioning::ListObjectVersions;
 use parse::{body_use, must_be_checked, operation};
 
@@ -139,6 +140,12 @@ pub enum Operation {
     GetObjectAcl(ObjectRequest),
     /// Replaces an object's access control list; its body may be an [`super::acl`] document.
     PutObjectAcl(PutObjectAcl),
+    /// Asks for encryption as it is anyway; its body is read by [`super::unset::check_encryption`].
+    PutBucketEncryption(BucketRequest),
+    /// About a feature of a bucket that was never set.
+    UnsetOfBucket(&'static Unset, BucketRequest),
+    /// About a feature of an object that was never set.
+    UnsetOfObject(&'static Unset, ObjectRequest),
 }
 
 /// Of a bucket, and no more.
@@ -393,6 +400,8 @@ impl Operation {
             Self::PutBucketPolicy(_) => OperationName::PutBucketPolicy,
             Self::GetBucketPolicyStatus(_) => OperationName::GetBucketPolicyStatus,
             Self::GetBucketPolicy(_) => OperationName::GetBucketPolicy,
+            Self::PutBucketEncryption(_) => OperationName::PutBucketEncryption,
+            Self::UnsetOfBucket(unset, _) | Self::UnsetOfObject(unset, _) => unset.name,
         }
     }
 }

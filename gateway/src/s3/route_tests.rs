@@ -48,7 +48,14 @@ const OFFERED: &str = "ListBuckets CreateBucket HeadBucket DeleteBucket GetBucke
     GetBucketPolicy PutBucketPolicy DeleteBucketPolicy GetBucketPolicyStatus GetBucketAcl PutBucketAcl GetObjectAcl \
     PutObjectAcl GetBucketOwnershipControls PutBucketOwnershipControls DeleteBucketOwnershipControls \
     GetObjectAttributes UploadPartCopy GetPublicAccessBlock PutPublicAccessBlock DeletePublicAccessBlock \
-    CompleteMultipartUpload AbortMultipartUpload ListMultipartUploads ListParts";
+    CompleteMultipartUpload AbortMultipartUpload ListMultipartUploads ListParts PutBucketEncryption \
+    GetBucketAccelerateConfiguration GetBucketEncryption GetBucketLifecycleConfiguration GetBucketLogging \
+    GetBucketNotificationConfiguration GetObjectLockConfiguration GetBucketReplication \
+    GetBucketRequestPayment GetBucketWebsite GetBucketAnalyticsConfiguration \
+    GetBucketIntelligentTieringConfiguration GetBucketInventoryConfiguration GetBucketMetricsConfiguration \
+    ListBucketAnalyticsConfigurations ListBucketIntelligentTieringConfigurations \
+    ListBucketInventoryConfigurations ListBucketMetricsConfigurations GetObjectLegalHold GetObjectRetention \
+    DeleteBucketEncryption DeleteBucketLifecycle DeleteBucketReplication DeleteBucketWebsite";
 
 #[test]
 fn every_operation_of_the_reference_stands_in_the_table_once() {

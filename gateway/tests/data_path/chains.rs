@@ -121,7 +121,9 @@ async fn a_vendor_that_stands_still_in_the_middle_of_an_upload_is_left_within_se
         let (stored, ()) = tokio::join!(harness.store.put(&request, &mut body), stop);
         stored.unwrap_or_else(|error| panic!("{vendor}: {error}"));
         let took = began.elapsed();
-        assert!(took < 3 * PATIENCE.0, "{vendor}: {took:?}");
+        // As its luck has it, up to three chunks in a row meet it; the upload itself takes less than a second.
+        let most = 3 * PATIENCE.0 + Duration::from_secs(1);
+        assert!(took < most, "{vendor}: {took:?}");
         harness.agents.set_stopped(vendor, false);
         tokio::time::sleep(Duration::from_secs(40)).await;
     }

@@ -23,7 +23,7 @@ impl Visit for Line {
 
 impl Subscriber for Kept {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && metadata.target() == ullage_gateway::admin::AUDIT
+        metadata.is_event() && metadata.target() == ullage_gateway::audit::AUDIT
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -62,29 +62,38 @@ async fn changes_leave_lines_that_say_what_was_made() {
     let line = [
         request(made.header("x-amz-request-id")),
         "access_key=\"AKROOT\"".into(),
-        "operation=\"CreateBucket\"".into(),
+        "operation=\"CreateBucket\" bucket=\"audited\" outcome=\"done\"".into(),
     ];
     assert!(line_with(&line.each_ref().map(String::as_str)), "{line:?}");
-    assert!(line_with(&[&line[0], "bucket=\"audited\""]));
+    client.send("PUT", "/audited/k", &[], b"").await.expect(200);
+    let kept = client.send("DELETE", "/audited", &[], b"").await;
+    kept.expect_error(409, "BucketNotEmpty");
+    let id = request(kept.header("x-amz-request-id"));
+    assert!(line_with(&[
+        &id,
+        "operation=\"DeleteBucket\"",
+        "outcome=\"BucketNotEmpty\""
+    ]));
+    client.send("DELETE", "/audited/k", &[], b"").await.expect(204);
     let gone = client.send("DELETE", "/audited", &[], b"").await.expect(204);
     let id = request(gone.header("x-amz-request-id"));
     assert!(line_with(&[
         &id,
         "operation=\"DeleteBucket\"",
-        "bucket=\"audited\""
+        "bucket=\"audited\"",
+        "outcome=\"done\""
     ]));
 
     let new =
         json!({"name": "ann", "access_key": "AKANN", "secret_key": "never in a log", "policy": "readonly"});
-    gateway
-        .admin_client()
-        .send("POST", "/v1/users", &[], new.to_string().as_bytes())
-        .await
-        .expect(200);
-    assert!(line_with(&[
-        "user=\"root\"",
-        "made=\"ann\"",
-        "access_key=\"AKANN\""
-    ]));
+    let admin = gateway.admin_client();
+    for (status, outcome) in [(200, "outcome=\"done\""), (409, "outcome=\"Refused\"")] {
+        let body = new.to_string();
+        let made = admin.send("POST", "/v1/users", &[], body.as_bytes());
+        made.await.expect(status);
+        let who = "user=\"root\"";
+        assert!(line_with(&[who, "made=\"ann\"", "access_key=\"AKANN\"", outcome]));
+        assert!(line_with(&[who, "path=\"/v1/users\"", outcome]));
+    }
     assert!(!line_with(&["never in a log"]));
 }

@@ -114,7 +114,8 @@ async fn pages_of_other_origins_may_do_what_the_rules_allow() {
     for target in ["/first/key", "/nowhere/key"] {
         let refused = preflight(&gateway, target, &[origin, get]).await;
         refused.expect_error(403, "AccessForbidden");
-        assert_eq!(refused.element("ResourceType").as_deref(), Some("OBJECT"));
+        assert_eq!(refused.element("ResourceType").as_deref(), Some("BUCKET"));
+        assert_eq!(refused.element("Method").as_deref(), Some("GET"));
     }
     let untouched = client.send("GET", "/first/none", &[origin], b"").await;
     assert_eq!((untouched.status, untouched.header("vary")), (404, None));

@@ -229,7 +229,7 @@ async fn slightly_too_many_headers_get_an_answer_of_s3() {
 async fn what_is_known_but_not_offered_is_501_and_only_for_known_callers() {
     let (_gateway, client) = strict().await;
     client
-        .send("GET", "/strict?lifecycle=", &[], b"")
+        .send("PUT", "/strict?lifecycle=", &[], b"")
         .await
         .expect_error(501, "NotImplemented");
     client

@@ -31,6 +31,7 @@ mod public_access;
 #[path = "../data_path/random.rs"]
 mod random;
 mod tagging;
+mod unset;
 mod uploads;
 mod versioning;
 

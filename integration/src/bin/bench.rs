@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use ullage_integration::cluster::{AgentPlan, Cluster, Plan};
+use ullage_integration::daemon::showing_logs_of_failures;
 use ullage_integration::load::bound::{self, Bound};
 use ullage_integration::load::commits;
 use ullage_integration::load::compare::Comparison;
@@ -19,8 +20,9 @@ use ullage_integration::load::run::Prepared;
 use ullage_integration::load::stats::median;
 use ullage_integration::load::table;
 use ullage_integration::load::target::Target;
-use ullage_integration::load::workload::{Spec, Workload, parse_size, show_size};
+use ullage_integration::load::workload::{Spec, Workload, show_size};
 use ullage_integration::process::disk_bytes;
+use ullage_model::units::parse_bytes;
 
 /// Load on S3 endpoints, measured and compared.
 ///
@@ -187,7 +189,7 @@ enum Commands {
         #[arg(long, default_value_t = 1_000_000)]
         objects: u64,
         /// Size of each.
-        #[arg(long, default_value = "4KiB", value_parser = parse_size)]
+        #[arg(long, default_value = "4KiB", value_parser = parse_bytes)]
         size: u64,
         /// Connections.
         #[arg(long, default_value_t = 64)]
@@ -236,7 +238,7 @@ struct Load {
     #[arg(long, value_enum)]
     workload: Workload,
     /// Object size.
-    #[arg(long, default_value = "4KiB", value_parser = parse_size)]
+    #[arg(long, default_value = "4KiB", value_parser = parse_bytes)]
     size: u64,
     /// Connections, each with one request in flight.
     #[arg(long, default_value_t = 64)]
@@ -254,10 +256,10 @@ struct Load {
     #[arg(long, default_value_t = 1_000)]
     keys: u64,
     /// Length of a range.
-    #[arg(long, default_value = "64KiB", value_parser = parse_size)]
+    #[arg(long, default_value = "64KiB", value_parser = parse_bytes)]
     range: u64,
     /// Length of a part.
-    #[arg(long, default_value = "16MiB", value_parser = parse_size)]
+    #[arg(long, default_value = "16MiB", value_parser = parse_bytes)]
     part: u64,
     /// Parts of one upload in flight.
     #[arg(long, default_value_t = 4)]
@@ -303,7 +305,12 @@ impl Load {
 }
 
 fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    showing_logs_of_failures(|| run(command))
+}
+
+fn run(command: Commands) -> anyhow::Result<()> {
+    match command {
         Commands::Run { target, load, output } => {
             let row = Comparison::measure(&load.name(), &target, None, &load.spec()?, 1, false)?;
             finish(&output, target.data.as_deref(), vec![row])

@@ -39,7 +39,7 @@ assert code_of(s3.get_bucket_cors) == "NoSuchCORSConfiguration"
 rules = [
     {
         "ID": "pages",
-        "AllowedHeaders": ["*"],
+        "AllowedHeaders": ["Content-*", "x-amz-META-cask"],
         "AllowedMethods": ["GET", "POST"],
         "AllowedOrigins": ["https://*.test"],
         "ExposeHeaders": ["ETag"],
@@ -50,6 +50,26 @@ s3.put_bucket_cors(Bucket=BUCKET, CORSConfiguration={"CORSRules": rules})
 assert s3.get_bucket_cors(Bucket=BUCKET)["CORSRules"] == rules
 two_wildcards = [{"AllowedMethods": ["GET"], "AllowedOrigins": ["*.*"]}]
 assert code_of(s3.put_bucket_cors, CORSConfiguration={"CORSRules": two_wildcards}) == "InvalidRequest"
+
+# What there is none of here, as tools ask of every bucket.
+s3.put_object(Bucket=BUCKET, Key="plain", Body=b"")
+assert s3.get_bucket_request_payment(Bucket=BUCKET)["Payer"] == "BucketOwner"
+assert "Status" not in s3.get_bucket_accelerate_configuration(Bucket=BUCKET)
+assert "LoggingEnabled" not in s3.get_bucket_logging(Bucket=BUCKET)
+assert set(s3.get_bucket_notification_configuration(Bucket=BUCKET)) == {"ResponseMetadata"}
+(rule,) = s3.get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]["Rules"]
+assert rule["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}, rule
+s3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration={"Rules": [rule]})
+assert s3.list_bucket_inventory_configurations(Bucket=BUCKET)["IsTruncated"] is False
+assert code_of(s3.get_bucket_replication) == "ReplicationConfigurationNotFoundError"
+assert code_of(s3.get_bucket_website) == "NoSuchWebsiteConfiguration"
+assert code_of(s3.get_bucket_lifecycle_configuration) == "NoSuchLifecycleConfiguration"
+assert code_of(s3.get_object_lock_configuration) == "ObjectLockConfigurationNotFoundError"
+assert code_of(s3.get_object_retention, Key="plain") == "InvalidRequest"
+s3.delete_bucket_website(Bucket=BUCKET)
+payer = {"Payer": "Requester"}
+assert code_of(s3.put_bucket_request_payment, RequestPaymentConfiguration=payer) == "NotImplemented"
+s3.delete_object(Bucket=BUCKET, Key="plain")
 
 # Forms.
 conditions = [

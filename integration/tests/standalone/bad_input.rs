@@ -335,13 +335,13 @@ async fn wrong_names_ranges_and_parameters_get_their_codes() -> anyhow::Result<(
         ),
         (
             "known but not offered",
-            listing.clone().query(&[("analytics", "")]),
+            listing.clone().query(&[("metadataTable", "")]),
             501,
             "NotImplemented",
         ),
         (
             "known but not offered",
-            listing.query(&[("inventory", "")]),
+            listing.query(&[("abac", "")]),
             501,
             "NotImplemented",
         ),

@@ -327,7 +327,8 @@ impl Metad {
         }
         match self.group.hand_over(None, patience).await {
             Ok(to) => tracing::info!(to = format!("{to:016x}"), "another node leads"),
-            Err(error) => tracing::warn!(%error, "the leadership is not handed over: the others elect"),
+            // Nothing is amiss: the others elect, or they all stop with this one.
+            Err(error) => tracing::info!(%error, "the leadership is not handed over"),
         }
     }
 

@@ -302,7 +302,8 @@ impl Pool {
         let stream = TlsConnector::from(config)
             .connect(name, ReadAhead::new(stream))
             .await;
-        let stream = stream.map_err(|error| tls::handshake_failure(&error))?;
+        let mut stream = stream.map_err(|error| tls::handshake_failure(&error))?;
+        stream.get_mut().1.set_buffer_limit(Some(tls::SEALED_BYTES));
         let found = tls::peer_identity(stream.get_ref().1.peer_certificates())
             .map_err(|error| error.to_string())?
             .ok_or("it showed no certificate")?;

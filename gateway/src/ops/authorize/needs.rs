@@ -3,6 +3,7 @@
 use crate::policy::Action;
 use crate::s3::copy::{CopyObject, CopySource, UploadPartCopy};
 use crate::s3::operation::{CreateMultipartUpload, ObjectRequest, PutObject, ReadObject};
+use crate::s3::unset::{Feature, Unset};
 use crate::s3::{Operation, tagging};
 
 /// One action on one resource that an operation needs to be allowed.
@@ -113,6 +114,12 @@ impl Needs {
             Operation::CompleteMultipartUpload(it) => {
                 of_object(A::PutObject, &it.upload.bucket, &it.upload.key)
             }
+            Operation::PutBucketEncryption(it) => of_bucket(A::PutEncryptionConfiguration, &it.bucket),
+            Operation::UnsetOfBucket(unset, it) => of_bucket(of_unset(unset), &it.bucket),
+            Operation::UnsetOfObject(unset, it) => {
+                let action = of_unset(unset);
+                of_version((action, action), it)
+            }
             Operation::AbortMultipartUpload(it) => of_object(A::AbortMultipartUpload, &it.bucket, &it.key),
             Operation::ListParts(it) => {
                 of_object(A::ListMultipartUploadParts, &it.upload.bucket, &it.upload.key)
@@ -176,6 +183,42 @@ const READ: (Action, Action) = (Action::GetObject, Action::GetObjectVersion);
 
 fn read(request: &ReadObject) -> Need {
     Need::version(READ, &request.bucket, &request.key, request.version_id.as_deref())
+}
+
+fn of_unset(unset: &Unset) -> Action {
+    use Action as A;
+    match (unset.feature, unset.deletes) {
+        (Feature::Accelerate, false) => A::GetAccelerateConfiguration,
+        (Feature::Accelerate, true) => A::PutAccelerateConfiguration,
+        (Feature::Analytics, false) => A::GetAnalyticsConfiguration,
+        (Feature::Analytics, true) => A::PutAnalyticsConfiguration,
+        (Feature::Encryption, false) => A::GetEncryptionConfiguration,
+        (Feature::Encryption, true) => A::PutEncryptionConfiguration,
+        (Feature::IntelligentTiering, false) => A::GetIntelligentTieringConfiguration,
+        (Feature::IntelligentTiering, true) => A::PutIntelligentTieringConfiguration,
+        (Feature::Inventory, false) => A::GetInventoryConfiguration,
+        (Feature::Inventory, true) => A::PutInventoryConfiguration,
+        (Feature::LegalHold, false) => A::GetObjectLegalHold,
+        (Feature::LegalHold, true) => A::PutObjectLegalHold,
+        (Feature::Lifecycle, false) => A::GetLifecycleConfiguration,
+        (Feature::Lifecycle, true) => A::PutLifecycleConfiguration,
+        (Feature::Logging, false) => A::GetBucketLogging,
+        (Feature::Logging, true) => A::PutBucketLogging,
+        (Feature::Metrics, false) => A::GetMetricsConfiguration,
+        (Feature::Metrics, true) => A::PutMetricsConfiguration,
+        (Feature::Notification, false) => A::GetBucketNotification,
+        (Feature::Notification, true) => A::PutBucketNotification,
+        (Feature::ObjectLock, false) => A::GetBucketObjectLockConfiguration,
+        (Feature::ObjectLock, true) => A::PutBucketObjectLockConfiguration,
+        (Feature::Replication, false) => A::GetReplicationConfiguration,
+        (Feature::Replication, true) => A::PutReplicationConfiguration,
+        (Feature::RequestPayment, false) => A::GetBucketRequestPayment,
+        (Feature::RequestPayment, true) => A::PutBucketRequestPayment,
+        (Feature::Retention, false) => A::GetObjectRetention,
+        (Feature::Retention, true) => A::PutObjectRetention,
+        (Feature::Website, false) => A::GetBucketWebsite,
+        (Feature::Website, true) => A::DeleteBucketWebsite,
+    }
 }
 
 fn of_version(actions: (Action, Action), request: &ObjectRequest) -> Needs {

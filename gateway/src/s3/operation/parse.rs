@@ -11,7 +11,7 @@ use crate::s3::checksum::{ChecksumAlgorithm, ChecksumType, ObjectChecksum};
 use crate::s3::conditions::{self, ReadConditions, WriteCondition};
 use crate::s3::copy::{CopyObject, UploadPartCopy};
 use crate::s3::error::{ErrorCode, Result, S3Error};
-use crate::s3::head::Head;
+use crate::s3::head::{Head, Level};
 use crate::s3::limits;
 use crate::s3::list_uploads::{ListMultipartUploads, ListParts};
 use crate::s3::listing::{ListBuckets, ListObjects, ListObjectsV2};
@@ -19,6 +19,7 @@ use crate::s3::metadata::{ObjectHeaders, ResponseOverrides};
 use crate::s3::range::RangeRequest;
 use crate::s3::route::OperationName;
 use crate::s3::tagging::Tags;
+use crate::s3::unset::Unset;
 use crate::s3::versioning::{ListObjectVersions, version_id};
 
 /// Whether S3 wants a Content-MD5 or a checksum of the operation's document.
@@ -58,6 +59,7 @@ pub(super) fn body_use(name: OperationName) -> BodyUse {
         },
         OperationName::PutBucketAcl
         | OperationName::PutObjectAcl
+        | OperationName::PutBucketEncryption
         | OperationName::PutBucketOwnershipControls
         | OperationName::PutPublicAccessBlock => BodyUse::Document {
             bytes_max: limits::ACL_BODY_MAX,
@@ -156,7 +158,14 @@ pub(super) fn operation(head: &Head<'_>, name: OperationName) -> Result<Operatio
         OperationName::DeletePublicAccessBlock => Operation::DeletePublicAccessBlock(bucket_request(head)?),
         OperationName::GetObjectAcl => Operation::GetObjectAcl(object_request(head)?),
         OperationName::PutObjectAcl => Operation::PutObjectAcl(put_object_acl(head)?),
-        other => return Err(S3Error::operation_not_offered(other.as_str())),
+        OperationName::PutBucketEncryption => Operation::PutBucketEncryption(bucket_request(head)?),
+        other => match Unset::of(other) {
+            Some(unset) if head.level() == Level::Object => {
+                Operation::UnsetOfObject(unset, object_request(head)?)
+            }
+            Some(unset) => Operation::UnsetOfBucket(unset, bucket_request(head)?),
+            None => return Err(S3Error::operation_not_offered(other.as_str())),
+        },
     })
 }
 
