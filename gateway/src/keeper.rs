@@ -158,6 +158,19 @@ impl Keeper {
         self.renew().await
     }
 
+    /// Renews unless all of `vendors` are known: a lease names them, so the metadata service knows them, however
+    /// fresh what it said last is.
+    ///
+    /// # Errors
+    /// As [`Keeper::renew`].
+    pub async fn learn(&self, vendors: &[VendorId]) -> Result<(), Error> {
+        self.renew_unless(|keeper| {
+            let view = keeper.session().view();
+            vendors.iter().all(|vendor| view.vendors.contains_key(vendor))
+        })
+        .await
+    }
+
     /// Ends the session in good order: leases are returned by its end.
     ///
     /// # Errors

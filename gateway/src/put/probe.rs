@@ -102,11 +102,12 @@ pub async fn place(
         // A vendor that registered a moment ago has room, but its zone and its key are not known here yet.
         let view = plan.session.view();
         let with_room = rooms.vendors(class, room, plan.session.now());
-        if with_room
-            .iter()
-            .any(|(vendor, _)| !view.vendors.contains_key(vendor))
-        {
-            engine.keeper.refresh().await?;
+        let vendors = with_room.into_iter().map(|(vendor, _)| vendor);
+        let unknown: Vec<_> = vendors
+            .filter(|vendor| !view.vendors.contains_key(vendor))
+            .collect();
+        if !unknown.is_empty() {
+            engine.keeper.learn(&unknown).await?;
             if let Some(placements) = take(engine, plan, room, wanted) {
                 return Ok(placements);
             }
