@@ -156,11 +156,7 @@ async fn bodies_come_back_whole_and_vendors_tables_are_shown() {
         let key = format!("key of {bytes}");
         gateway.put(&key, &body).await.unwrap();
         assert_eq!(gateway.get(&key).await.unwrap().unwrap(), body, "{bytes} bytes");
-        let part = gateway
-            .get_range(&key, bytes / 2, 50_000)
-            .await
-            .unwrap()
-            .unwrap();
+        let part = gateway.get_range(&key, bytes / 2, 50_000).await.unwrap().unwrap();
         let end = (bytes / 2 + 50_000).min(bytes) as usize;
         assert_eq!(part, body.slice(bytes as usize / 2..end));
     }

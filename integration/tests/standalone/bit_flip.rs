@@ -105,7 +105,10 @@ async fn a_ruined_vendor_is_read_around_and_its_copies_are_reported() -> anyhow:
                 for chunk in admin.fat_show(BUCKET, key)?.chunks {
                     for copy in &chunk.copies {
                         let is_bad = copy.state != "good";
-                        ensure!(!is_bad || copy.vendor == ruined.vendor, "{key}: {copy:?} is whole");
+                        ensure!(
+                            !is_bad || copy.vendor == ruined.vendor,
+                            "{key}: {copy:?} is whole"
+                        );
                         reported += usize::from(is_bad);
                     }
                 }
