@@ -13,18 +13,15 @@ const UNKNOWN: &str = "unknown";
 /// A line that is written when the outcome is known; at the latest when it is dropped, so that no change goes without
 /// its line though its client went.
 #[derive(Debug)]
-pub(crate) struct AuditLine<W: FnMut(&str)> {
-    write: W,
-    is_written: bool,
+pub(crate) struct AuditLine<W: FnOnce(&str)> {
+    /// Gone when it is written.
+    write: Option<W>,
 }
 
-impl<W: FnMut(&str)> AuditLine<W> {
-    /// `write` writes it; it is called once, with the outcome.
+impl<W: FnOnce(&str)> AuditLine<W> {
+    /// `write` writes it, given the outcome.
     pub(crate) fn new(write: W) -> Self {
-        Self {
-            write,
-            is_written: false,
-        }
+        Self { write: Some(write) }
     }
 
     /// Makes the change, and writes the line: `done`, or the `code` of the error.
@@ -39,16 +36,15 @@ impl<W: FnMut(&str)> AuditLine<W> {
     }
 
     fn write(&mut self, outcome: &str) {
-        self.is_written = true;
-        (self.write)(outcome);
+        if let Some(write) = self.write.take() {
+            write(outcome);
+        }
     }
 }
 
-impl<W: FnMut(&str)> Drop for AuditLine<W> {
+impl<W: FnOnce(&str)> Drop for AuditLine<W> {
     fn drop(&mut self) {
-        if !self.is_written {
-            self.write(UNKNOWN);
-        }
+        self.write(UNKNOWN);
     }
 }
 
