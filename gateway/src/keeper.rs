@@ -147,7 +147,7 @@ impl Keeper {
         error
     }
 
-    /// Renews unless that was done a moment ago: something is named that this gateway has not heard of yet.
+    /// Renews unless that was done a moment ago: a client names something that this gateway has not heard of yet.
     ///
     /// # Errors
     /// As [`Keeper::renew`].
@@ -158,17 +158,21 @@ impl Keeper {
         self.renew().await
     }
 
-    /// Renews unless all of `vendors` are known: a lease names them, so the metadata service knows them, however
-    /// fresh what it said last is.
+    /// Renews unless all of `vendors` are known; answers whether one was not. They are named by what the metadata
+    /// service said, so it knows them, however fresh what it said last of all vendors is.
     ///
     /// # Errors
     /// As [`Keeper::renew`].
-    pub async fn learn(&self, vendors: &[VendorId]) -> Result<(), Error> {
-        self.renew_unless(|keeper| {
+    pub async fn learn(&self, vendors: &[VendorId]) -> Result<bool, Error> {
+        let knows_all = |keeper: &Self| {
             let view = keeper.session().view();
             vendors.iter().all(|vendor| view.vendors.contains_key(vendor))
-        })
-        .await
+        };
+        if knows_all(self) {
+            return Ok(false);
+        }
+        self.renew_unless(knows_all).await?;
+        Ok(true)
     }
 
     /// Ends the session in good order: leases are returned by its end.

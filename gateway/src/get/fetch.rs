@@ -49,6 +49,11 @@ pub struct Segment {
     pub request_id: u64,
 }
 
+/// Number of the run of a chunk's frames that `frame` is in: whoever reads all of a run asks for it at once.
+pub(super) fn run(frame: u64) -> u64 {
+    frame * FRAME_BYTES / SEGMENT_BYTES.1
+}
+
 /// Fetches a segment, asking again where it is when no copy answers.
 ///
 /// # Errors
@@ -77,15 +82,9 @@ pub async fn fetch(
             tracing::error!(%blob, chunk = %segment.row.chunk, reason = %failed, "no copy of a chunk can be read");
             return Err(Error::Unreadable { blob, reason: failed });
         }
-        let view = session.view();
-        if segment
-            .row
-            .copies
-            .iter()
-            .any(|copy| !view.vendors.contains_key(&copy.vendor))
-        {
-            engine.keeper.refresh().await?;
-        }
+        let copies = segment.row.copies.iter();
+        let vendors: Vec<VendorId> = copies.map(|copy| copy.vendor).collect();
+        engine.keeper.learn(&vendors).await?;
         let span = Locator::again(&segment.source, &session, segment.offset).await?;
         match span.place {
             SpanPlace::Chunk { index, row, .. } if index == segment.span.index => segment.row = row,
@@ -188,10 +187,14 @@ fn order(engine: &Engine, session: &Session, segment: &Segment) -> VecDeque<Copy
 /// Where `vendor` comes among those as good for a segment: any order, other for the next bytes of the chunk, and the
 /// same whenever these are read.
 fn turn(segment: &Segment, vendor: VendorId) -> [u8; 32] {
-    let aligned = segment.span.first * FRAME_BYTES / SEGMENT_BYTES.1;
     let mut hasher = blake3::Hasher::new();
     let chunk = segment.row.chunk;
-    for part in [chunk.lease.0, u64::from(chunk.counter), aligned, vendor.0] {
+    for part in [
+        chunk.lease.0,
+        u64::from(chunk.counter),
+        run(segment.span.first),
+        vendor.0,
+    ] {
         hasher.update(&part.to_be_bytes());
     }
     *hasher.finalize().as_bytes()

@@ -438,7 +438,7 @@ impl ObjectStream {
     }
 
     /// The part of `span` that starts where scheduling stands and ends with the span, the range, the last whole
-    /// frame within `most` bytes, or where all reads of the chunk begin a segment, so that they ask for the same.
+    /// frame within `most` bytes, or the run ([`fetch::run`]), so that all reads of the chunk ask for the same.
     fn segment(&mut self, span: LocatedSpan, most: u64) -> Result<Segment, Error> {
         let key = self.key_of(&span.extent)?;
         let SpanPlace::Chunk { index, offset, row } = span.place else {
@@ -456,8 +456,8 @@ impl ObjectStream {
             .min(self.end)
             .saturating_sub(self.scheduled);
         let first = start / FRAME_BYTES;
-        let aligned = (first * FRAME_BYTES / SEGMENT_BYTES.1 + 1) * SEGMENT_BYTES.1;
-        let window_end = (first * FRAME_BYTES).saturating_add(most).min(aligned);
+        let run_end = (fetch::run(first) + 1) * SEGMENT_BYTES.1;
+        let window_end = (first * FRAME_BYTES).saturating_add(most).min(run_end);
         let stop = start.saturating_add(left).min(window_end);
         let frame_span = FrameSpan {
             index,

@@ -100,17 +100,12 @@ pub async fn place(
             return Ok(placements);
         }
         // A vendor that registered a moment ago has room, but its zone and its key are not known here yet.
-        let view = plan.session.view();
         let with_room = rooms.vendors(class, room, plan.session.now());
-        let vendors = with_room.into_iter().map(|(vendor, _)| vendor);
-        let unknown: Vec<_> = vendors
-            .filter(|vendor| !view.vendors.contains_key(vendor))
-            .collect();
-        if !unknown.is_empty() {
-            engine.keeper.learn(&unknown).await?;
-            if let Some(placements) = take(engine, plan, room, wanted) {
-                return Ok(placements);
-            }
+        let vendors: Vec<VendorId> = with_room.into_iter().map(|(vendor, _)| vendor).collect();
+        if engine.keeper.learn(&vendors).await?
+            && let Some(placements) = take(engine, plan, room, wanted)
+        {
+            return Ok(placements);
         }
         if let Some(error) = rooms.refused(&class.name, engine.around.clock.monotonic()) {
             return Err(error);

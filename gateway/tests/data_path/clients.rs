@@ -1,7 +1,7 @@
 //! Clients that go away, send slowly or not at all, and do not take what they asked for.
 
 use super::CHUNK;
-use super::harness::{Harness, Setup, failed};
+use super::harness::{Harness, Setup, failed, unannounced};
 use std::time::Duration;
 use ullage_gateway::error::Error;
 use ullage_gateway::put::plan::PutRequest;
@@ -16,11 +16,7 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
     for cut_ms in [1, 50, 300, 1000, 2500, 4000] {
         let mut upload = harness.upload("key", &body, Conditions::default());
         upload.pause = Duration::from_millis(10);
-        let request = PutRequest {
-            class: "STANDARD".to_owned(),
-            bytes: None,
-            request_id: 3,
-        };
+        let request = unannounced();
         let cut = Duration::from_millis(cut_ms);
         let put = tokio::time::timeout(cut, harness.store.put(&request, &mut upload)).await;
         assert!(put.is_err(), "cut after {cut_ms} ms");
@@ -60,11 +56,7 @@ async fn a_body_that_comes_too_slowly_loses_its_place_and_one_that_lies_about_it
     let body = harness.body(2 * CHUNK);
     let mut upload = harness.upload("key", &body, Conditions::default());
     upload.pause = Duration::from_secs(60);
-    let request = PutRequest {
-        class: "STANDARD".to_owned(),
-        bytes: None,
-        request_id: 4,
-    };
+    let request = unannounced();
     assert_eq!(
         failed(harness.store.put(&request, &mut upload).await.unwrap_err()),
         Error::SlowBody
@@ -119,11 +111,7 @@ fn hold(harness: &Harness, pause: Duration) -> Vec<tokio::task::JoinHandle<Optio
         upload.pause = pause;
         let store = harness.store.clone();
         tokio::spawn(async move {
-            let request = PutRequest {
-                class: "STANDARD".to_owned(),
-                bytes: None,
-                request_id: 5,
-            };
+            let request = unannounced();
             store.put(&request, &mut upload).await.err().map(failed)
         })
     };

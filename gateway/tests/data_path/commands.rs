@@ -1,21 +1,19 @@
 //! What is the metadata service's to decide: outcomes that are not known, sessions, settings, uploads in parts, leases.
 
 use super::CHUNK;
-use super::harness::{Harness, ROOT, Setup, TestUpload, failed, parts};
+use super::harness::{Harness, ROOT, Setup, TestUpload, failed, parts, unannounced};
 use super::metad;
 use super::metad::MetadFaults;
 use std::time::Duration;
 use ullage_gateway::directory::bucket_ref;
 use ullage_gateway::error::Error;
 use ullage_gateway::limits::ROOM_WAIT;
-use ullage_gateway::put::plan::PutRequest;
 use ullage_gateway::store::{CompleteRequest, NewUpload, Store};
 use ullage_model::command::{Command, Conditions, EtagMatch, ListedPart};
 use ullage_model::fat::query;
 use ullage_model::limits::PART_BYTES_MIN;
 use ullage_model::namespace::rows::{BucketAccess, Etag, Metadata, UserPolicy};
 use ullage_model::rejection::Rejection;
-use ullage_model::wire::metad::ByteRange;
 
 #[tokio::test(start_paused = true)]
 async fn unknown_outcomes_are_asked_for_and_never_decided_twice() {
@@ -52,19 +50,11 @@ async fn a_lost_session_is_replaced_and_its_writes_fail_as_not_done() {
     let harness = Harness::new(Setup::default()).await;
     let body = harness.body(3 * CHUNK);
     harness.put("before", &body).await.unwrap();
-    let object = harness
-        .store
-        .open(&harness.bucket, harness.name("before"), ByteRange::Last(1))
-        .await;
-    let mut reading = object.unwrap().found().unwrap().read(0, u64::MAX);
+    let mut reading = harness.reading("before").await;
     let first = reading.next().await.unwrap().unwrap();
     let mut slow = harness.upload("slow", &body, Conditions::default());
     slow.pause = Duration::from_millis(300);
-    let request = PutRequest {
-        class: "STANDARD".to_owned(),
-        bytes: None,
-        request_id: 2,
-    };
+    let request = unannounced();
     let end = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let sessions = harness.metad.read(|rows| query::sessions(rows).unwrap());
@@ -112,11 +102,7 @@ async fn settings_that_change_under_an_upload_are_decided_under_again() {
     let body = harness.body(CHUNK / 2);
     let mut upload: TestUpload = harness.upload("key", &body, Conditions::default());
     upload.pause = Duration::from_millis(500);
-    let request = PutRequest {
-        class: "STANDARD".to_owned(),
-        bytes: None,
-        request_id: 6,
-    };
+    let request = unannounced();
     let change = async {
         tokio::time::sleep(Duration::from_millis(700)).await;
         let mut class = metad::classes()[0].clone();

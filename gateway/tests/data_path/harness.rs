@@ -12,7 +12,7 @@ use ullage_gateway::directory::Bucket;
 use ullage_gateway::directory::bucket_ref;
 use ullage_gateway::environment::SystemClock;
 use ullage_gateway::error::Error;
-use ullage_gateway::get::ObjectName;
+use ullage_gateway::get::{ObjectName, ObjectStream};
 use ullage_gateway::kek::Kek;
 use ullage_gateway::limits::UPLOAD_MEMORY_DEFAULT;
 use ullage_gateway::metrics::Metrics;
@@ -23,6 +23,7 @@ use ullage_gateway::store::{DeleteRequest, Store, StoreParts};
 use ullage_model::command::{Actor, Conditions, UploadRef};
 use ullage_model::limits::INLINE_BYTES_MAX;
 use ullage_model::namespace::rows::{BucketAccess, Etag, Metadata, ROOT_USER};
+use ullage_model::rejection::Rejection;
 use ullage_model::wire::metad::ByteRange;
 
 pub const ROOT: Actor = Actor {
@@ -78,13 +79,19 @@ impl Harness {
         let agents = Agents::new(setup.vendors, setup.capacity, setup.seed);
         let metad = Metad::new(Arc::clone(&agents), setup.seed, setup.inline_budget);
         tokio::spawn(Arc::clone(&metad).run());
+        Self::over(agents, metad, setup).await
+    }
+
+    /// A gateway of its own over what is there.
+    pub async fn over(agents: Arc<Agents>, metad: Arc<Metad>, setup: Setup) -> Self {
         let parts = parts(&metad, &agents, &setup);
         let metrics = parts.metrics.clone();
         let store = Store::start(parts).await.unwrap();
-        store
-            .create_bucket(ROOT, "bucket", "us-east-1", BucketAccess::default())
-            .await
-            .unwrap();
+        let made = store.create_bucket(ROOT, "bucket", "us-east-1", BucketAccess::default());
+        match made.await {
+            Ok(_) | Err(Error::Rejected(Rejection::BucketExists { .. })) => {}
+            Err(error) => panic!("{error:?}"),
+        }
         let bucket = store.directory().bucket("bucket").await.unwrap();
         Self {
             agents,
@@ -192,6 +199,12 @@ impl Harness {
         }
     }
 
+    /// The bytes of an object, of which the last is located already.
+    pub async fn reading(&self, key: &str) -> ObjectStream {
+        let opened = self.store.open(&self.bucket, self.name(key), ByteRange::Last(1));
+        opened.await.unwrap().found().unwrap().read(0, u64::MAX)
+    }
+
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
         self.get_range(key, 0, u64::MAX).await
     }
@@ -260,6 +273,15 @@ impl Harness {
 }
 
 /// What stands in for the MD5.
+/// Of a body whose length is not told beforehand.
+pub fn unannounced() -> PutRequest {
+    PutRequest {
+        class: "STANDARD".to_owned(),
+        bytes: None,
+        request_id: 1,
+    }
+}
+
 pub fn etag(body: &Bytes) -> Etag {
     let mut md5 = [0; 16];
     md5.copy_from_slice(&blake3::hash(body).as_bytes()[..16]);

@@ -85,7 +85,15 @@ pub fn classes() -> Vec<ClassRow> {
 }
 
 impl Metad {
+    /// With all vendors.
     pub fn new(agents: Arc<Agents>, seed: u64, inline_budget: u64) -> Arc<Self> {
+        let metad = Self::empty(agents, seed, inline_budget);
+        metad.register_vendors();
+        metad
+    }
+
+    /// Vendors are still to register.
+    pub fn empty(agents: Arc<Agents>, seed: u64, inline_budget: u64) -> Arc<Self> {
         let metad = Self {
             state: Mutex::default(),
             issuer: SigningKey::from_bytes(&[8; 32]),
@@ -104,7 +112,11 @@ impl Metad {
                 used_bytes: 0,
             },
         });
-        for (at, (public_key, capacity)) in agents.keys().into_iter().enumerate() {
+        Arc::new(metad)
+    }
+
+    pub fn register_vendors(&self) {
+        for (at, (public_key, capacity)) in self.agents.keys().into_iter().enumerate() {
             let characteristics = Characteristics {
                 zone: format!("zone-{}", at % 2),
                 ..Characteristics::default()
@@ -116,7 +128,7 @@ impl Metad {
                 free: capacity / 2,
                 state: DeviceState::Healthy,
             };
-            let reply = metad.command(&Command::RegisterVendor(RegisterRequest {
+            let reply = self.command(&Command::RegisterVendor(RegisterRequest {
                 public_key,
                 name: format!("vendor {at}"),
                 characteristics,
@@ -125,9 +137,8 @@ impl Metad {
             let Reply::Vendor(vendor) = reply else {
                 panic!("{reply:?}")
             };
-            agents.named(public_key, vendor);
+            self.agents.named(public_key, vendor);
         }
-        Arc::new(metad)
     }
 
     /// Where `vendor` is reached from now on.

@@ -1,16 +1,14 @@
 //! Commands whose answers are lost, sessions that end without a word: what clients are told is true.
 
 use crate::CHUNK;
-use crate::harness::{Harness, Setup};
+use crate::harness::{Harness, Setup, unannounced};
 use crate::metad::{Loss, MetadFaults};
 use std::time::Duration;
 use tokio::time::Instant;
 use ullage_gateway::error::Error;
 use ullage_gateway::limits::RESOLVE_PATIENCE;
-use ullage_gateway::put::plan::PutRequest;
 use ullage_model::command::{Conditions, EtagMatch};
 use ullage_model::rejection::Rejection;
-use ullage_model::wire::metad::ByteRange;
 
 fn absent() -> Conditions {
     Conditions {
@@ -95,19 +93,11 @@ async fn a_gateway_that_was_cut_off_past_its_sessions_end_stores_nothing_then_an
     let harness = Harness::new(Setup::default()).await;
     let body = harness.body(6 * CHUNK);
     harness.put("before", &body).await.unwrap();
-    let object = harness
-        .store
-        .open(&harness.bucket, harness.name("before"), ByteRange::Last(1))
-        .await;
-    let mut reading = object.unwrap().found().unwrap().read(0, u64::MAX);
+    let mut reading = harness.reading("before").await;
     let mut read = reading.next().await.unwrap().unwrap().to_vec();
     let mut slow = harness.upload("slow", &body, absent());
     slow.pause = Duration::from_secs(3);
-    let request = PutRequest {
-        class: "STANDARD".to_owned(),
-        bytes: None,
-        request_id: 7,
-    };
+    let request = unannounced();
     let outage = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
         harness.metad.set_faults(MetadFaults {

@@ -3,6 +3,9 @@
 use super::CHUNK;
 use super::agents::{Fault, WRITE_FAULTS};
 use super::harness::{Harness, Setup};
+use crate::agents::Agents;
+use crate::metad::Metad;
+use std::sync::Arc;
 use std::time::Duration;
 use ullage_gateway::error::Error;
 use ullage_model::ids::VendorId;
@@ -121,6 +124,22 @@ async fn damaged_copies_are_passed_over_and_reported_and_no_wrong_byte_leaves() 
     );
     harness.agents.damage_all(vendors[1]);
     assert!(matches!(harness.get("key").await, Err(Error::Unreadable { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn vendors_that_registered_a_moment_ago_are_written_to_and_read_from_at_once() {
+    let setup = Setup::default();
+    let agents = Agents::new(setup.vendors, setup.capacity, setup.seed);
+    let metad = Metad::empty(Arc::clone(&agents), setup.seed, setup.inline_budget);
+    let gateway = || Harness::over(Arc::clone(&agents), Arc::clone(&metad), Setup::default());
+    let (one, other) = (gateway().await, gateway().await);
+    let known = |gateway: &Harness| gateway.store.view().vendors.len();
+    metad.register_vendors();
+    assert_eq!((known(&one), known(&other)), (0, 0), "none has been told of");
+    let body = one.body(3 * CHUNK);
+    one.put("key", &body).await.unwrap();
+    assert_eq!(known(&one), setup.vendors);
+    assert_eq!(other.get("key").await.unwrap().unwrap(), body);
 }
 
 #[tokio::test(start_paused = true)]
